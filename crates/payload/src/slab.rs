@@ -196,7 +196,9 @@ impl DerefMut for BufMut {
 
 impl Drop for BufMut {
     fn drop(&mut self) {
-        self.chunk.take().map_or((), recycle);
+        if let Some(chunk) = self.chunk.take() {
+            recycle(chunk);
+        }
     }
 }
 
@@ -237,7 +239,9 @@ impl Deref for Buf {
 
 impl Drop for Buf {
     fn drop(&mut self) {
-        self.chunk.take().map_or((), recycle);
+        if let Some(chunk) = self.chunk.take() {
+            recycle(chunk);
+        }
     }
 }
 
