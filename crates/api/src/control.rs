@@ -1,0 +1,195 @@
+//! What the API asks of a node. The binary binds it to the running node; tests bind it to a fake.
+
+use std::fmt;
+
+use dyad_units::{Bytes, ImageId, PoolId, VolumeId};
+
+use crate::model::{CreatePool, CreateVolume, Disk, Image, Node, Pool, Session, Status, Volume};
+
+/// Everything that an administrator can ask of one node.
+///
+/// Calls block until the node has answered and are made from threads that may block. Each must end in bounded
+/// time: an implementation gives up with [`ControlError::Timeout`] or [`ControlError::Busy`] by itself.
+/// A change that was answered `Ok` is durable in the config store.
+///
+/// The API looks names up in the lists, so that an implementation only ever gets ids; an id may be gone by
+/// then ([`ControlError::NotFound`]).
+pub trait Control: Send + Sync + 'static {
+    /// One consistent glance at everything: node, volumes with their images, pools, disks, problems.
+    fn status(&self) -> Result<Status, ControlError>;
+
+    /// The nodes known here, this one first.
+    fn nodes(&self) -> Result<Vec<Node>, ControlError>;
+
+    /// All pools of this node, by name.
+    fn pools(&self) -> Result<Vec<Pool>, ControlError>;
+
+    /// Formats the disks and opens the new pool. Refuses a disk that holds anything it knows, unless the
+    /// request says `overwrite`, and always one that is in use.
+    fn create_pool(&self, request: CreatePool) -> Result<Pool, ControlError>;
+
+    /// Closes an empty pool and forgets it. Its files stay; its disks can be given to a pool again.
+    fn delete_pool(&self, pool: PoolId) -> Result<(), ControlError>;
+
+    /// All disks of all pools.
+    fn disks(&self) -> Result<Vec<Disk>, ControlError>;
+
+    /// All volumes, by name, with their images.
+    fn volumes(&self) -> Result<Vec<Volume>, ControlError>;
+
+    /// Creates a volume with one image in each of the named pools and serves it.
+    fn create_volume(&self, request: CreateVolume) -> Result<Volume, ControlError>;
+
+    /// Stops serving the volume and frees all of its images. `force` closes sessions that are still logged in;
+    /// without it they are a reason to refuse ([`ControlError::InUse`]).
+    fn delete_volume(&self, volume: VolumeId, force: bool) -> Result<(), ControlError>;
+
+    /// All images of all volumes.
+    fn images(&self) -> Result<Vec<Image>, ControlError>;
+
+    /// Takes one image out of its volume for good. Refuses the last in-sync image.
+    fn delete_image(&self, image: ImageId) -> Result<(), ControlError>;
+
+    /// All iSCSI sessions of this node.
+    fn sessions(&self) -> Result<Vec<Session>, ControlError>;
+
+    /// Closes a session: the host is asked to log out, then disconnected. Most hosts log in again by themselves.
+    fn delete_session(&self, session: u64) -> Result<(), ControlError>;
+}
+
+/// What an error is about.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Kind {
+    /// A node.
+    Node,
+    /// A pool.
+    Pool,
+    /// A disk.
+    Disk,
+    /// A volume.
+    Volume,
+    /// An image.
+    Image,
+    /// A session.
+    Session,
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Node => "node",
+            Self::Pool => "pool",
+            Self::Disk => "disk",
+            Self::Volume => "volume",
+            Self::Image => "image",
+            Self::Session => "session",
+        })
+    }
+}
+
+/// Why a node refused or failed a request. The sentence says what failed and on which object;
+/// [`ControlError::advice`] says what to do.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum ControlError {
+    /// There is no such object.
+    #[error("there is no {kind} `{name}`")]
+    NotFound {
+        /// What was looked for.
+        kind: Kind,
+        /// Its name or id.
+        name: String,
+    },
+    /// The name is taken.
+    #[error("there is already a {kind} `{name}`")]
+    Exists {
+        /// What was to be created.
+        kind: Kind,
+        /// Its name.
+        name: String,
+    },
+    /// A value of the request cannot be accepted.
+    #[error("`{field}` cannot be accepted: {reason}")]
+    Invalid {
+        /// The request's field.
+        field: &'static str,
+        /// What is wrong with it, and what would be right.
+        reason: String,
+    },
+    /// Something depends on the object.
+    #[error("{kind} `{name}` is in use: {by}")]
+    InUse {
+        /// What was to be changed.
+        kind: Kind,
+        /// Its name or id.
+        name: String,
+        /// What uses it, as a half sentence: "2 images are in it".
+        by: String,
+    },
+    /// A pool cannot hold what is asked for.
+    #[error("pool `{pool}` is too small: {wanted} wanted, {free} free")]
+    NoSpace {
+        /// The pool's name.
+        pool: String,
+        /// How much the request needs.
+        wanted: Bytes,
+        /// How much there is.
+        free: Bytes,
+    },
+    /// The disk cannot be given to a pool.
+    #[error("disk {path} cannot be used: {reason}")]
+    Disk {
+        /// Path of the device or file.
+        path: String,
+        /// Why not.
+        reason: String,
+        /// What the administrator can do.
+        advice: String,
+    },
+    /// A part of the node that the request needs does not work.
+    #[error("{what}")]
+    Unavailable {
+        /// A sentence without full stop: "pool `a` is out of use since its disk failed a sync".
+        what: String,
+        /// What the administrator can do.
+        advice: String,
+    },
+    /// This version cannot do it.
+    #[error("{what} is not possible in this version")]
+    Unsupported {
+        /// What was asked for.
+        what: String,
+    },
+    /// The node has too many requests waiting.
+    #[error("the node has too many administration requests waiting")]
+    Busy,
+    /// The node did not answer in time; what was asked for may still happen.
+    #[error("the node did not answer within {seconds} s")]
+    Timeout {
+        /// The bound that ran out.
+        seconds: u64,
+    },
+    /// The node is shutting down.
+    #[error("the node is shutting down")]
+    Stopping,
+}
+
+impl ControlError {
+    /// What to do about it: one sentence without full stop.
+    pub fn advice(&self) -> String {
+        match self {
+            Self::NotFound { kind, .. } => format!("`dyad {kind} list` shows what there is"),
+            Self::Exists { kind, .. } => format!("choose another name, or delete that {kind} first"),
+            Self::Invalid { .. } => "correct the value and send the request again".into(),
+            Self::InUse { kind: Kind::Volume, .. } => {
+                "log the hosts out first, or add --force (`force=true`) to disconnect them".into()
+            }
+            Self::InUse { .. } => "remove what uses it first".into(),
+            Self::NoSpace { .. } => "choose a smaller size or another pool, or delete something in this one".into(),
+            Self::Disk { advice, .. } | Self::Unavailable { advice, .. } => advice.clone(),
+            Self::Unsupported { .. } => "the changelog says what later versions can do".into(),
+            Self::Busy => "try again in a moment".into(),
+            Self::Timeout { .. } => "look at `dyad status` and the node's log before you try again".into(),
+            Self::Stopping => "try again when the node is running".into(),
+        }
+    }
+}

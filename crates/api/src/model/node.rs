@@ -1,0 +1,95 @@
+//! Nodes and the glance at everything.
+
+use dyad_units::NodeId;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::{Disk, Pool, Volume};
+
+/// One glance at a node: what `dyad status` shows.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Status {
+    /// The node that answers.
+    pub node: Node,
+    /// All volumes with their images.
+    pub volumes: Vec<Volume>,
+    /// All pools.
+    pub pools: Vec<Pool>,
+    /// All disks.
+    pub disks: Vec<Disk>,
+    /// How many iSCSI sessions are logged in.
+    pub sessions: u32,
+    /// What an administrator should know about, the worst first.
+    pub problems: Vec<Problem>,
+}
+
+/// One running Dyad.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Node {
+    /// Identity, made when the data directory was.
+    #[schema(value_type = String, format = "uuid")]
+    pub id: NodeId,
+    /// Name from the configuration.
+    pub name: String,
+    /// Version of the program.
+    pub version: String,
+    /// What it is doing.
+    pub state: NodeState,
+    /// Seconds since the process started.
+    pub uptime_seconds: u64,
+    /// How often it was started on this data directory: with the boot id, its incarnation.
+    pub start_counter: u64,
+    /// Where it accepts iSCSI, as `address:port`.
+    pub portals: Vec<String>,
+    /// How it reaches its disks.
+    pub disk_access: DiskAccess,
+    /// How many iSCSI connections are open, logged in or not.
+    pub connections: u32,
+}
+
+/// What a node is doing.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum NodeState {
+    /// Opening pools and volumes.
+    Starting,
+    /// Serving.
+    Serving,
+    /// Finishing what is in flight before it ends.
+    Stopping,
+}
+
+/// How a node reaches its disks.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum DiskAccess {
+    /// By io_uring.
+    IoUring,
+    /// By a pool of threads: slower; used where io_uring is forbidden or switched off.
+    Threads,
+}
+
+/// Something that an administrator should know about.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Problem {
+    /// How bad it is.
+    pub severity: Severity,
+    /// Kind and name of the object: "pool a".
+    pub object: String,
+    /// What is wrong, one sentence without full stop.
+    pub what: String,
+    /// What to do, one sentence without full stop; empty if there is nothing to do.
+    pub advice: String,
+}
+
+/// How bad a problem is.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Severity {
+    /// Data cannot be reached, or was lost.
+    Critical,
+    /// Data is less protected than it should be.
+    Warning,
+    /// Worth knowing.
+    Notice,
+}

@@ -1,0 +1,106 @@
+//! Pools and their disks.
+
+use dyad_units::{DiskId, PoolId};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+/// Disks of one node that hold extents.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Pool {
+    /// Identity, written on every disk of the pool.
+    #[schema(value_type = String, format = "uuid")]
+    pub id: PoolId,
+    /// Name, unique on the node.
+    pub name: String,
+    /// Whether it works.
+    pub health: Health,
+    /// Why it does not, one sentence without full stop; empty if it works.
+    pub reason: String,
+    /// Room for extents, in bytes.
+    pub capacity_bytes: u64,
+    /// Of it free, in bytes.
+    pub free_bytes: u64,
+    /// Images in it.
+    pub images: u32,
+    /// Regions that would have to be compared after a power failure.
+    pub marked_regions: u64,
+    /// Whether the memory of recent operations (L) outlives a crash of the process.
+    pub recent_log: bool,
+    /// What went wrong since the pool was opened.
+    pub counters: PoolCounters,
+}
+
+/// What went wrong since the pool was opened. All should be zero.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct PoolCounters {
+    /// Blocks whose checksum did not match.
+    pub damaged_blocks: u64,
+    /// Of those, rewritten from another image.
+    pub healed_blocks: u64,
+    /// Blocks believed after a crash although no checksum could vouch for them, because no image had better.
+    pub adopted_blocks: u64,
+    /// Of those, torn within the block.
+    pub torn_blocks: u64,
+    /// Extents that the disk lost.
+    pub lost_extents: u64,
+}
+
+/// Whether a pool or disk works.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Health {
+    /// It works.
+    Online,
+    /// It works, but has failed reads or checksums.
+    Damaged,
+    /// It failed a write or a sync and is out of use until the node is restarted.
+    Failed,
+    /// It could not be opened.
+    Missing,
+}
+
+/// A block device or file given to a pool.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Disk {
+    /// Identity, written on the disk.
+    #[schema(value_type = String, format = "uuid")]
+    pub id: DiskId,
+    /// Name of its pool.
+    pub pool: String,
+    /// Path of the device or file.
+    pub path: String,
+    /// Whether it works.
+    pub health: Health,
+    /// Why it does not, one sentence without full stop; empty if it works.
+    pub reason: String,
+    /// Size in bytes.
+    pub size_bytes: u64,
+    /// What it writes untorn, in bytes.
+    pub physical_block_bytes: u32,
+    /// Whether the journal bypasses the page cache (O_DIRECT); without it flushes are slower.
+    pub direct_io: bool,
+}
+
+/// A pool to be created.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CreatePool {
+    /// Name, unique on the node: lower-case letters, digits, `-` and `.`, at most 63.
+    pub name: String,
+    /// Its disks. This version takes exactly one.
+    pub disks: Vec<CreateDisk>,
+    /// Format disks although they hold something.
+    #[serde(default)]
+    pub overwrite: bool,
+}
+
+/// A disk for a new pool.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CreateDisk {
+    /// Absolute path of a block device, or of a file.
+    pub path: String,
+    /// Create the file with this size in bytes; without it the device or file must exist and is used whole.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size_bytes: Option<u64>,
+}

@@ -1,0 +1,81 @@
+//! Is my data redundant? One place finds the answer, so that every screen gives the same one.
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::{Image, ImageState, VolumeState};
+
+/// Is my data redundant, and if not, why?
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Redundancy {
+    /// The answer in a word.
+    pub state: RedundancyState,
+    /// The answer in a sentence, without full stop.
+    pub sentence: String,
+    /// Images that hold every acknowledged write.
+    pub in_sync: u32,
+    /// Images that the volume has.
+    pub images: u32,
+}
+
+/// Whether a volume's data is redundant, the worst first.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum RedundancyState {
+    /// Hosts cannot reach the data.
+    Unavailable,
+    /// Served, but with fewer images in-sync than the volume has.
+    Reduced,
+    /// The volume has one image only, by its creator's choice.
+    Single,
+    /// Every image holds every acknowledged write.
+    Redundant,
+}
+
+impl Redundancy {
+    /// Judges a volume by its state, the `reason` why it does not serve, and its images.
+    pub fn judge(state: VolumeState, reason: &str, images: &[Image]) -> Self {
+        let good = images.iter().filter(|image| image.state == ImageState::InSync).count();
+        let (all, in_sync) = (images.len() as u32, good as u32);
+        let (state, sentence) = match state {
+            VolumeState::Creating => (RedundancyState::Unavailable, "not yet: the volume is being created".into()),
+            VolumeState::Deleting => (RedundancyState::Unavailable, "no: the volume is being deleted".into()),
+            VolumeState::Unavailable => (RedundancyState::Unavailable, unavailable(reason)),
+            VolumeState::Serving | VolumeState::Recovering if in_sync == 0 => {
+                (RedundancyState::Unavailable, unavailable("no image holds every acknowledged write"))
+            }
+            VolumeState::Recovering => {
+                (RedundancyState::Reduced, format!("comparing {} after a restart", images_in_words(all)))
+            }
+            VolumeState::Serving if all == 1 => (RedundancyState::Single, "no: one image, as created".into()),
+            VolumeState::Serving if in_sync == all => {
+                (RedundancyState::Redundant, format!("yes: {in_sync} images in-sync"))
+            }
+            VolumeState::Serving => (RedundancyState::Reduced, reduced(in_sync, images)),
+        };
+        Self { state, sentence, in_sync, images: all }
+    }
+}
+
+fn unavailable(reason: &str) -> String {
+    if reason.is_empty() {
+        "hosts cannot reach the data".into()
+    } else {
+        format!("hosts cannot reach the data: {reason}")
+    }
+}
+
+fn images_in_words(count: u32) -> String {
+    if count == 1 { "its one image".into() } else { format!("{count} images") }
+}
+
+/// Names the first image that is missing; the others are in the volume's list of images.
+fn reduced(in_sync: u32, images: &[Image]) -> String {
+    let grade = if in_sync == 1 { "NO" } else { "less than it should be" };
+    let count = format!("{grade}: {in_sync} of {} images in-sync", images.len());
+    match images.iter().find(|image| image.state != ImageState::InSync) {
+        Some(out) if out.reason.is_empty() => format!("{count}; the one in pool {} is {}", out.pool, out.state),
+        Some(out) => format!("{count}; the one in pool {} is {}: {}", out.pool, out.state, out.reason),
+        None => count,
+    }
+}

@@ -1,0 +1,222 @@
+//! Volumes, their images, and whether the data is redundant.
+
+use std::fmt;
+
+use dyad_units::{ImageId, NodeId, PoolId, SegmentId, VolumeId};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::Redundancy;
+
+/// What a host sees as a LUN.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Volume {
+    /// Identity; also in the volume's SCSI names.
+    #[schema(value_type = String, format = "uuid")]
+    pub id: VolumeId,
+    /// Name, unique in the cluster.
+    pub name: String,
+    /// iSCSI target name; the volume is its LUN 0.
+    pub target: String,
+    /// What it is doing.
+    pub state: VolumeState,
+    /// Why it does not serve, one sentence without full stop; empty if it serves.
+    pub reason: String,
+    /// Size as the host sees it, in bytes.
+    pub size_bytes: u64,
+    /// Logical block as the host sees it: 512 or 4096.
+    pub block_bytes: u32,
+    /// Write cache on (rule A1): a write is answered when it is in the memory of every in-sync image;
+    /// off (A2): when it is durable there.
+    pub write_cache: bool,
+    /// Who may log in.
+    pub access: Access,
+    /// Its copies.
+    pub images: Vec<Image>,
+    /// Whether the data is redundant, by [`Redundancy::judge`].
+    pub redundancy: Redundancy,
+    /// How many hosts are logged in.
+    pub sessions: u32,
+    /// What it did since the node started.
+    pub activity: Activity,
+}
+
+/// What a volume is doing.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum VolumeState {
+    /// Being created; finished by itself after a crash.
+    Creating,
+    /// Comparing images after a crash; hosts wait for what is not compared yet.
+    Recovering,
+    /// Hosts can read and write.
+    Serving,
+    /// Hosts get errors.
+    Unavailable,
+    /// Being deleted; finished by itself after a crash.
+    Deleting,
+}
+
+impl fmt::Display for VolumeState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Creating => "creating",
+            Self::Recovering => "recovering",
+            Self::Serving => "serving",
+            Self::Unavailable => "unavailable",
+            Self::Deleting => "deleting",
+        })
+    }
+}
+
+/// One copy of a volume.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Image {
+    /// Identity.
+    #[schema(value_type = String, format = "uuid")]
+    pub id: ImageId,
+    /// The volume's name.
+    pub volume: String,
+    /// The volume's identity.
+    #[schema(value_type = String, format = "uuid")]
+    pub volume_id: VolumeId,
+    /// The segment that it is a copy of.
+    #[schema(value_type = String, format = "uuid")]
+    pub segment: SegmentId,
+    /// The node that holds it.
+    #[schema(value_type = String, format = "uuid")]
+    pub node: NodeId,
+    /// Name of its pool.
+    pub pool: String,
+    /// Identity of its pool.
+    #[schema(value_type = String, format = "uuid")]
+    pub pool_id: PoolId,
+    /// State in the segment's record.
+    pub state: ImageState,
+    /// Why it is not in-sync, one sentence without full stop; empty if it is.
+    pub reason: String,
+    /// Epoch of the segment's record.
+    pub epoch: u32,
+    /// Space that it takes in its pool, in bytes.
+    pub allocated_bytes: u64,
+}
+
+/// State of an image in its segment's record.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum ImageState {
+    /// Holds every acknowledged write.
+    InSync,
+    /// Is being brought up to date.
+    Syncing,
+    /// Is behind.
+    Stale,
+    /// Was taken out; kept untouched until somebody drops it.
+    Detached,
+}
+
+impl fmt::Display for ImageState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::InSync => "in-sync",
+            Self::Syncing => "syncing",
+            Self::Stale => "stale",
+            Self::Detached => "detached",
+        })
+    }
+}
+
+/// Counts of what hosts did, and how long it took.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Activity {
+    /// Commands that read.
+    pub reads: u64,
+    /// Commands that wrote, unmapped or filled.
+    pub writes: u64,
+    /// Flushes.
+    pub flushes: u64,
+    /// Bytes read.
+    pub read_bytes: u64,
+    /// Bytes written.
+    pub written_bytes: u64,
+    /// Commands answered with an error.
+    pub errors: u64,
+    /// Time that all reads together took, in microseconds.
+    pub read_micros: u64,
+    /// Time that all writes together took, in microseconds.
+    pub write_micros: u64,
+}
+
+/// Who may log in to a volume. Secrets are never shown.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Access {
+    /// iSCSI names of initiators that may log in; empty: all.
+    pub initiators: Vec<String>,
+    /// User name that hosts must prove by CHAP; none: no proof is asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chap_user: Option<String>,
+    /// User name under which the target proves itself to hosts that ask (mutual CHAP).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mutual_chap_user: Option<String>,
+}
+
+/// A volume to be created.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CreateVolume {
+    /// Name, unique in the cluster: lower-case letters, digits, `-` and `.`, at most 63. It ends the target name.
+    pub name: String,
+    /// Size as the host sees it, in bytes: a multiple of 1 MiB.
+    pub size_bytes: u64,
+    /// Names of the pools that get an image each, in the order in which reads prefer them.
+    pub pools: Vec<String>,
+    /// Logical block as the host sees it: 512 (the default) or 4096.
+    #[serde(default = "default_block_bytes")]
+    pub block_bytes: u32,
+    /// Write cache (see [`Volume::write_cache`]); on by default.
+    #[serde(default = "default_write_cache")]
+    pub write_cache: bool,
+    /// Who may log in; by default everybody who reaches the portal.
+    #[serde(default)]
+    pub access: CreateAccess,
+}
+
+/// Who may log in to a volume to be created.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CreateAccess {
+    /// iSCSI names of initiators that may log in; empty: all.
+    #[serde(default)]
+    pub initiators: Vec<String>,
+    /// What hosts must prove.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chap: Option<Chap>,
+    /// What the target proves to hosts that ask (mutual CHAP). Needs `chap`, with another secret.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mutual_chap: Option<Chap>,
+}
+
+/// A CHAP user name and secret.
+#[derive(Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Chap {
+    /// User name, at most 255 bytes.
+    pub user: String,
+    /// Secret, 12 to 255 bytes (RFC 7143 section 9.2.1 asks for 96 random bits at least).
+    #[schema(write_only, format = Password)]
+    pub secret: String,
+}
+
+impl fmt::Debug for Chap {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Chap").field("user", &self.user).field("secret", &"(hidden)").finish()
+    }
+}
+
+const fn default_block_bytes() -> u32 {
+    512
+}
+
+const fn default_write_cache() -> bool {
+    true
+}
