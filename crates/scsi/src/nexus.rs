@@ -1,0 +1,155 @@
+//! I_T nexuses and the unit attentions that wait for them (SAM-5 §5.14).
+
+use crate::sense::Asc;
+
+/// One I_T nexus, as numbered by the transport: one per session.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct NexusId(pub u64);
+
+/// Nexuses of one logical unit: hosts times paths, generously. Each costs 16 bytes.
+pub const NEXUSES_MAX: usize = 1024;
+
+/// The volume has as many sessions as it may.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("the volume already has {NEXUSES_MAX} sessions; log one out first")]
+pub struct TooManyNexuses;
+
+/// A unit attention condition. Declared in the order in which several are reported (SAM-5 §5.14.2: the
+/// resets first, and they clear what happened before them).
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[repr(u8)]
+pub enum Attention {
+    /// The logical unit starts, or restarted with the loss of what was not flushed (M11).
+    PowerOn,
+    /// A LOGICAL UNIT RESET or target reset took effect.
+    DeviceReset,
+    /// The nexus was lost and came back.
+    NexusLoss,
+    /// Another nexus cleared the task set.
+    CommandsCleared,
+    /// A mode page changed, such as the write cache.
+    ModeParametersChanged,
+    /// The volume was resized.
+    CapacityChanged,
+    /// The identity shown by INQUIRY changed.
+    InquiryChanged,
+}
+
+impl Attention {
+    const ALL: [Self; 7] = [
+        Self::PowerOn,
+        Self::DeviceReset,
+        Self::NexusLoss,
+        Self::CommandsCleared,
+        Self::ModeParametersChanged,
+        Self::CapacityChanged,
+        Self::InquiryChanged,
+    ];
+
+    /// Its additional sense code.
+    pub const fn asc(self) -> Asc {
+        match self {
+            Self::PowerOn => Asc::POWER_ON,
+            Self::DeviceReset => Asc::DEVICE_RESET,
+            Self::NexusLoss => Asc::NEXUS_LOSS,
+            Self::CommandsCleared => Asc::COMMANDS_CLEARED,
+            Self::ModeParametersChanged => Asc::MODE_PARAMETERS_CHANGED,
+            Self::CapacityChanged => Asc::CAPACITY_CHANGED,
+            Self::InquiryChanged => Asc::INQUIRY_CHANGED,
+        }
+    }
+
+    const fn bit(self) -> u8 {
+        1 << self as u8
+    }
+}
+
+/// Whom a unit attention concerns.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Who {
+    /// Every nexus.
+    All,
+    /// Every nexus but this one.
+    AllBut(NexusId),
+    /// This nexus.
+    Only(NexusId),
+}
+
+impl Who {
+    fn includes(self, nexus: NexusId) -> bool {
+        match self {
+            Self::All => true,
+            Self::AllBut(other) => nexus != other,
+            Self::Only(one) => nexus == one,
+        }
+    }
+}
+
+struct Nexus {
+    id: NexusId,
+    /// One bit per [`Attention`]: a queue that cannot overflow, as each condition is reported once.
+    pending: u8,
+}
+
+/// The nexuses of one logical unit, ordered by number.
+#[derive(Default)]
+pub(crate) struct Nexuses {
+    known: Vec<Nexus>,
+    /// Nexuses with something pending: zero lets a command pass without a look.
+    waiting: usize,
+}
+
+impl Nexuses {
+    pub(crate) fn add(&mut self, id: NexusId) -> Result<(), TooManyNexuses> {
+        let Err(at) = self.find(id) else { return Ok(()) };
+        if self.known.len() >= NEXUSES_MAX {
+            return Err(TooManyNexuses);
+        }
+        self.known.insert(at, Nexus { id, pending: 0 });
+        Ok(())
+    }
+
+    pub(crate) fn remove(&mut self, id: NexusId) {
+        if let Ok(at) = self.find(id) {
+            let gone = self.known.remove(at);
+            self.waiting -= usize::from(gone.pending != 0);
+        }
+    }
+
+    pub(crate) fn attend(&mut self, who: Who, what: Attention) {
+        for nexus in self.known.iter_mut().filter(|nexus| who.includes(nexus.id)) {
+            self.waiting += usize::from(nexus.pending == 0);
+            if matches!(what, Attention::PowerOn | Attention::DeviceReset) {
+                nexus.pending = 0;
+            }
+            nexus.pending |= what.bit();
+        }
+    }
+
+    /// The next unit attention of the nexus, which stays.
+    pub(crate) fn pending(&self, id: NexusId) -> Option<Attention> {
+        if self.waiting == 0 {
+            return None;
+        }
+        let nexus = &self.known[self.find(id).ok()?];
+        Attention::ALL.into_iter().find(|attention| nexus.pending & attention.bit() != 0)
+    }
+
+    /// The next unit attention of the nexus, which is thereby reported.
+    pub(crate) fn take(&mut self, id: NexusId) -> Option<Attention> {
+        let next = self.pending(id)?;
+        let at = self.find(id).ok()?;
+        let nexus = &mut self.known[at];
+        nexus.pending &= !next.bit();
+        self.waiting -= usize::from(nexus.pending == 0);
+        Some(next)
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.known.len()
+    }
+
+    fn find(&self, id: NexusId) -> Result<usize, usize> {
+        self.known.binary_search_by_key(&id, |nexus| nexus.id)
+    }
+}

@@ -1,0 +1,101 @@
+//! What a command ends with, and what it needs on the way there.
+
+use dyad_contract::volume::VolumeOp;
+use dyad_payload::Payload;
+
+use crate::sense::Sense;
+use crate::task::Task;
+
+/// SAM-5 §5.3.1, the status codes that this device server reports.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[repr(u8)]
+pub enum Status {
+    /// Done.
+    Good = 0x00,
+    /// Not done, or done with a remark: see the sense data.
+    CheckCondition = 0x02,
+    /// Send it again later.
+    Busy = 0x08,
+    /// Another nexus holds a reservation.
+    ReservationConflict = 0x18,
+    /// No room for another command.
+    TaskSetFull = 0x28,
+    /// Aborted by another nexus, where that is reported (TAS of the Control mode page).
+    TaskAborted = 0x40,
+}
+
+/// The end of a command.
+#[derive(Clone, Debug)]
+pub struct Response {
+    /// SCSI status.
+    pub status: Status,
+    /// Sense data, with CHECK CONDITION.
+    pub sense: Option<Sense>,
+    /// Data-in, already cut to the allocation length of the CDB. The transport cuts it further to what its
+    /// host expects, and reports the residual.
+    pub data_in: Payload,
+}
+
+impl Response {
+    /// GOOD with nothing to hand back.
+    pub fn good() -> Self {
+        Self::status(Status::Good)
+    }
+
+    /// GOOD with data.
+    pub fn data(data_in: Payload) -> Self {
+        Self { status: Status::Good, sense: None, data_in }
+    }
+
+    /// A bare status.
+    pub fn status(status: Status) -> Self {
+        Self { status, sense: None, data_in: Payload::new() }
+    }
+
+    /// CHECK CONDITION.
+    pub fn check(sense: Sense) -> Self {
+        Self { status: Status::CheckCondition, sense: Some(sense), data_in: Payload::new() }
+    }
+
+    /// The sense data, empty if there are none.
+    pub fn sense_bytes(&self) -> &[u8] {
+        self.sense.as_deref().unwrap_or(&[])
+    }
+}
+
+/// What a command needs first. Whoever runs commands drops the task to abort it.
+#[derive(Clone, Debug)]
+pub enum Begun {
+    /// It has ended.
+    Answer(Response),
+    /// Bring `len` bytes of data-out, then call [`crate::LogicalUnit::data_out`]. `len` is what the CDB asks
+    /// for, possibly more than the transport announced: then bring what was announced, and report the
+    /// overflow.
+    DataOut {
+        /// Hand it back.
+        task: Task,
+        /// Count of bytes, not zero.
+        len: u32,
+    },
+    /// Ask the volume, then call [`crate::LogicalUnit::finish`].
+    Volume {
+        /// Hand it back.
+        task: Task,
+        /// What the volume is asked.
+        op: VolumeOp,
+    },
+}
+
+/// What a command needs next.
+#[derive(Clone, Debug)]
+pub enum Step {
+    /// It has ended.
+    Answer(Response),
+    /// Ask the volume, then call [`crate::LogicalUnit::finish`]. A long command asks several times.
+    Volume {
+        /// Hand it back.
+        task: Task,
+        /// What the volume is asked.
+        op: VolumeOp,
+    },
+}

@@ -1,0 +1,87 @@
+//! Size and blocks of a logical unit, and the limits it announces.
+
+use dyad_units::{BLOCK_BYTES, Bytes, SECTOR_BYTES, Span};
+
+/// How a volume shows its blocks to hosts.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum BlockSize {
+    /// 512-byte logical blocks, eight to a physical block of 4096: "512e".
+    Emulated512,
+    /// 4096-byte logical blocks: "4Kn".
+    Native4096,
+}
+
+impl BlockSize {
+    /// The one with logical blocks of so many bytes: 512 or 4096.
+    pub const fn from_bytes(bytes: u32) -> Option<Self> {
+        match bytes {
+            SECTOR_BYTES => Some(Self::Emulated512),
+            BLOCK_BYTES => Some(Self::Native4096),
+            _ => None,
+        }
+    }
+
+    /// Bytes of a logical block.
+    pub const fn bytes(self) -> u32 {
+        1 << self.shift()
+    }
+
+    pub(crate) const fn shift(self) -> u32 {
+        match self {
+            Self::Emulated512 => SECTOR_BYTES.ilog2(),
+            Self::Native4096 => BLOCK_BYTES.ilog2(),
+        }
+    }
+
+    /// LOGICAL BLOCKS PER PHYSICAL BLOCK EXPONENT (SBC-3 §5.16.2).
+    pub(crate) const fn physical_exponent(self) -> u32 {
+        BLOCK_BYTES.ilog2() - self.shift()
+    }
+}
+
+/// The size is not one that a volume can have.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[error(
+    "a volume of {size} is not possible: give a multiple of 4 KiB, at least 4 KiB and at most {}",
+    Bytes::new(Span::END_MAX)
+)]
+pub struct SizeError {
+    /// What was asked for.
+    pub size: Bytes,
+}
+
+/// Logical block size and count of logical blocks.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Shape {
+    block: BlockSize,
+    blocks: u64,
+}
+
+impl Shape {
+    /// A volume of `size` bytes.
+    ///
+    /// # Errors
+    /// [`SizeError`] unless it is whole 4 KiB blocks, not empty, and within what a segment can address.
+    pub const fn new(block: BlockSize, size: Bytes) -> Result<Self, SizeError> {
+        let bytes = size.value();
+        if bytes == 0 || !bytes.is_multiple_of(BLOCK_BYTES as u64) || bytes > Span::END_MAX {
+            return Err(SizeError { size });
+        }
+        Ok(Self { block, blocks: bytes >> block.shift() })
+    }
+
+    /// The logical block size.
+    pub const fn block(self) -> BlockSize {
+        self.block
+    }
+
+    /// Count of logical blocks.
+    pub const fn blocks(self) -> u64 {
+        self.blocks
+    }
+
+    /// The size in bytes.
+    pub const fn size(self) -> Bytes {
+        Bytes::new(self.blocks << self.block.shift())
+    }
+}
