@@ -1,1 +1,17 @@
-//! Not written yet.
+//! The edge: sockets, disks, memory that outlives the process, clocks and threads, and the wiring of the rooms.
+//!
+//! ```text
+//!  control threads                      data reactor (one thread)
+//!  api --NodeHandle--> admin thread --> +--------------------------------------------------+
+//!                      store thread <-- | sockets -> iscsi -> scsi -> mirror -> pool -> disks |
+//!                                       +--------------------------------------------------+
+//! ```
+//!
+//! All decisions are made in the pure rooms; here things are opened, read, written, timed and carried from
+//! one room to the next. The reactor never waits for a disk, for the config store or for a person.
+
+pub mod control;
+pub mod settings;
+
+pub use control::{Node, NodeHandle};
+pub use settings::Settings;

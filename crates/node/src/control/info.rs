@@ -1,0 +1,312 @@
+//! What a node says about itself: plain data, taken at one moment.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use dyad_units::{Bytes, DiskId, ImageId, NodeId, Period, PoolId, VolumeId};
+
+/// Everything that fits one screen.
+#[derive(Clone, Debug)]
+pub struct NodeStatus {
+    /// The node itself.
+    pub node: NodeInfo,
+    /// Its pools, by name.
+    pub pools: Vec<PoolInfo>,
+    /// Its volumes, by name.
+    pub volumes: Vec<VolumeInfo>,
+    /// Its sessions, oldest first.
+    pub sessions: Vec<SessionInfo>,
+}
+
+/// Where a node is in its life.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum NodePhase {
+    /// Opening pools and volumes; portals are open for those that serve already.
+    Starting,
+    /// Serving.
+    Running,
+    /// Draining; takes no new sessions.
+    Stopping,
+}
+
+/// The node.
+#[derive(Clone, Debug)]
+pub struct NodeInfo {
+    /// Its identity, made at its first start.
+    pub id: NodeId,
+    /// Its name.
+    pub name: String,
+    /// Its site.
+    pub site: String,
+    /// Version of the program.
+    pub version: &'static str,
+    /// Where it is in its life.
+    pub phase: NodePhase,
+    /// How often it has been started, this time included; durable (M11).
+    pub starts: u64,
+    /// How long it has been running.
+    pub uptime: Period,
+    /// Addresses where it accepts iSCSI.
+    pub portals: Vec<SocketAddr>,
+    /// Where its config store is.
+    pub data_dir: PathBuf,
+    /// How disk operations that may block are carried out.
+    pub backend: BackendInfo,
+    /// TCP connections now, those that have not logged in included.
+    pub connections: u32,
+    /// Those that have not logged in.
+    pub half_open: u32,
+    /// Connections refused or dropped for want of room since the start.
+    pub refused: u64,
+    /// Memory held for data on its way.
+    pub buffers_held: Bytes,
+    /// Bound of that.
+    pub buffers_max: Bytes,
+    /// Sessions and volumes closed because of a fault in this program since the start.
+    pub faults: u64,
+}
+
+/// How disk operations that may block are carried out.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum BackendInfo {
+    /// io_uring.
+    IoUring,
+    /// Threads, and why.
+    Threads {
+        /// Why not io_uring.
+        reason: String,
+    },
+}
+
+/// Whether a pool can be used.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum PoolPhase {
+    /// In use.
+    Open,
+    /// Could not be opened, or failed later; what to do is in the sentence.
+    Failed {
+        /// One sentence.
+        reason: String,
+    },
+}
+
+/// The log of recent operations of a pool (P6).
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum LogInfo {
+    /// In memory that outlives the process.
+    Kept {
+        /// The file.
+        path: PathBuf,
+    },
+    /// In the process's own memory, because there is no tmpfs: after a crash of the process the pool recovers
+    /// as after a restart of the machine (P8).
+    Private {
+        /// Why.
+        reason: String,
+    },
+}
+
+/// A pool.
+#[derive(Clone, Debug)]
+pub struct PoolInfo {
+    /// Identity.
+    pub id: PoolId,
+    /// Name.
+    pub name: String,
+    /// Whether it can be used.
+    pub phase: PoolPhase,
+    /// Its disks.
+    pub disks: Vec<DiskInfo>,
+    /// Space for extents.
+    pub total: Bytes,
+    /// Free part of it.
+    pub free: Bytes,
+    /// Images in it.
+    pub images: u32,
+    /// Regions that may have been written since closed (P5).
+    pub marked_regions: u64,
+    /// Blocks found damaged since it was opened (P7).
+    pub damaged: u64,
+    /// Blocks rewritten with good data since it was opened (P14).
+    pub healed: u64,
+    /// Blocks adopted after a crash because no image could verify them (P8).
+    pub adopted: u64,
+    /// Blocks found torn after a crash (A5).
+    pub torn: u64,
+    /// Extents lost by the disk (P12).
+    pub lost: u64,
+    /// Where its recent operations are kept.
+    pub log: LogInfo,
+}
+
+/// What a disk is made of.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum DiskKind {
+    /// A regular file.
+    File,
+    /// A block device.
+    BlockDevice,
+}
+
+/// A disk.
+#[derive(Clone, Debug)]
+pub struct DiskInfo {
+    /// Identity; `None` if the disk could not be read.
+    pub id: Option<DiskId>,
+    /// Its pool.
+    pub pool: PoolId,
+    /// Its pool's name.
+    pub pool_name: String,
+    /// Where it is.
+    pub path: PathBuf,
+    /// File or device.
+    pub kind: DiskKind,
+    /// Its size.
+    pub size: Bytes,
+    /// What it writes untorn (A5).
+    pub physical_block: u32,
+    /// Whether journal writes go past the page cache; otherwise each is followed by a sync, which is slower.
+    pub is_direct: bool,
+    /// It failed a write or a sync and is believed no longer (P11).
+    pub is_poisoned: bool,
+    /// What it did since it was opened.
+    pub io: IoCounters,
+    /// Syncs since it was opened.
+    pub syncs: u64,
+    /// Operations that failed.
+    pub errors: u64,
+}
+
+/// Operations, bytes and time since the start.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct IoCounters {
+    /// Reads.
+    pub reads: u64,
+    /// Bytes read.
+    pub read_bytes: u64,
+    /// Sum of the time that reads took.
+    pub read_time: Period,
+    /// Writes.
+    pub writes: u64,
+    /// Bytes written.
+    pub write_bytes: u64,
+    /// Sum of the time that writes took.
+    pub write_time: Period,
+    /// Flushes, unmaps and everything else.
+    pub others: u64,
+    /// Sum of the time that those took.
+    pub other_time: Period,
+    /// Longest time that one operation took.
+    pub time_max: Period,
+    /// Operations answered with an error.
+    pub errors: u64,
+}
+
+/// Whether a volume can be used.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum VolumePhase {
+    /// Being created.
+    Creating,
+    /// Served; parts that must be compared after a crash are served as they become equal (P8).
+    Serving {
+        /// Extents still to be compared.
+        comparing: u64,
+    },
+    /// Cannot be served; what to do is in the sentence.
+    Failed {
+        /// One sentence.
+        reason: String,
+    },
+    /// Being deleted.
+    Deleting,
+}
+
+/// The plain answer to "is my data redundant, and if not, when will it be?"
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Redundancy {
+    /// Images that hold every acknowledged write.
+    pub in_sync: u32,
+    /// Images that the volume should have.
+    pub wanted: u32,
+    /// The answer as one sentence.
+    pub sentence: String,
+}
+
+/// A volume.
+#[derive(Clone, Debug)]
+pub struct VolumeInfo {
+    /// Identity.
+    pub id: VolumeId,
+    /// Name.
+    pub name: String,
+    /// Name of its iSCSI target; LUN 0.
+    pub target: String,
+    /// Size.
+    pub size: Bytes,
+    /// Logical block, 512 or 4096 bytes.
+    pub block_bytes: u32,
+    /// Whether its write cache is on (A1, A2).
+    pub cache: bool,
+    /// Fewest in-sync images with which writes are acknowledged (A4).
+    pub min_in_sync: u32,
+    /// Who may log in.
+    pub access: super::AccessRules,
+    /// Whether it can be used.
+    pub phase: VolumePhase,
+    /// Whether it is redundant.
+    pub redundancy: Redundancy,
+    /// Its images.
+    pub images: Vec<ImageInfo>,
+    /// Sessions now.
+    pub sessions: u32,
+    /// Commands in flight now.
+    pub in_flight: u32,
+    /// What it did since the start.
+    pub io: IoCounters,
+}
+
+/// An image.
+#[derive(Clone, Debug)]
+pub struct ImageInfo {
+    /// Identity.
+    pub id: ImageId,
+    /// Its volume.
+    pub volume: VolumeId,
+    /// Its volume's name.
+    pub volume_name: String,
+    /// The node that it is on.
+    pub node: NodeId,
+    /// Its pool.
+    pub pool: PoolId,
+    /// Its pool's name.
+    pub pool_name: String,
+    /// `in-sync`, `syncing`, `stale` or `detached`, as in the record.
+    pub state: String,
+    /// Why, where there is something to say.
+    pub reason: Option<String>,
+    /// Space that it holds; `None` while its pool cannot be used.
+    pub allocated: Option<Bytes>,
+}
+
+/// A host's session.
+#[derive(Clone, Debug)]
+pub struct SessionInfo {
+    /// Number that names it on this node until the node stops.
+    pub id: u64,
+    /// The host's iSCSI name.
+    pub initiator: String,
+    /// Name of the target; `None` for a discovery session.
+    pub target: Option<String>,
+    /// The volume's name.
+    pub volume: Option<String>,
+    /// Address of the host.
+    pub peer: SocketAddr,
+    /// Address that it came to.
+    pub portal: SocketAddr,
+    /// How long ago it logged in.
+    pub age: Period,
+    /// Commands in flight now.
+    pub in_flight: u32,
+    /// What it did.
+    pub io: IoCounters,
+}
