@@ -1,1 +1,39 @@
-//! Not written yet.
+//! What the cluster knows: its records, how they may change, and the store that keeps them.
+//!
+//! ```text
+//!   volume ──names──▶ segment ──names──▶ images, each in a pool of a node
+//!      │                 │
+//!      └──── plan ───────┤ creating and deleting, one record at a time
+//!                        └ change: epoch + 1, or refused
+//! ```
+//!
+//! Pure: a new record is computed from an old one; a [`Store`] keeps it by compare-and-set. Rules that hold
+//! whatever the caller does:
+//!
+//! - every change of a segment's record raises its epoch by one, so equal epochs mean equal content (§8);
+//! - the last in-sync image is never taken out, and only an in-sync image's node may own (M8, M9);
+//! - creating and deleting go through states, so that whoever finds them half done can go on (section 6).
+
+mod access;
+mod change;
+mod name;
+mod node;
+mod plan;
+mod pool;
+mod propose;
+mod record;
+mod segment;
+mod store;
+mod volume;
+
+pub use access::{Access, AccessError, Chap, ChapPair, INITIATORS_MAX, InitiatorName, Secret};
+pub use change::{Change, ChangeError};
+pub use name::{NAME_BYTES_MAX, Name, ParseNameError};
+pub use node::{Incarnation, NodeRecord};
+pub use plan::{Presence, Step, StepOrder, next_step};
+pub use pool::{DiskRecord, PoolRecord};
+pub use propose::{Outcome, propose};
+pub use record::{DecodeError, Key, Kind, RECORD_VERSION, Record, STORED_BYTES_MAX};
+pub use segment::{FORKS_MAX, Fork, IMAGES_MAX, ImageRecord, ImageState, NewSegment, OutReason, SegmentRecord};
+pub use store::{Changed, SetError, Store, StoreError, Version, Versioned, Watcher};
+pub use volume::{AckPolicy, LogicalBlock, OnFew, ShapeError, VolumeRecord, VolumeState};

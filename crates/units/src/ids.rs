@@ -95,6 +95,12 @@ id!(
     StoreId
 );
 
+id!(
+    /// One start of a machine, as the kernel names it (/proc/sys/kernel/random/boot_id): whether memory
+    /// survived (M11).
+    BootId
+);
+
 fn format_uuid(value: u128, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     let group = |shift: u32, bits: u32| (value >> shift) & ((1 << bits) - 1);
     write!(

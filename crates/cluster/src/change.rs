@@ -1,0 +1,172 @@
+//! How a segment's record may change: a new record from an old one, or a refusal.
+
+use dyad_units::{Epoch, ImageId, NodeId};
+
+use crate::node::Incarnation;
+use crate::segment::{ImageRecord, ImageState, OutReason, SegmentRecord};
+
+/// One step of a change. Several together make one new record with one new epoch.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Change {
+    /// This node becomes owner, or stays it after a restart: a new epoch either way (M9, M11).
+    Own {
+        /// The owner to be; it must hold an in-sync image.
+        node: NodeId,
+    },
+    /// This life of the image's node proved the image in sync (M11).
+    Prove {
+        /// Which image.
+        image: ImageId,
+        /// Which life.
+        incarnation: Incarnation,
+    },
+    /// Take an image out of the in-sync set, or end its resync (M8).
+    TakeOut {
+        /// Which image.
+        image: ImageId,
+        /// Why.
+        reason: OutReason,
+    },
+    /// A stale image begins to catch up (M13).
+    Resync {
+        /// Which image.
+        image: ImageId,
+    },
+    /// A syncing image has everything and is in sync from now on (M16).
+    Join {
+        /// Which image.
+        image: ImageId,
+        /// The life of its node that has it all.
+        incarnation: Incarnation,
+    },
+    /// An image that is not in sync leaves the volume and is kept as it is (M10).
+    Detach {
+        /// Which image.
+        image: ImageId,
+    },
+    /// A detached image is forgotten.
+    Drop {
+        /// Which image.
+        image: ImageId,
+    },
+    /// The only in-sync image was flushed since it is alone (M8).
+    FlushedAlone,
+}
+
+/// The change is not legal for this record.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum ChangeError {
+    /// No such image.
+    #[error("image {0} is not an image of the segment")]
+    UnknownImage(ImageId),
+    /// Not in the table of transitions.
+    #[error("image {image} is {from:?} and cannot become {to:?}")]
+    Transition {
+        /// Which image.
+        image: ImageId,
+        /// Its state.
+        from: ImageState,
+        /// The state asked for.
+        to: ImageState,
+    },
+    /// It would leave nothing that holds every acknowledged write (P15, M8).
+    #[error("image {0} is the last one in sync and stays")]
+    LastInSync(ImageId),
+    /// Only in-sync images are promoted (M9).
+    #[error("node {0} holds no in-sync image of the segment and cannot own it")]
+    NotInSync(NodeId),
+    /// The note is for a single in-sync image only.
+    #[error("{0} images are in sync, not one alone")]
+    NotAlone(usize),
+    /// Only a detached image can be dropped.
+    #[error("image {image} is {state:?}; detach it first")]
+    NotDetached {
+        /// Which image.
+        image: ImageId,
+        /// Its state.
+        state: ImageState,
+    },
+    /// Four thousand million changes.
+    #[error("epoch {0} is the last one")]
+    EpochsUsedUp(Epoch),
+}
+
+impl SegmentRecord {
+    /// The record after `changes`, in that order, with the next epoch.
+    ///
+    /// # Errors
+    /// The first step that is not legal, or a result that is not.
+    pub fn changed(&self, changes: &[Change]) -> Result<Self, ChangeError> {
+        let mut next = self.clone();
+        // Never NEWEST's epoch: it is above every real one (M1).
+        let epoch = self.epoch.value().checked_add(1).filter(|&epoch| epoch < u32::MAX);
+        next.epoch = Epoch::new(epoch.ok_or(ChangeError::EpochsUsedUp(self.epoch))?);
+        let before = self.in_sync().count();
+        for &change in changes {
+            next.apply(change)?;
+        }
+        if next.in_sync().count() != before && !changes.contains(&Change::FlushedAlone) {
+            next.flushed_alone = false; // what others held is not known durable here any more (M8)
+        }
+        match next.owner {
+            Some(owner) if !next.in_sync().any(|image| image.node == owner) => Err(ChangeError::NotInSync(owner)),
+            _ => Ok(next),
+        }
+    }
+
+    fn apply(&mut self, change: Change) -> Result<(), ChangeError> {
+        match change {
+            Change::Own { node } => self.owner = Some(node),
+            Change::Prove { image, incarnation } => self.image_mut(image)?.incarnation = Some(incarnation),
+            Change::TakeOut { image, reason } => self.take_out(image, reason)?,
+            Change::Resync { image } => self.image_mut(image)?.become_state(ImageState::Syncing)?,
+            Change::Join { image, incarnation } => {
+                let joined = self.image_mut(image)?;
+                joined.become_state(ImageState::InSync)?;
+                (joined.reason, joined.incarnation) = (None, Some(incarnation));
+            }
+            Change::Detach { image } => self.image_mut(image)?.become_state(ImageState::Detached)?,
+            Change::Drop { image } => {
+                let state = self.image_mut(image)?.state;
+                if state != ImageState::Detached {
+                    return Err(ChangeError::NotDetached { image, state });
+                }
+                self.images.retain(|other| other.id != image);
+            }
+            Change::FlushedAlone => {
+                let count = self.in_sync().count();
+                if count != 1 {
+                    return Err(ChangeError::NotAlone(count));
+                }
+                self.flushed_alone = true;
+            }
+        }
+        Ok(())
+    }
+
+    fn take_out(&mut self, image: ImageId, reason: OutReason) -> Result<(), ChangeError> {
+        let others = self.in_sync().filter(|other| other.id != image).count();
+        let out = self.image_mut(image)?;
+        if out.state == ImageState::InSync && others == 0 {
+            return Err(ChangeError::LastInSync(image));
+        }
+        out.become_state(ImageState::Stale)?;
+        out.reason = Some(reason);
+        Ok(())
+    }
+
+    fn image_mut(&mut self, id: ImageId) -> Result<&mut ImageRecord, ChangeError> {
+        self.images.iter_mut().find(|image| image.id == id).ok_or(ChangeError::UnknownImage(id))
+    }
+}
+
+impl ImageRecord {
+    fn become_state(&mut self, to: ImageState) -> Result<(), ChangeError> {
+        let (image, from) = (self.id, self.state);
+        if !from.may_become(to) {
+            return Err(ChangeError::Transition { image, from, to });
+        }
+        self.state = to;
+        Ok(())
+    }
+}

@@ -1,0 +1,37 @@
+//! The record of a node, and its lives.
+
+use dyad_units::{BootId, NodeId};
+use serde::{Deserialize, Serialize};
+
+use crate::name::Name;
+
+/// One life of a node's memory (M11): did memory survive, and which life is newer?
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, Deserialize)]
+pub struct Incarnation {
+    /// Start of the machine: with another boot id the page cache is gone.
+    pub boot: BootId,
+    /// Durable count of the node's starts.
+    pub start: u64,
+}
+
+/// A node.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
+pub struct NodeRecord {
+    /// Identity.
+    pub id: NodeId,
+    /// Unique among nodes.
+    pub name: Name,
+    /// Failure domain: a room, a building.
+    pub site: Name,
+    /// Its newest life. The counter is durable before the node does anything else.
+    pub incarnation: Incarnation,
+}
+
+impl NodeRecord {
+    /// The record at the node's next start on the machine's start `boot`.
+    #[must_use]
+    pub fn started(mut self, boot: BootId) -> Self {
+        self.incarnation = Incarnation { boot, start: self.incarnation.start.saturating_add(1) };
+        self
+    }
+}
