@@ -1,0 +1,152 @@
+//! A logical unit with names for what tests do to it, one command at a time.
+
+use crate::initiator::{Cdb, Completion, Options, Session, SessionError, Transfer, cdb};
+
+/// Unit attentions that a new session may find waiting (SAM-5 §5.14).
+const UNIT_ATTENTIONS_MAX: usize = 8;
+const CHECK_CONDITION: u8 = 2;
+const UNIT_ATTENTION: u8 = 6;
+
+/// Why a command has no result.
+#[derive(Debug, thiserror::Error)]
+pub enum DiskError {
+    /// The session ended.
+    #[error(transparent)]
+    Session(#[from] SessionError),
+    /// The target answered something other than GOOD.
+    #[error("{what} ended with status {status:#04x}, sense {sense:02x?}")]
+    Status {
+        /// The command.
+        what: &'static str,
+        /// SCSI status.
+        status: u8,
+        /// (key, code, qualifier), if there is sense data.
+        sense: Option<(u8, u8, u8)>,
+    },
+    /// The answer is shorter than the standard demands.
+    #[error("the answer to {0} is too short")]
+    Short(&'static str),
+}
+
+/// Size of a logical unit (READ CAPACITY (16), SBC-3 §5.16.2).
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Capacity {
+    /// Number of logical blocks.
+    pub blocks: u64,
+    /// Bytes per logical block.
+    pub block_len: u32,
+    /// Logical blocks per physical block.
+    pub physical: u32,
+    /// LBPME: thin provisioning is reported.
+    pub thin: bool,
+}
+
+impl Capacity {
+    /// Size in bytes.
+    pub fn bytes(&self) -> u64 {
+        self.blocks * u64::from(self.block_len)
+    }
+}
+
+/// A session and the size of its LUN 0.
+#[derive(Debug)]
+pub struct Disk {
+    session: Session,
+    capacity: Capacity,
+}
+
+impl Disk {
+    /// Logs in, clears unit attentions and reads the capacity.
+    pub fn open(options: &Options) -> Result<Self, DiskError> {
+        let mut session = Session::login(options)?;
+        let mut tries = 0;
+        loop {
+            let ready = session.call(cdb::test_unit_ready(), Transfer::None)?;
+            if ready.status == 0 {
+                break;
+            }
+            let attention = ready.sense_codes().is_some_and(|(key, ..)| key == UNIT_ATTENTION);
+            tries += 1;
+            if !attention || tries > UNIT_ATTENTIONS_MAX {
+                good("TEST UNIT READY", ready)?;
+            }
+        }
+        let answer = good("READ CAPACITY", session.call(cdb::read_capacity(32), Transfer::In(vec![0; 32]))?)?;
+        let capacity = parse_capacity(&answer.into_bytes())?;
+        Ok(Self { session, capacity })
+    }
+
+    /// Size of the unit.
+    pub fn capacity(&self) -> Capacity {
+        self.capacity
+    }
+
+    /// The session underneath.
+    pub fn session(&mut self) -> &mut Session {
+        &mut self.session
+    }
+
+    /// Gives the session back.
+    pub fn into_session(self) -> Session {
+        self.session
+    }
+
+    /// Reads `blocks` logical blocks.
+    pub fn read(&mut self, lba: u64, blocks: u32) -> Result<Vec<u8>, DiskError> {
+        let buffer = vec![0; self.bytes(blocks)];
+        self.run("READ", cdb::read(lba, blocks), Transfer::In(buffer)).map(Transfer::into_bytes)
+    }
+
+    /// Writes whole logical blocks.
+    pub fn write(&mut self, lba: u64, data: Vec<u8>) -> Result<(), DiskError> {
+        let blocks = (data.len() / self.capacity.block_len as usize) as u32;
+        self.run("WRITE", cdb::write(lba, blocks), Transfer::Out(data)).map(drop)
+    }
+
+    /// SYNCHRONIZE CACHE.
+    pub fn flush(&mut self) -> Result<(), DiskError> {
+        self.run("SYNCHRONIZE CACHE", cdb::synchronize_cache(), Transfer::None).map(drop)
+    }
+
+    /// UNMAP of one range.
+    pub fn unmap(&mut self, lba: u64, blocks: u32) -> Result<(), DiskError> {
+        self.run("UNMAP", cdb::unmap(24), Transfer::Out(cdb::unmap_list(lba, blocks))).map(drop)
+    }
+
+    /// Any command that must end with GOOD.
+    pub fn run(&mut self, what: &'static str, cdb: Cdb, transfer: Transfer) -> Result<Transfer, DiskError> {
+        good(what, self.session.call(cdb, transfer)?)
+    }
+
+    /// Logs out.
+    pub fn logout(self) -> Result<(), DiskError> {
+        Ok(self.session.logout()?)
+    }
+
+    fn bytes(&self, blocks: u32) -> usize {
+        blocks as usize * self.capacity.block_len as usize
+    }
+}
+
+/// The transfer of a completion with GOOD, an error for anything else.
+pub fn good(what: &'static str, completion: Completion) -> Result<Transfer, DiskError> {
+    if completion.status == 0 {
+        return Ok(completion.transfer);
+    }
+    let sense = if completion.status == CHECK_CONDITION { completion.sense_codes() } else { None };
+    Err(DiskError::Status { what, status: completion.status, sense })
+}
+
+fn parse_capacity(bytes: &[u8]) -> Result<Capacity, DiskError> {
+    let (Some(last), Some(block_len)) = (bytes.first_chunk::<8>(), bytes.get(8..12).and_then(<[u8]>::first_chunk))
+    else {
+        return Err(DiskError::Short("READ CAPACITY"));
+    };
+    let exponent = bytes.get(13).map_or(0, |byte| byte & 0xf);
+    Ok(Capacity {
+        blocks: u64::from_be_bytes(*last).saturating_add(1),
+        block_len: u32::from_be_bytes(*block_len),
+        physical: 1 << exponent,
+        thin: bytes.get(14).is_some_and(|byte| byte & 0x80 != 0),
+    })
+}
