@@ -1,1 +1,30 @@
-//! Not written yet.
+//! The owner of one segment: orders its writes, keeps its images equal, decides when a host may be answered.
+//! Performs no I/O, waits for nothing, reads no clock.
+//!
+//! ```text
+//!                 Event::Op ──▶ ┌────────┐ ──▶ Action::Image ──▶ every in-sync image (a pool, later a peer)
+//!  host command                 │ Mirror │ ◀── Event::Image  ◀──
+//!              Action::Answer ◀─│        │ ──▶ Action::Propose ─▶ config store
+//!                               └────────┘ ◀── Event::Outcome ◀─
+//! ```
+//!
+//! How a write goes: lock the block range (M2) → merge partial blocks from verified reads (P7) → find space on
+//! every target (P15) → number, stamp, checksum once → apply on all in-sync images → all replied → unlock →
+//! flush if it must be durable (A2) → answer (A1).
+//!
+//! Invariants:
+//!
+//! - an answered write is on every image that the record names in sync (A1, A3);
+//! - one range is never written twice at once, nor read while it is written, at any image (M2);
+//! - every operation is answered exactly once, and after that answer it has no further effect (M19);
+//! - nothing that a crash left unequal is read before it was made equal (P8, M9).
+
+mod event;
+mod owner;
+mod setup;
+mod status;
+
+pub use event::{Action, Event, ImageIndex, Note, OpId};
+pub use owner::Mirror;
+pub use setup::{Setup, SetupError, Tuning};
+pub use status::{Counters, ImageStatus, MirrorState, MirrorStatus, Refusal};

@@ -1,0 +1,60 @@
+//! What a mirror has to know besides its record, and its adjustable bounds.
+
+use dyad_cluster::{AckPolicy, Incarnation};
+use dyad_units::{Bytes, NodeId, Period};
+
+/// What a mirror has to know besides the segment's record.
+#[derive(Clone, Copy, Debug)]
+pub struct Setup {
+    /// This node: the owner to be.
+    pub node: NodeId,
+    /// This life of it.
+    pub incarnation: Incarnation,
+    /// When a write may be acknowledged (A4).
+    pub policy: AckPolicy,
+    /// Times and bounds.
+    pub tuning: Tuning,
+}
+
+/// Times and bounds of a mirror. The defaults are right but for tests.
+#[derive(Clone, Copy, Debug)]
+pub struct Tuning {
+    /// T (M19): longest wait for a lock; below hosts' path timeouts (5 s and more).
+    pub lock_wait: Period,
+    /// Length of an interval (M4).
+    pub interval: Period,
+    /// An image that leaves a request unanswered for longer is taken out, unless it is the last (M8). Local
+    /// disks: a sync behind gigabytes of dirty cache takes many seconds and is no failure.
+    pub silence: Period,
+    /// Pause before a request is repeated that an image had no room for, or a proposal whose outcome is
+    /// unknown (M7).
+    pub retry: Period,
+    /// Slots asked for ahead per image (P15).
+    pub credits: u32,
+}
+
+impl Default for Tuning {
+    fn default() -> Self {
+        Self {
+            lock_wait: Period::from_secs(3),
+            interval: Period::from_secs(10),
+            silence: Period::from_secs(60),
+            retry: Period::from_millis(5),
+            credits: 128,
+        }
+    }
+}
+
+/// The record cannot be served at all.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum SetupError {
+    /// The record names too many images or none.
+    #[error("the record names {0} images; a segment has 1 to {max}", max = dyad_cluster::IMAGES_MAX)]
+    Images(usize),
+    /// Nothing may be served automatically (M9): only a forced promotion helps (M10).
+    #[error("the record names no image in sync on this node; it can be served only by an administrator's decision")]
+    NothingInSync,
+    /// Not a size that a segment can have.
+    #[error("{0} is not the size of a segment")]
+    Size(Bytes),
+}

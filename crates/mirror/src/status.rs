@@ -1,0 +1,147 @@
+//! What a mirror says about itself: the answer to "is my data redundant?".
+
+use dyad_cluster::{ImageState, OutReason};
+use dyad_units::{Epoch, ImageId, PoolId};
+
+/// How far a mirror is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum MirrorState {
+    /// It asks its images what the last run left.
+    Starting,
+    /// It waits for the config store to record the new epoch, and for the images to keep it.
+    Claiming,
+    /// It serves.
+    Serving,
+    /// It drains and closes.
+    Stopping,
+    /// It has ended in good order.
+    Stopped,
+    /// It does not serve, for this reason, until something outside changes.
+    Refused(Refusal),
+    /// Another owner took over, or the segment was deleted (M7).
+    SteppedDown,
+}
+
+/// Why a segment is not served.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum Refusal {
+    /// The store was restored from an old copy, or the image is from elsewhere (§8).
+    #[error(
+        "image {image} has seen epoch {seen}, the config store knows {known}: the store is older than the data; restore the newer store"
+    )]
+    StoreBehind {
+        /// The image that knows better.
+        image: ImageId,
+        /// Its epoch.
+        seen: Epoch,
+        /// The store's.
+        known: Epoch,
+    },
+    /// Equal epochs with different content (§8).
+    #[error(
+        "image {image} and the config store have different records of epoch {epoch}: one of them is not of this cluster's history"
+    )]
+    Contradiction {
+        /// The image.
+        image: ImageId,
+        /// The epoch.
+        epoch: Epoch,
+    },
+    /// The image keeps a record that this software cannot read.
+    #[error("image {image} keeps a record that cannot be read: use the newer software, or drop the image")]
+    UnreadableRecord {
+        /// The image.
+        image: ImageId,
+    },
+    /// The only in-sync image lost recent writes that an image on another node may have (M8, M11).
+    #[error(
+        "the only image in sync, {image}, lost recent writes before it was flushed alone; another image may have them"
+    )]
+    NotFlushedAlone {
+        /// The image.
+        image: ImageId,
+    },
+    /// No image is left to serve from.
+    #[error("no image in sync can be reached")]
+    NoImage,
+}
+
+/// One image's part.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct ImageStatus {
+    /// Identity.
+    pub id: ImageId,
+    /// Its pool.
+    pub pool: PoolId,
+    /// As recorded.
+    pub state: ImageState,
+    /// Why it is not in sync; or, in sync, what is wrong with the last one.
+    pub reason: Option<OutReason>,
+    /// It failed and the record does not say so yet (M7, M8).
+    pub is_failing: bool,
+}
+
+/// Counts since the mirror was made.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Counters {
+    /// Blocks rewritten from another image because they were damaged (P14).
+    pub healed: u64,
+    /// Blocks made equal after a crash (P8).
+    pub mended: u64,
+    /// Blocks believed although nothing verified them (P8).
+    pub adopted: u64,
+    /// Operations answered "busy".
+    pub busy: u64,
+    /// Images taken out.
+    pub taken_out: u64,
+    /// Blocks of which no good copy was left when they were read (P14).
+    pub medium_errors: u64,
+    /// Intervals closed (M4).
+    pub closed: u64,
+}
+
+/// What a mirror says about itself.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct MirrorStatus {
+    /// How far it is.
+    pub state: MirrorState,
+    /// Newest epoch recorded.
+    pub epoch: Epoch,
+    /// Its images, in the record's order.
+    pub images: Vec<ImageStatus>,
+    /// Operations not answered yet.
+    pub in_flight: usize,
+    /// Extents that have yet to be compared after a crash.
+    pub suspect: u64,
+    /// Counts.
+    pub counters: Counters,
+}
+
+impl MirrorStatus {
+    /// Images that hold every acknowledged write and answer.
+    pub fn good_images(&self) -> usize {
+        self.images.iter().filter(|image| image.state == ImageState::InSync && !image.is_failing).count()
+    }
+
+    /// The one sentence that answers "is my data redundant?".
+    pub fn sentence(&self) -> String {
+        let good = self.good_images();
+        let total = self.images.iter().filter(|image| image.state != ImageState::Detached).count();
+        match self.state {
+            MirrorState::Starting | MirrorState::Claiming => "starting".to_owned(),
+            MirrorState::Stopping | MirrorState::Stopped => "stopped".to_owned(),
+            MirrorState::SteppedDown => "served elsewhere".to_owned(),
+            MirrorState::Refused(reason) => format!("not served: {reason}"),
+            MirrorState::Serving if total == 1 && good == 1 => "not redundant: the volume has one image".to_owned(),
+            MirrorState::Serving if good == total && self.suspect > 0 => {
+                format!("redundant: {good} images; comparing {} extents after a crash", self.suspect)
+            }
+            MirrorState::Serving if good == total => format!("redundant: {good} images in sync"),
+            MirrorState::Serving => {
+                let bad = self.images.iter().find_map(|image| image.reason).map_or("", OutReason::text);
+                let verdict = if good > 1 { "less redundant" } else { "NOT redundant" };
+                format!("{verdict}: {good} of {total} images in sync; {bad}")
+            }
+        }
+    }
+}
