@@ -29,6 +29,9 @@ struct Target {
     /// Name of the target; the first that discovery finds, if left out
     #[arg(long, global = true)]
     target: Option<String>,
+    /// Number of the logical unit
+    #[arg(long, default_value_t = 0, global = true)]
+    lun: u8,
     /// Insist on CRC32C header and data digests
     #[arg(long, global = true)]
     digests: bool,
@@ -157,7 +160,7 @@ fn options(target: &Target) -> anyhow::Result<Options> {
         }
     };
     let digests = Digests { header: target.digests, data: target.digests };
-    Ok(with_chap(Options { digests, ..Options::new(target.portal, &name) }, target))
+    Ok(with_chap(Options { digests, lun: target.lun, ..Options::new(target.portal, &name) }, target))
 }
 
 fn with_chap(options: Options, target: &Target) -> Options {

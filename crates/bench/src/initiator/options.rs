@@ -36,6 +36,8 @@ pub struct Options {
     pub initiator: String,
     /// TargetName; `None` for a discovery session.
     pub target: Option<String>,
+    /// Number of the logical unit that commands go to, below 256.
+    pub lun: u8,
     /// Who we are, for a target that wants to know (one-way CHAP).
     pub chap: Option<Credentials>,
     /// Who the target must prove to be (mutual CHAP).
@@ -72,6 +74,7 @@ impl Options {
             portal,
             initiator: "iqn.2026-11.example:bench".to_owned(),
             target: None,
+            lun: 0,
             chap: None,
             mutual: None,
             digests: Digests::default(),

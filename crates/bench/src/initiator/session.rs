@@ -66,6 +66,7 @@ pub struct Session {
     pings_answered: u64,
     text: Option<(Header, Vec<u8>)>,
     logged_out: bool,
+    lun: u64,
 }
 
 impl Session {
@@ -86,6 +87,8 @@ impl Session {
             pings_answered: 0,
             text: None,
             logged_out: false,
+            // Peripheral device addressing (SAM-5 §4.7.7.2).
+            lun: u64::from(options.lun) << 48,
         })
     }
 
@@ -109,9 +112,9 @@ impl Session {
         self.pings_answered
     }
 
-    /// Sends a command to LUN 0 (perhaps only with the next [`Session::wait`]). Waits while the window is closed.
+    /// Sends a command (perhaps only with the next [`Session::wait`]). Waits while the window is closed.
     pub fn submit(&mut self, user: u64, cdb: Cdb, transfer: Transfer) -> Result<(), SessionError> {
-        self.submit_to(0, user, cdb, transfer)
+        self.submit_to(self.lun, user, cdb, transfer)
     }
 
     /// Sends a command to a logical unit, named by the eight bytes of SAM-5 §4.7.
@@ -202,11 +205,12 @@ impl Session {
         }
     }
 
-    /// Task management function of RFC 7143 §11.5.1 on LUN 0; `referenced` is the `user` of a command, for ABORT TASK.
+    /// Task management function of RFC 7143 §11.5.1; `referenced` is the `user` of a command, for ABORT TASK.
     pub fn manage(&mut self, function: u8, referenced: Option<u64>) -> Result<TmfOutcome, SessionError> {
         let of = |wanted: u64| move |task: &Option<Task>| task.as_ref().is_some_and(|task| task.user == wanted);
         let tag = referenced.and_then(|user| self.tasks.iter().position(of(user))).map_or(NO_TAG, |at| at as u32);
         let mut header = Header::new(opcode::TASK_MANAGEMENT | opcode::IMMEDIATE, FINAL | function);
+        header.set(8, &self.lun.to_be_bytes());
         header.set_u32(16, TMF_TAG).set_u32(20, tag).set_u32(24, self.cmd_sn).set_u32(28, self.exp_stat_sn);
         header.set_u32(32, self.cmd_sn);
         self.stream.push(header, &[])?;
