@@ -10,7 +10,9 @@
 //! All decisions are made in the pure rooms; here things are opened, read, written, timed and carried from
 //! one room to the next. The reactor never waits for a disk, for the config store or for a person.
 
+pub mod clock;
 pub mod control;
+pub mod disk;
 pub mod settings;
 
 pub use control::{Node, NodeHandle};

@@ -1,0 +1,27 @@
+//! Disks: files and block devices that hold a pool.
+//!
+//! ```text
+//!             +-- buffered descriptor: data, checksum tables, syncs (page cache outlives the process, P6)
+//!  DiskFile --+
+//!             +-- direct descriptor, O_DIRECT + O_DSYNC: journal, reads past the page cache (P11)
+//!
+//!  DiskOp --> LiveDisk --cheap and sure not to wait--> system call, done at once
+//!                    \---may wait---> Engine (io_uring, or threads) --> done later
+//! ```
+//!
+//! Both descriptors are locked, so that another process gets the disk only when every operation of this one
+//! has ended, even of one that was killed (P11).
+
+mod blocking;
+mod engine;
+mod file;
+
+mod ring;
+mod threads;
+mod work;
+
+pub use engine::{Engine, EngineError};
+pub use file::{CreateDiskError, DiskFile, OpenDiskError};
+
+#[cfg(test)]
+mod tests;
