@@ -1,1 +1,60 @@
-fn main() {}
+//! `cargo xtask`: everything that a developer or CI runs, under one roof.
+
+mod bench;
+mod cargo;
+mod conformance;
+mod crash;
+mod fuzz;
+mod packages;
+mod stages;
+mod tally;
+mod tidy;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", about = "Tests, proofs and benchmarks of Dyad")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run everything that CI runs
+    Test(stages::Args),
+    /// Check what clippy cannot know: lengths, pure rooms, words
+    Tidy,
+    /// Run libiscsi's test suite
+    Conformance(conformance::Args),
+    /// Run the end-to-end tests
+    E2e,
+    /// Kill the node again and again in the middle of writes
+    Crash(crash::Args),
+    /// Compare with tgt, side by side
+    Bench(bench::Args),
+    /// Feed random bytes to everything that parses bytes from outside
+    Fuzz(fuzz::Args),
+    /// Install the Debian packages that tests and benchmarks need
+    Packages,
+}
+
+fn main() -> anyhow::Result<()> {
+    let cli = Cli::parse();
+    std::env::set_current_dir(cargo::root())?;
+    let tally = match cli.command {
+        Command::Test(args) => stages::run(&args),
+        Command::Tidy => tidy::run(),
+        Command::Conformance(args) => conformance::run(&args),
+        Command::E2e => stages::end_to_end(),
+        Command::Crash(args) => crash::run(&args),
+        Command::Fuzz(args) => fuzz::run(&args),
+        Command::Bench(args) => return bench::run(&args),
+        Command::Packages => return packages::install(packages::Need::Bench).map(drop),
+    }?;
+    println!("{tally}");
+    if tally.failed > 0 {
+        std::process::exit(1);
+    }
+    Ok(())
+}

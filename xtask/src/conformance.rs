@@ -1,0 +1,134 @@
+//! `cargo xtask conformance`: every family of libiscsi's suite, judged by the table of allowed skips.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use dyad_e2e::conformance::{self as suite, TOOL, Verdict};
+use dyad_e2e::{Target, Tgt, tools};
+
+use crate::cargo;
+use crate::packages::{self, Need};
+use crate::tally::Tally;
+
+/// Families take under a second each, but for a few that wait; none waits this long.
+const FAMILY_LIMIT: Duration = Duration::from_secs(90);
+/// Page whose table names the skips that are right, each with its reason.
+const PAGE: &str = "docs/conformance.md";
+/// Enough for every test of the suite, and small enough to be written often.
+const UNIT_LEN: u64 = 256 << 20;
+
+#[derive(clap::Args, Debug)]
+pub struct Args {
+    /// Run against tgt instead of Dyad: shows what the suite does with another target
+    #[arg(long)]
+    tgt: bool,
+    /// Only these families, such as ALL.Unmap
+    #[arg(long)]
+    family: Vec<String>,
+    /// Directory for everything that the suite printed
+    #[arg(long)]
+    keep: Option<PathBuf>,
+}
+
+pub fn in_ci() -> anyhow::Result<Tally> {
+    run(&Args { tgt: false, family: Vec::new(), keep: None })
+}
+
+pub fn run(args: &Args) -> anyhow::Result<Tally> {
+    packages::install(if args.tgt { Need::Bench } else { Need::Test })?;
+    if !tools::has(&[TOOL]) {
+        return Ok(Tally { skipped: 1, ..Tally::default() });
+    }
+    let dir = tempfile::tempdir()?;
+    if args.tgt {
+        let backing = dir.path().join("unit");
+        fs::File::create(&backing)?.set_len(UNIT_LEN)?;
+        let tgt = Tgt::start(dir.path(), &backing)?;
+        return families(args, &tgt);
+    }
+    anyhow::bail!("the binary cannot be started yet")
+}
+
+fn families(args: &Args, target: &dyn Target) -> anyhow::Result<Tally> {
+    let page = fs::read_to_string(cargo::root().join(PAGE)).with_context(|| format!("cannot read {PAGE}"))?;
+    let allowed = Allowed::parse(&page);
+    let mut tally = Tally::default();
+    let mut skips = 0;
+    let url = target.url();
+    for (family, tests) in suite::families()? {
+        if !args.family.is_empty() && !args.family.contains(&family) {
+            continue;
+        }
+        // The multipath family wants the same unit a second time.
+        let urls = if family == "ALL.MultipathIO" { vec![url.as_str(), url.as_str()] } else { vec![url.as_str()] };
+        let run = suite::run(&family, &tests, &urls, FAMILY_LIMIT)?;
+        if let Some(keep) = &args.keep {
+            fs::create_dir_all(keep)?;
+            fs::write(keep.join(format!("{family}.txt")), &run.output)?;
+        }
+        let (mut lines, mut passed) = (Vec::new(), 0);
+        for (test, verdict) in &run.tests {
+            match verdict {
+                Verdict::Passed => passed += 1,
+                Verdict::Skipped(reasons) => {
+                    skips += 1;
+                    match allowed.reason(test) {
+                        Some(_) => tally.skipped += 1,
+                        None => {
+                            tally.failed += 1;
+                            lines.push(format!("{test}: skipped without being allowed to: {}", reasons.join("; ")));
+                        }
+                    }
+                }
+                Verdict::Failed(what) => {
+                    tally.failed += 1;
+                    lines.push(format!("{test}: FAILED: {}", what.join("; ")));
+                }
+            }
+        }
+        tally.passed += passed;
+        println!("{family}: {passed} of {} passed in {:.1} s", run.tests.len(), run.elapsed.as_secs_f64());
+        lines.iter().for_each(|line| println!("  {line}"));
+    }
+    println!("{} against {}: {skips} tests with skip marks, {} of them allowed", TOOL, target.label(), tally.skipped);
+    Ok(tally)
+}
+
+/// The table of allowed skips: rows that begin with a test's name, or a beginning of names followed by `*`.
+struct Allowed(BTreeMap<String, String>);
+
+impl Allowed {
+    fn parse(page: &str) -> Self {
+        let rows = page.lines().filter_map(|line| {
+            let (name, rest) = line.strip_prefix("| `ALL.")?.split_once('`')?;
+            let reason = rest.trim_matches([' ', '|']);
+            Some((format!("ALL.{name}"), reason.to_owned()))
+        });
+        Self(rows.collect())
+    }
+
+    fn reason(&self, test: &str) -> Option<&str> {
+        let fits = |pattern: &str| match pattern.strip_suffix('*') {
+            Some(start) => test.starts_with(start),
+            None => test == pattern,
+        };
+        self.0.iter().find(|(pattern, _)| fits(pattern)).map(|(_, reason)| reason.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Allowed;
+
+    #[test]
+    fn the_table_allows_single_tests_and_whole_families() {
+        let page = "text\n\n| test | why |\n|---|---|\n| `ALL.NoMedia.*` | no removable media |\n| `ALL.A.B` | so |\n";
+        let allowed = Allowed::parse(page);
+        assert_eq!(allowed.reason("ALL.NoMedia.SBC"), Some("no removable media"));
+        assert_eq!(allowed.reason("ALL.A.B"), Some("so"));
+        assert_eq!(allowed.reason("ALL.A.BC"), None);
+    }
+}
