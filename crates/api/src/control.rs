@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use dyad_units::{Bytes, ImageId, PoolId, VolumeId};
+use dyad_units::{PoolId, VolumeId};
 
 use crate::model::{CreatePool, CreateVolume, Disk, Image, Node, Pool, Session, Status, Volume};
 
@@ -24,11 +24,10 @@ pub trait Control: Send + Sync + 'static {
     /// All pools of this node, by name.
     fn pools(&self) -> Result<Vec<Pool>, ControlError>;
 
-    /// Formats the disks and opens the new pool. Refuses a disk that holds anything it knows, unless the
-    /// request says `overwrite`, and always one that is in use.
+    /// Formats the disks and opens the new pool. Refuses a disk that is not empty or in use.
     fn create_pool(&self, request: CreatePool) -> Result<Pool, ControlError>;
 
-    /// Closes an empty pool and forgets it. Its files stay; its disks can be given to a pool again.
+    /// Closes a pool without images and forgets it.
     fn delete_pool(&self, pool: PoolId) -> Result<(), ControlError>;
 
     /// All disks of all pools.
@@ -46,9 +45,6 @@ pub trait Control: Send + Sync + 'static {
 
     /// All images of all volumes.
     fn images(&self) -> Result<Vec<Image>, ControlError>;
-
-    /// Takes one image out of its volume for good. Refuses the last in-sync image.
-    fn delete_image(&self, image: ImageId) -> Result<(), ControlError>;
 
     /// All iSCSI sessions of this node.
     fn sessions(&self) -> Result<Vec<Session>, ControlError>;
@@ -125,16 +121,6 @@ pub enum ControlError {
         /// What uses it, as a half sentence: "2 images are in it".
         by: String,
     },
-    /// A pool cannot hold what is asked for.
-    #[error("pool `{pool}` is too small: {wanted} wanted, {free} free")]
-    NoSpace {
-        /// The pool's name.
-        pool: String,
-        /// How much the request needs.
-        wanted: Bytes,
-        /// How much there is.
-        free: Bytes,
-    },
     /// The disk cannot be given to a pool.
     #[error("disk {path} cannot be used: {reason}")]
     Disk {
@@ -168,6 +154,12 @@ pub enum ControlError {
         /// The bound that ran out.
         seconds: u64,
     },
+    /// The config store failed, or another fault inside of the node.
+    #[error("{what}")]
+    Failed {
+        /// A sentence without full stop, the whole chain of causes in it.
+        what: String,
+    },
     /// The node is shutting down.
     #[error("the node is shutting down")]
     Stopping,
@@ -184,11 +176,13 @@ impl ControlError {
                 "log the hosts out first, or add --force (`force=true`) to disconnect them".into()
             }
             Self::InUse { .. } => "remove what uses it first".into(),
-            Self::NoSpace { .. } => "choose a smaller size or another pool, or delete something in this one".into(),
             Self::Disk { advice, .. } | Self::Unavailable { advice, .. } => advice.clone(),
             Self::Unsupported { .. } => "the changelog says what later versions can do".into(),
             Self::Busy => "try again in a moment".into(),
             Self::Timeout { .. } => "look at `dyad status` and the node's log before you try again".into(),
+            Self::Failed { .. } => {
+                "look at the node's log; nothing was left half done that the next start does not finish".into()
+            }
             Self::Stopping => "try again when the node is running".into(),
         }
     }

@@ -3,14 +3,26 @@
 //! Sizes are in bytes, spans of time in seconds unless the name says otherwise. Requests refuse unknown fields;
 //! answers may gain fields within `/v1`, so readers ignore what they do not know.
 
+mod activity;
 mod node;
 mod pool;
 mod redundancy;
 mod session;
 mod volume;
 
-pub use node::{DiskAccess, Node, NodeState, Problem, Severity, Status};
-pub use pool::{CreateDisk, CreatePool, Disk, Health, Pool, PoolCounters};
+pub use activity::Activity;
+pub use node::{DiskAccess, Node, NodeState, Severity, Status, Trouble};
+pub use pool::{CreateDisk, CreatePool, Disk, DiskKind, Health, Pool, PoolCounters};
 pub use redundancy::{Redundancy, RedundancyState};
 pub use session::Session;
-pub use volume::{Access, Activity, Chap, CreateAccess, CreateVolume, Image, ImageState, Volume, VolumeState};
+pub use volume::{Access, Chap, CreateAccess, CreateVolume, Image, ImageState, Volume, VolumeState, WhenFew};
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+/// A list. An object, so that it can gain fields.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct List<T> {
+    /// What is in it.
+    pub items: Vec<T>,
+}

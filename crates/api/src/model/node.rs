@@ -4,7 +4,7 @@ use dyad_units::NodeId;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{Disk, Pool, Volume};
+use super::{Disk, Pool, Session, Volume};
 
 /// One glance at a node: what `dyad status` shows.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -17,10 +17,10 @@ pub struct Status {
     pub pools: Vec<Pool>,
     /// All disks.
     pub disks: Vec<Disk>,
-    /// How many iSCSI sessions are logged in.
-    pub sessions: u32,
+    /// All iSCSI sessions.
+    pub sessions: Vec<Session>,
     /// What an administrator should know about, the worst first.
-    pub problems: Vec<Problem>,
+    pub troubles: Vec<Trouble>,
 }
 
 /// One running Dyad.
@@ -33,6 +33,8 @@ pub struct Node {
     pub name: String,
     /// Version of the program.
     pub version: String,
+    /// Site: the failure domain that it is in.
+    pub site: String,
     /// What it is doing.
     pub state: NodeState,
     /// Seconds since the process started.
@@ -43,8 +45,22 @@ pub struct Node {
     pub portals: Vec<String>,
     /// How it reaches its disks.
     pub disk_access: DiskAccess,
+    /// Why it uses threads, one sentence without full stop; empty if it does not.
+    pub disk_access_reason: String,
+    /// Directory of its config store.
+    pub data_dir: String,
     /// How many iSCSI connections are open, logged in or not.
     pub connections: u32,
+    /// Of those, not logged in yet.
+    pub half_open: u32,
+    /// Connections refused or dropped for want of room since the start.
+    pub refused_connections: u64,
+    /// Memory held for data on its way, in bytes.
+    pub buffer_bytes: u64,
+    /// Bound of that, in bytes.
+    pub buffer_bytes_max: u64,
+    /// Sessions and volumes closed by a fault of the program since the start. Should be zero.
+    pub faults: u64,
 }
 
 /// What a node is doing.
@@ -71,7 +87,7 @@ pub enum DiskAccess {
 
 /// Something that an administrator should know about.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
-pub struct Problem {
+pub struct Trouble {
     /// How bad it is.
     pub severity: Severity,
     /// Kind and name of the object: "pool a".
@@ -82,7 +98,7 @@ pub struct Problem {
     pub advice: String,
 }
 
-/// How bad a problem is.
+/// How bad a trouble is.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Severity {

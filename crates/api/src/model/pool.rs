@@ -4,6 +4,8 @@ use dyad_units::{DiskId, PoolId};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::Activity;
+
 /// Disks of one node that hold extents.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Pool {
@@ -24,8 +26,10 @@ pub struct Pool {
     pub images: u32,
     /// Regions that would have to be compared after a power failure.
     pub marked_regions: u64,
-    /// Whether the memory of recent operations (L) outlives a crash of the process.
-    pub recent_log: bool,
+    /// Whether the log of recent operations is in memory that outlives a crash of the process.
+    pub recent_log_kept: bool,
+    /// Where that log is, or why it is not kept.
+    pub recent_log: String,
     /// What went wrong since the pool was opened.
     pub counters: PoolCounters,
 }
@@ -62,23 +66,42 @@ pub enum Health {
 /// A block device or file given to a pool.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Disk {
-    /// Identity, written on the disk.
-    #[schema(value_type = String, format = "uuid")]
-    pub id: DiskId,
+    /// Identity, written on the disk; none if it could not be read.
+    #[schema(value_type = Option<String>, format = "uuid")]
+    pub id: Option<DiskId>,
     /// Name of its pool.
     pub pool: String,
+    /// Identity of its pool.
+    #[schema(value_type = String, format = "uuid")]
+    pub pool_id: PoolId,
     /// Path of the device or file.
     pub path: String,
+    /// Device or file.
+    pub kind: DiskKind,
     /// Whether it works.
     pub health: Health,
-    /// Why it does not, one sentence without full stop; empty if it works.
-    pub reason: String,
     /// Size in bytes.
     pub size_bytes: u64,
     /// What it writes untorn, in bytes.
     pub physical_block_bytes: u32,
     /// Whether the journal bypasses the page cache (O_DIRECT); without it flushes are slower.
     pub direct_io: bool,
+    /// Operations that failed since it was opened.
+    pub errors: u64,
+    /// Syncs since it was opened.
+    pub syncs: u64,
+    /// What it did since it was opened.
+    pub activity: Activity,
+}
+
+/// What a disk is made of.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum DiskKind {
+    /// A regular file.
+    File,
+    /// A block device.
+    BlockDevice,
 }
 
 /// A pool to be created.
@@ -89,9 +112,6 @@ pub struct CreatePool {
     pub name: String,
     /// Its disks. This version takes exactly one.
     pub disks: Vec<CreateDisk>,
-    /// Format disks although they hold something.
-    #[serde(default)]
-    pub overwrite: bool,
 }
 
 /// A disk for a new pool.
@@ -103,4 +123,7 @@ pub struct CreateDisk {
     /// Create the file with this size in bytes; without it the device or file must exist and is used whole.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub size_bytes: Option<u64>,
+    /// The disk writes 4 KiB untorn although it does not say so itself (rule A5).
+    #[serde(default)]
+    pub atomic_4k: bool,
 }

@@ -33,21 +33,22 @@ pub enum RedundancyState {
 }
 
 impl Redundancy {
-    /// Judges a volume by its state, the `reason` why it does not serve, and its images.
-    pub fn judge(state: VolumeState, reason: &str, images: &[Image]) -> Self {
+    /// Judges a volume by its state, the `reason` why it does not serve, its images, and how many extents are
+    /// still to be `compared` between them.
+    pub fn judge(state: VolumeState, reason: &str, images: &[Image], compared: u64) -> Self {
         let good = images.iter().filter(|image| image.state == ImageState::InSync).count();
         let (all, in_sync) = (images.len() as u32, good as u32);
         let (state, sentence) = match state {
             VolumeState::Creating => (RedundancyState::Unavailable, "not yet: the volume is being created".into()),
             VolumeState::Deleting => (RedundancyState::Unavailable, "no: the volume is being deleted".into()),
             VolumeState::Unavailable => (RedundancyState::Unavailable, unavailable(reason)),
-            VolumeState::Serving | VolumeState::Recovering if in_sync == 0 => {
+            VolumeState::Serving if in_sync == 0 => {
                 (RedundancyState::Unavailable, unavailable("no image holds every acknowledged write"))
             }
-            VolumeState::Recovering => {
-                (RedundancyState::Reduced, format!("comparing {} after a restart", images_in_words(all)))
-            }
             VolumeState::Serving if all == 1 => (RedundancyState::Single, "no: one image, as created".into()),
+            VolumeState::Serving if in_sync == all && compared > 0 => {
+                (RedundancyState::Reduced, format!("soon: {compared} extents to compare after a restart"))
+            }
             VolumeState::Serving if in_sync == all => {
                 (RedundancyState::Redundant, format!("yes: {in_sync} images in-sync"))
             }
@@ -63,10 +64,6 @@ fn unavailable(reason: &str) -> String {
     } else {
         format!("hosts cannot reach the data: {reason}")
     }
-}
-
-fn images_in_words(count: u32) -> String {
-    if count == 1 { "its one image".into() } else { format!("{count} images") }
 }
 
 /// Names the first image that is missing; the others are in the volume's list of images.

@@ -1,21 +1,19 @@
 //! iSCSI sessions.
 
-use dyad_units::VolumeId;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::Activity;
 
-/// A host logged in to a volume.
+/// A host logged in.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Session {
     /// Number of the session on this node, not reused while the process lives.
     pub id: u64,
-    /// The volume's name.
-    pub volume: String,
-    /// The volume's identity.
-    #[schema(value_type = String, format = "uuid")]
-    pub volume_id: VolumeId,
+    /// The volume's name; none for a discovery session.
+    pub volume: Option<String>,
+    /// iSCSI name of the target; none for a discovery session.
+    pub target: Option<String>,
     /// iSCSI name of the host's initiator.
     pub initiator: String,
     /// The host's `address:port`.
@@ -24,10 +22,6 @@ pub struct Session {
     pub portal: String,
     /// Seconds since it logged in.
     pub age_seconds: u64,
-    /// Whether headers carry a CRC32C digest.
-    pub header_digest: bool,
-    /// Whether data carries a CRC32C digest.
-    pub data_digest: bool,
     /// Commands in flight.
     pub in_flight: u32,
     /// What it did since it logged in.

@@ -2,11 +2,11 @@
 
 use std::fmt;
 
-use dyad_units::{ImageId, NodeId, PoolId, SegmentId, VolumeId};
+use dyad_units::{ImageId, NodeId, PoolId, VolumeId};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::Redundancy;
+use super::{Activity, Redundancy};
 
 /// What a host sees as a LUN.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -29,14 +29,20 @@ pub struct Volume {
     /// Write cache on (rule A1): a write is answered when it is in the memory of every in-sync image;
     /// off (A2): when it is durable there.
     pub write_cache: bool,
+    /// Fewest in-sync images with which writes are answered (rule A4).
+    pub min_in_sync: u32,
     /// Who may log in.
     pub access: Access,
     /// Its copies.
     pub images: Vec<Image>,
     /// Whether the data is redundant, by [`Redundancy::judge`].
     pub redundancy: Redundancy,
+    /// Extents still to be compared between the images after a crash; hosts wait for those that they touch.
+    pub comparing_extents: u64,
     /// How many hosts are logged in.
     pub sessions: u32,
+    /// Commands in flight.
+    pub in_flight: u32,
     /// What it did since the node started.
     pub activity: Activity,
 }
@@ -47,8 +53,6 @@ pub struct Volume {
 pub enum VolumeState {
     /// Being created; finished by itself after a crash.
     Creating,
-    /// Comparing images after a crash; hosts wait for what is not compared yet.
-    Recovering,
     /// Hosts can read and write.
     Serving,
     /// Hosts get errors.
@@ -61,7 +65,6 @@ impl fmt::Display for VolumeState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Creating => "creating",
-            Self::Recovering => "recovering",
             Self::Serving => "serving",
             Self::Unavailable => "unavailable",
             Self::Deleting => "deleting",
@@ -80,9 +83,6 @@ pub struct Image {
     /// The volume's identity.
     #[schema(value_type = String, format = "uuid")]
     pub volume_id: VolumeId,
-    /// The segment that it is a copy of.
-    #[schema(value_type = String, format = "uuid")]
-    pub segment: SegmentId,
     /// The node that holds it.
     #[schema(value_type = String, format = "uuid")]
     pub node: NodeId,
@@ -95,10 +95,8 @@ pub struct Image {
     pub state: ImageState,
     /// Why it is not in-sync, one sentence without full stop; empty if it is.
     pub reason: String,
-    /// Epoch of the segment's record.
-    pub epoch: u32,
-    /// Space that it takes in its pool, in bytes.
-    pub allocated_bytes: u64,
+    /// Space that it takes in its pool, in bytes; none while the pool cannot be used.
+    pub allocated_bytes: Option<u64>,
 }
 
 /// State of an image in its segment's record.
@@ -126,27 +124,6 @@ impl fmt::Display for ImageState {
     }
 }
 
-/// Counts of what hosts did, and how long it took.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
-pub struct Activity {
-    /// Commands that read.
-    pub reads: u64,
-    /// Commands that wrote, unmapped or filled.
-    pub writes: u64,
-    /// Flushes.
-    pub flushes: u64,
-    /// Bytes read.
-    pub read_bytes: u64,
-    /// Bytes written.
-    pub written_bytes: u64,
-    /// Commands answered with an error.
-    pub errors: u64,
-    /// Time that all reads together took, in microseconds.
-    pub read_micros: u64,
-    /// Time that all writes together took, in microseconds.
-    pub write_micros: u64,
-}
-
 /// Who may log in to a volume. Secrets are never shown.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Access {
@@ -166,7 +143,7 @@ pub struct Access {
 pub struct CreateVolume {
     /// Name, unique in the cluster: lower-case letters, digits, `-` and `.`, at most 63. It ends the target name.
     pub name: String,
-    /// Size as the host sees it, in bytes: a multiple of 1 MiB.
+    /// Size as the host sees it, in bytes: a multiple of 4 KiB. Space is taken as it is written.
     pub size_bytes: u64,
     /// Names of the pools that get an image each, in the order in which reads prefer them.
     pub pools: Vec<String>,
@@ -176,9 +153,26 @@ pub struct CreateVolume {
     /// Write cache (see [`Volume::write_cache`]); on by default.
     #[serde(default = "default_write_cache")]
     pub write_cache: bool,
+    /// Fewest in-sync images with which writes are answered (rule A4); 1 by default.
+    #[serde(default = "default_min_in_sync")]
+    pub min_in_sync: u32,
+    /// What happens to writes while there are fewer; an error by default.
+    #[serde(default)]
+    pub when_few: WhenFew,
     /// Who may log in; by default everybody who reaches the portal.
     #[serde(default)]
     pub access: CreateAccess,
+}
+
+/// What happens to writes while fewer images are in-sync than the volume wants (rule A4).
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum WhenFew {
+    /// They are answered with an error.
+    #[default]
+    Error,
+    /// They wait.
+    Wait,
 }
 
 /// Who may log in to a volume to be created.
@@ -219,4 +213,8 @@ const fn default_block_bytes() -> u32 {
 
 const fn default_write_cache() -> bool {
     true
+}
+
+const fn default_min_in_sync() -> u32 {
+    1
 }

@@ -1,0 +1,91 @@
+//! `/v1/pools` and `/v1/disks`.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+
+use super::{Created, created, find};
+use crate::check;
+use crate::control::{Control, ControlError, Kind};
+use crate::extract::{Body, Name};
+use crate::model::{CreatePool, Disk, List, Pool};
+use crate::problem::Problem;
+use crate::router::Desk;
+
+/// All pools of this node
+#[utoipa::path(get, path = "/v1/pools", operation_id = "list_pools", tag = "pools", responses(
+    (status = 200, body = List<Pool>),
+    (status = "default", body = Problem, content_type = "application/problem+json"),
+))]
+pub(super) async fn list(State(desk): State<Desk>) -> Result<Json<List<Pool>>, Problem> {
+    let items = desk.ask(|node| node.pools()).await?;
+    Ok(Json(List { items }))
+}
+
+/// One pool
+#[utoipa::path(get, path = "/v1/pools/{pool}", operation_id = "show_pool", tag = "pools",
+    params(("pool" = String, Path, description = "Name or id")),
+    responses(
+        (status = 200, body = Pool),
+        (status = "default", body = Problem, content_type = "application/problem+json"),
+    ))]
+pub(super) async fn show(State(desk): State<Desk>, Name(wanted): Name) -> Result<Json<Pool>, Problem> {
+    desk.ask(move |node| look_up(node, &wanted)).await.map(Json)
+}
+
+/// Create a pool on a disk that is not in use
+#[utoipa::path(post, path = "/v1/pools", operation_id = "create_pool", tag = "pools", request_body = CreatePool, responses(
+    (status = 201, body = Pool, headers(("Location" = String, description = "Path of the pool"))),
+    (status = "default", body = Problem, content_type = "application/problem+json"),
+))]
+pub(super) async fn create(
+    State(desk): State<Desk>,
+    Body(request): Body<CreatePool>,
+) -> Result<Created<Pool>, Problem> {
+    check::create_pool(&request)?;
+    let pool = desk.change(move |node| node.create_pool(request)).await?;
+    Ok(created("pools", &pool.name.clone(), pool))
+}
+
+/// Delete a pool that holds no image
+#[utoipa::path(delete, path = "/v1/pools/{pool}", operation_id = "delete_pool", tag = "pools",
+    params(("pool" = String, Path, description = "Name or id")),
+    responses(
+        (status = 204, description = "It is gone"),
+        (status = "default", body = Problem, content_type = "application/problem+json"),
+    ))]
+pub(super) async fn delete(State(desk): State<Desk>, Name(wanted): Name) -> Result<StatusCode, Problem> {
+    desk.change(move |node| {
+        let pool = look_up(node, &wanted)?;
+        node.delete_pool(pool.id)
+    })
+    .await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// All disks of all pools
+#[utoipa::path(get, path = "/v1/disks", tag = "disks", responses(
+    (status = 200, body = List<Disk>),
+    (status = "default", body = Problem, content_type = "application/problem+json"),
+))]
+pub(super) async fn list_disks(State(desk): State<Desk>) -> Result<Json<List<Disk>>, Problem> {
+    let items = desk.ask(|node| node.disks()).await?;
+    Ok(Json(List { items }))
+}
+
+/// One disk
+#[utoipa::path(get, path = "/v1/disks/{disk}", tag = "disks",
+    params(("disk" = String, Path, description = "Id, or path with `/` as `%2F`")),
+    responses(
+        (status = 200, body = Disk),
+        (status = "default", body = Problem, content_type = "application/problem+json"),
+    ))]
+pub(super) async fn show_disk(State(desk): State<Desk>, Name(wanted): Name) -> Result<Json<Disk>, Problem> {
+    let disks = desk.ask(|node| node.disks()).await?;
+    let is = |disk: &Disk| disk.path == wanted || disk.id.is_some_and(|id| id.to_string() == wanted);
+    Ok(Json(find(disks, Kind::Disk, &wanted, is)?))
+}
+
+fn look_up(node: &dyn Control, wanted: &str) -> Result<Pool, ControlError> {
+    find(node.pools()?, Kind::Pool, wanted, |pool| pool.name == wanted || pool.id.to_string() == wanted)
+}

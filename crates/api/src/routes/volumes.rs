@@ -1,0 +1,84 @@
+//! `/v1/volumes`.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use serde::Deserialize;
+
+use super::{Created, created, find};
+use crate::check;
+use crate::control::{Control, ControlError, Kind};
+use crate::extract::{Body, Name, Options};
+use crate::model::{CreateVolume, List, Volume};
+use crate::problem::Problem;
+use crate::router::Desk;
+
+/// All volumes with their images
+#[utoipa::path(get, path = "/v1/volumes", operation_id = "list_volumes", tag = "volumes", responses(
+    (status = 200, body = List<Volume>),
+    (status = "default", body = Problem, content_type = "application/problem+json"),
+))]
+pub(super) async fn list(State(desk): State<Desk>) -> Result<Json<List<Volume>>, Problem> {
+    let items = desk.ask(|node| node.volumes()).await?;
+    Ok(Json(List { items }))
+}
+
+/// One volume with its images
+#[utoipa::path(get, path = "/v1/volumes/{volume}", operation_id = "show_volume", tag = "volumes",
+    params(("volume" = String, Path, description = "Name or id")),
+    responses(
+        (status = 200, body = Volume),
+        (status = "default", body = Problem, content_type = "application/problem+json"),
+    ))]
+pub(super) async fn show(State(desk): State<Desk>, Name(wanted): Name) -> Result<Json<Volume>, Problem> {
+    desk.ask(move |node| look_up(node, &wanted)).await.map(Json)
+}
+
+/// Create a volume with one image in each of some pools, and serve it
+#[utoipa::path(post, path = "/v1/volumes", operation_id = "create_volume", tag = "volumes", request_body = CreateVolume, responses(
+    (status = 201, body = Volume, headers(("Location" = String, description = "Path of the volume"))),
+    (status = "default", body = Problem, content_type = "application/problem+json"),
+))]
+pub(super) async fn create(
+    State(desk): State<Desk>,
+    Body(request): Body<CreateVolume>,
+) -> Result<Created<Volume>, Problem> {
+    check::create_volume(&request)?;
+    let volume = desk.change(move |node| node.create_volume(request)).await?;
+    Ok(created("volumes", &volume.name.clone(), volume))
+}
+
+/// How to delete a volume.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct DeleteOptions {
+    #[serde(default)]
+    force: bool,
+}
+
+/// Delete a volume, all of its images and the data in them
+#[utoipa::path(delete, path = "/v1/volumes/{volume}", operation_id = "delete_volume", tag = "volumes",
+    params(
+        ("volume" = String, Path, description = "Name or id"),
+        ("force" = Option<bool>, Query, description = "Delete it although hosts are logged in; they are disconnected"),
+    ),
+    responses(
+        (status = 204, description = "It is gone"),
+        (status = "default", body = Problem, content_type = "application/problem+json"),
+    ))]
+pub(super) async fn delete(
+    State(desk): State<Desk>,
+    Name(wanted): Name,
+    Options(options): Options<DeleteOptions>,
+) -> Result<StatusCode, Problem> {
+    desk.change(move |node| {
+        let volume = look_up(node, &wanted)?;
+        node.delete_volume(volume.id, options.force)
+    })
+    .await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+fn look_up(node: &dyn Control, wanted: &str) -> Result<Volume, ControlError> {
+    find(node.volumes()?, Kind::Volume, wanted, |volume| volume.name == wanted || volume.id.to_string() == wanted)
+}

@@ -1,0 +1,294 @@
+//! A node that exists only as lists, for the tests of the API and of the command line.
+
+use std::sync::Mutex;
+
+use dyad_api::model::{
+    Access, Activity, CreatePool, CreateVolume, Disk, DiskAccess, DiskKind, Health, Image, ImageState, Node, NodeState,
+    Pool, PoolCounters, Redundancy, Session, Severity, Status, Trouble, Volume, VolumeState,
+};
+use dyad_api::{Control, ControlError, Kind};
+use dyad_units::{Bytes, DiskId, ImageId, NodeId, PoolId, VolumeId};
+
+/// What the fake node has. Ids count up, so that pictures of tables stay the same.
+pub struct FakeNode {
+    state: Mutex<State>,
+}
+
+struct State {
+    pools: Vec<Pool>,
+    disks: Vec<Disk>,
+    volumes: Vec<Volume>,
+    sessions: Vec<Session>,
+    next_id: u8,
+}
+
+fn id_bytes(number: u8) -> [u8; 16] {
+    let mut bytes = [0; 16];
+    bytes[15] = number;
+    bytes
+}
+
+impl FakeNode {
+    /// Nothing but the node.
+    pub fn empty() -> Self {
+        let (pools, disks, volumes, sessions) = (vec![], vec![], vec![], vec![]);
+        Self { state: Mutex::new(State { pools, disks, volumes, sessions, next_id: 1 }) }
+    }
+
+    /// Two pools; a redundant volume with a session, one that lost an image, one with a single image.
+    pub fn busy() -> Self {
+        let fake = Self::empty();
+        for name in ["a", "b"] {
+            fake.create_pool(pool_request(name)).expect("a new pool");
+        }
+        for (name, pools) in [("vm1", &["a", "b"][..]), ("vm2", &["a", "b"]), ("scratch", &["a"])] {
+            fake.create_volume(volume_request(name, pools)).expect("a new volume");
+        }
+        let mut state = fake.state.lock().expect("not poisoned");
+        let vm2 = &mut state.volumes[1];
+        vm2.images[1].state = ImageState::Stale;
+        vm2.images[1].reason = "its pool's disk failed a sync".into();
+        vm2.redundancy = Redundancy::judge(vm2.state, "", &vm2.images, 0);
+        state.pools[1].health = Health::Failed;
+        state.pools[1].reason = "its disk failed a sync".into();
+        state.volumes[0].sessions = 1;
+        let activity =
+            Activity { reads: 1000, read_bytes: 4_096_000, writes: 10, written_bytes: 40_960, ..Default::default() };
+        state.volumes[0].activity = activity;
+        state.sessions.push(session(activity));
+        drop(state);
+        fake
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+}
+
+fn pool_request(name: &str) -> CreatePool {
+    let disk = dyad_api::model::CreateDisk {
+        path: format!("/srv/{name}.pool"),
+        size_bytes: Some(Bytes::gib(10).value()),
+        atomic_4k: false,
+    };
+    CreatePool { name: name.into(), disks: vec![disk] }
+}
+
+fn volume_request(name: &str, pools: &[&str]) -> CreateVolume {
+    CreateVolume {
+        name: name.into(),
+        size_bytes: Bytes::gib(1).value(),
+        pools: pools.iter().map(|&pool| pool.into()).collect(),
+        block_bytes: 512,
+        write_cache: true,
+        min_in_sync: 1,
+        when_few: dyad_api::model::WhenFew::Error,
+        access: dyad_api::model::CreateAccess::default(),
+    }
+}
+
+fn session(activity: Activity) -> Session {
+    Session {
+        id: 7,
+        volume: Some("vm1".into()),
+        target: Some("iqn.2026-11.san.dyad:vm1".into()),
+        initiator: "iqn.1993-08.org.debian:01:host".into(),
+        host: "192.0.2.7:40000".into(),
+        portal: "192.0.2.1:3260".into(),
+        age_seconds: 3725,
+        in_flight: 2,
+        activity,
+    }
+}
+
+fn node() -> Node {
+    Node {
+        id: NodeId::from_bytes(id_bytes(0xaa)),
+        name: "node-1".into(),
+        version: "0.1.0".into(),
+        site: "site-1".into(),
+        state: NodeState::Serving,
+        uptime_seconds: 93_784,
+        start_counter: 3,
+        portals: vec!["192.0.2.1:3260".into()],
+        disk_access: DiskAccess::IoUring,
+        disk_access_reason: String::new(),
+        data_dir: "/var/lib/dyad".into(),
+        connections: 1,
+        half_open: 0,
+        refused_connections: 0,
+        buffer_bytes: 0,
+        buffer_bytes_max: Bytes::mib(512).value(),
+        faults: 0,
+    }
+}
+
+impl Control for FakeNode {
+    fn status(&self) -> Result<Status, ControlError> {
+        let state = self.lock();
+        let broken = state.pools.iter().filter(|pool| pool.health == Health::Failed);
+        let troubles = broken.map(|pool| Trouble {
+            severity: Severity::Warning,
+            object: format!("pool {}", pool.name),
+            what: pool.reason.clone(),
+            advice: "replace the disk, then restart the node".into(),
+        });
+        Ok(Status {
+            node: node(),
+            volumes: state.volumes.clone(),
+            pools: state.pools.clone(),
+            disks: state.disks.clone(),
+            sessions: state.sessions.clone(),
+            troubles: troubles.collect(),
+        })
+    }
+
+    fn nodes(&self) -> Result<Vec<Node>, ControlError> {
+        Ok(vec![node()])
+    }
+
+    fn pools(&self) -> Result<Vec<Pool>, ControlError> {
+        Ok(self.lock().pools.clone())
+    }
+
+    fn create_pool(&self, request: CreatePool) -> Result<Pool, ControlError> {
+        let mut state = self.lock();
+        if state.pools.iter().any(|pool| pool.name == request.name) {
+            return Err(ControlError::Exists { kind: Kind::Pool, name: request.name });
+        }
+        let disk = &request.disks[0];
+        assert!(disk.path != "/panic", "asked to");
+        let size = disk.size_bytes.unwrap_or(1 << 30);
+        state.next_id += 2;
+        let pool = Pool {
+            id: PoolId::from_bytes(id_bytes(state.next_id)),
+            name: request.name,
+            health: Health::Online,
+            reason: String::new(),
+            capacity_bytes: size,
+            free_bytes: size,
+            images: 0,
+            marked_regions: 0,
+            recent_log_kept: true,
+            recent_log: "/dev/shm/dyad".into(),
+            counters: PoolCounters::default(),
+        };
+        let disk = Disk {
+            id: Some(DiskId::from_bytes(id_bytes(state.next_id + 1))),
+            pool: pool.name.clone(),
+            pool_id: pool.id,
+            path: disk.path.clone(),
+            kind: DiskKind::File,
+            health: Health::Online,
+            size_bytes: size,
+            physical_block_bytes: 4096,
+            direct_io: true,
+            errors: 0,
+            syncs: 12,
+            activity: Activity::default(),
+        };
+        state.disks.push(disk);
+        state.pools.push(pool.clone());
+        Ok(pool)
+    }
+
+    fn delete_pool(&self, pool: PoolId) -> Result<(), ControlError> {
+        let mut state = self.lock();
+        let found = state.pools.iter().find(|known| known.id == pool);
+        let found = found.ok_or(ControlError::NotFound { kind: Kind::Pool, name: pool.to_string() })?;
+        if found.images > 0 {
+            let by = format!("it holds {} images", found.images);
+            return Err(ControlError::InUse { kind: Kind::Pool, name: found.name.clone(), by });
+        }
+        state.pools.retain(|known| known.id != pool);
+        state.disks.retain(|disk| disk.pool_id != pool);
+        Ok(())
+    }
+
+    fn disks(&self) -> Result<Vec<Disk>, ControlError> {
+        Ok(self.lock().disks.clone())
+    }
+
+    fn volumes(&self) -> Result<Vec<Volume>, ControlError> {
+        Ok(self.lock().volumes.clone())
+    }
+
+    fn create_volume(&self, request: CreateVolume) -> Result<Volume, ControlError> {
+        let mut state = self.lock();
+        state.next_id += 10;
+        let number = state.next_id;
+        let id = VolumeId::from_bytes(id_bytes(number));
+        let mut images = Vec::new();
+        for (at, name) in request.pools.iter().enumerate() {
+            let pool = state.pools.iter_mut().find(|pool| pool.name == *name);
+            let pool = pool.ok_or(ControlError::NotFound { kind: Kind::Pool, name: name.clone() })?;
+            pool.images += 1;
+            pool.free_bytes -= 1 << 20;
+            images.push(Image {
+                id: ImageId::from_bytes(id_bytes(number + 1 + at as u8)),
+                volume: request.name.clone(),
+                volume_id: id,
+                node: NodeId::from_bytes(id_bytes(0xaa)),
+                pool: name.clone(),
+                pool_id: pool.id,
+                state: ImageState::InSync,
+                reason: String::new(),
+                allocated_bytes: Some(1 << 20),
+            });
+        }
+        let volume = Volume {
+            id,
+            target: format!("iqn.2026-11.san.dyad:{}", request.name),
+            name: request.name,
+            state: VolumeState::Serving,
+            reason: String::new(),
+            size_bytes: request.size_bytes,
+            block_bytes: request.block_bytes,
+            write_cache: request.write_cache,
+            min_in_sync: request.min_in_sync,
+            access: Access {
+                initiators: request.access.initiators,
+                chap_user: request.access.chap.map(|chap| chap.user),
+                mutual_chap_user: request.access.mutual_chap.map(|chap| chap.user),
+            },
+            redundancy: Redundancy::judge(VolumeState::Serving, "", &images, 0),
+            images,
+            comparing_extents: 0,
+            sessions: 0,
+            in_flight: 0,
+            activity: Activity::default(),
+        };
+        state.volumes.push(volume.clone());
+        Ok(volume)
+    }
+
+    fn delete_volume(&self, volume: VolumeId, force: bool) -> Result<(), ControlError> {
+        let mut state = self.lock();
+        let found = state.volumes.iter().find(|known| known.id == volume);
+        let found = found.ok_or(ControlError::NotFound { kind: Kind::Volume, name: volume.to_string() })?;
+        if found.sessions > 0 && !force {
+            let by = format!("{} host is logged in", found.sessions);
+            return Err(ControlError::InUse { kind: Kind::Volume, name: found.name.clone(), by });
+        }
+        state.volumes.retain(|known| known.id != volume);
+        Ok(())
+    }
+
+    fn images(&self) -> Result<Vec<Image>, ControlError> {
+        Ok(self.lock().volumes.iter().flat_map(|volume| volume.images.clone()).collect())
+    }
+
+    fn sessions(&self) -> Result<Vec<Session>, ControlError> {
+        Ok(self.lock().sessions.clone())
+    }
+
+    fn delete_session(&self, session: u64) -> Result<(), ControlError> {
+        let mut state = self.lock();
+        let before = state.sessions.len();
+        state.sessions.retain(|known| known.id != session);
+        if state.sessions.len() == before {
+            return Err(ControlError::NotFound { kind: Kind::Session, name: session.to_string() });
+        }
+        Ok(())
+    }
+}
