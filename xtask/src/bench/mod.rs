@@ -1,6 +1,157 @@
-//! x
+//! `cargo xtask bench`: tgt and Dyad side by side on equal files, the same clients in turn.
+//!
+//! Each round runs every server once per workload, in an order that changes from round to round; a ratio is always
+//! between two runs of the same round, and what is reported is the median of the ratios. So a disturbance of the
+//! machine that lasts longer than a round cancels out, and a shorter one is outvoted.
+
+mod clients;
+mod report;
+mod workload;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use dyad_bench::load::{Kind, Order, Spec};
+use dyad_e2e::{Target, Tgt, tools};
+
+use crate::packages::{self, Need};
+use clients::{Client, Sample};
+use report::Line;
+use workload::{WORKLOADS, Workload};
+
 #[derive(clap::Args, Debug)]
-pub struct Args {}
-pub fn run(_a: &Args) -> anyhow::Result<()> {
+pub struct Args {
+    /// Rounds per workload
+    #[arg(long, default_value_t = 7)]
+    rounds: usize,
+    /// Length of one run in milliseconds
+    #[arg(long, default_value_t = 800)]
+    millis: u64,
+    /// Size of the volume and of tgt's file in MiB
+    #[arg(long, default_value_t = 1024)]
+    volume: u64,
+    /// Only workloads whose name begins so (may be repeated)
+    #[arg(long)]
+    only: Vec<String>,
+    /// Only this client: qemu, own or perf
+    #[arg(long)]
+    client: Vec<String>,
+    /// Directory for the files; by default a temporary one
+    #[arg(long)]
+    dir: Option<PathBuf>,
+    /// Compare tgt with a second tgt: shows how far equal servers differ on this machine
+    #[arg(long)]
+    self_test: bool,
+    /// Write the table to this file as well
+    #[arg(long)]
+    output: Option<PathBuf>,
+}
+
+pub fn run(args: &Args) -> anyhow::Result<()> {
+    packages::install(Need::Bench)?;
+    anyhow::ensure!(tools::has(&["tgtd", "qemu-img"]), "nothing to compare with");
+    let temporary;
+    let dir = match &args.dir {
+        Some(dir) => dir.as_path(),
+        None => {
+            temporary = tempfile::tempdir()?;
+            temporary.path()
+        }
+    };
+    let tgt = start_tgt(dir, "tgt", args.volume)?;
+    let second;
+    let servers: Vec<&dyn Target> = if args.self_test {
+        second = start_tgt(dir, "second", args.volume)?;
+        vec![&tgt, &second]
+    } else {
+        anyhow::bail!("the binary cannot be started yet; try --self-test");
+    };
+    for server in &servers {
+        prefill(*server)?;
+    }
+    let mut lines = Vec::new();
+    for workload in WORKLOADS.iter().filter(|workload| args.wants(workload.name)) {
+        for client in clients::ALL.iter().filter(|client| args.wants_client(client.name()) && client.can(workload)) {
+            let rounds = compare(&servers, workload, *client, args)?;
+            for (index, server) in servers.iter().enumerate().skip(1) {
+                let line = Line::new(workload, client.name(), server.label(), &rounds, index);
+                println!("{line}");
+                lines.push(line);
+            }
+        }
+    }
+    let table = report::table(&lines);
+    println!("\n{table}");
+    if let Some(path) = &args.output {
+        fs::write(path, table).with_context(|| format!("cannot write {}", path.display()))?;
+    }
     Ok(())
+}
+
+impl Args {
+    fn wants(&self, workload: &str) -> bool {
+        self.only.is_empty() || self.only.iter().any(|only| workload.starts_with(only.as_str()))
+    }
+
+    fn wants_client(&self, client: &str) -> bool {
+        self.client.is_empty() || self.client.iter().any(|only| only == client)
+    }
+}
+
+fn start_tgt(dir: &Path, name: &str, mib: u64) -> anyhow::Result<Tgt> {
+    let dir = dir.join(name);
+    fs::create_dir_all(&dir)?;
+    let backing = dir.join("unit");
+    fs::File::create(&backing)?.set_len(mib << 20)?;
+    Tgt::start(&dir, &backing)
+}
+
+/// Writes the whole unit once, so that no run meets holes, and has it on disk before the first run.
+fn prefill(target: &dyn Target) -> anyhow::Result<()> {
+    let spec = Spec {
+        kind: Kind::Write,
+        order: Order::OncePer { stride: PREFILL },
+        size: PREFILL as u32,
+        depth: 8,
+        sessions: 1,
+        area: 0,
+        duration: Duration::from_secs(600),
+        count: 0,
+        seed: 5,
+    };
+    dyad_bench::load::run(&target.options(), &spec).with_context(|| format!("cannot fill {}", target.label()))?;
+    let mut disk = dyad_bench::disk::Disk::open(&target.options())?;
+    disk.flush()?;
+    Ok(disk.logout()?)
+}
+
+/// Bytes per command when filling.
+const PREFILL: u64 = 256 * 1024;
+
+/// All samples of one workload and client: per round, per server.
+fn compare(
+    servers: &[&dyn Target],
+    workload: &Workload,
+    client: &dyn Client,
+    args: &Args,
+) -> anyhow::Result<Vec<Vec<Sample>>> {
+    let length = Duration::from_millis(args.millis);
+    // One short run each to warm up, and to learn how many commands fill the time.
+    let mut counts = Vec::new();
+    for server in servers {
+        let probe = clients::measure(client, *server, workload, workload.probe_count(), length / 4)?;
+        counts.push((probe.rate() * length.as_secs_f64()).max(64.0) as u64);
+    }
+    let mut rounds = Vec::new();
+    for round in 0..args.rounds {
+        let mut samples = vec![Sample::default(); servers.len()];
+        for place in 0..servers.len() {
+            let index = (place + round) % servers.len();
+            samples[index] = clients::measure(client, servers[index], workload, counts[index], length)?;
+        }
+        rounds.push(samples);
+    }
+    Ok(rounds)
 }
