@@ -13,16 +13,35 @@
 //!
 //! Every [`dyad_contract::volume::VolumeOp`] that comes out lies within the volume's size.
 
+mod absent;
+mod block;
+mod capacity;
+mod cdb;
+mod commands;
+mod compare_write;
+mod defects;
+mod inquiry;
+mod mode;
 mod nexus;
+mod opcodes;
 mod response;
+mod same;
 mod sense;
 mod shape;
+mod status;
+mod steps;
+mod table;
 mod task;
 mod unit;
+mod unmap;
+mod verify;
+mod vpd;
 
+pub use commands::COMMANDS;
 pub use nexus::{Attention, NEXUSES_MAX, NexusId, TooManyNexuses, Who};
-pub use response::{Begun, Response, Status, Step};
+pub use response::{Begun, Response, Status, Step, Transfer};
 pub use sense::{Asc, Condition, Field, Sense, SenseFormat, SenseKey};
 pub use shape::{BlockSize, Shape, SizeError};
+pub use table::{Command, Conflict, Direction, LengthRule};
 pub use task::Task;
 pub use unit::{Identity, LogicalUnit, Settings};

@@ -126,11 +126,14 @@ impl Nexuses {
         }
     }
 
+    /// Whether any nexus has something pending.
+    #[inline]
+    pub(crate) fn is_waiting(&self) -> bool {
+        self.waiting != 0
+    }
+
     /// The next unit attention of the nexus, which stays.
-    pub(crate) fn pending(&self, id: NexusId) -> Option<Attention> {
-        if self.waiting == 0 {
-            return None;
-        }
+    fn pending(&self, id: NexusId) -> Option<Attention> {
         let nexus = &self.known[self.find(id).ok()?];
         Attention::ALL.into_iter().find(|attention| nexus.pending & attention.bit() != 0)
     }

@@ -63,14 +63,36 @@ impl Response {
     }
 }
 
+/// What the transport's command announces about its data (in iSCSI: the R and W bits and the expected data
+/// transfer length).
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Transfer {
+    /// No data.
+    None,
+    /// The host takes up to so many bytes.
+    In(u32),
+    /// The host sends so many bytes.
+    Out(u32),
+}
+
+impl Transfer {
+    /// Bytes of data-out announced.
+    pub(crate) const fn out_len(self) -> u32 {
+        match self {
+            Self::Out(len) => len,
+            Self::None | Self::In(_) => 0,
+        }
+    }
+}
+
 /// What a command needs first. Whoever runs commands drops the task to abort it.
 #[derive(Clone, Debug)]
 pub enum Begun {
     /// It has ended.
     Answer(Response),
     /// Bring `len` bytes of data-out, then call [`crate::LogicalUnit::data_out`]. `len` is what the CDB asks
-    /// for, possibly more than the transport announced: then bring what was announced, and report the
-    /// overflow.
+    /// for; it may be more than the transport announced: then bring what was announced, be it nothing, and
+    /// report the residual overflow (RFC 7143 §11.4.5).
     DataOut {
         /// Hand it back.
         task: Task,

@@ -34,8 +34,11 @@ impl Asc {
     pub const NONE: Self = Self(0x00, 0x00);
     /// LOGICAL UNIT NOT READY, INITIALIZING COMMAND REQUIRED.
     pub const START_REQUIRED: Self = Self(0x04, 0x02);
-    /// WRITE ERROR.
-    pub const WRITE_ERROR: Self = Self(0x0c, 0x00);
+    /// PERIPHERAL DEVICE WRITE FAULT: the code for a failed write that annex F assigns to direct access block
+    /// devices (WRITE ERROR, 0Ch/00h, is for tapes).
+    pub const WRITE_FAULT: Self = Self(0x03, 0x00);
+    /// INVALID FIELD IN COMMAND INFORMATION UNIT: the transport announced another length than the CDB.
+    pub const INVALID_FIELD_IN_COMMAND_UNIT: Self = Self(0x0e, 0x03);
     /// UNRECOVERED READ ERROR.
     pub const UNRECOVERED_READ: Self = Self(0x11, 0x00);
     /// PARAMETER LIST LENGTH ERROR.
@@ -72,9 +75,6 @@ impl Asc {
     pub const SAVING_NOT_SUPPORTED: Self = Self(0x39, 0x00);
     /// INQUIRY DATA HAS CHANGED.
     pub const INQUIRY_CHANGED: Self = Self(0x3f, 0x03);
-    /// NOT ENOUGH DATA IN THE DATA-OUT BUFFER to carry the command out: the transport brought fewer bytes
-    /// than the CDB asked for (INVALID FIELD IN COMMAND INFORMATION UNIT).
-    pub const INVALID_FIELD_IN_COMMAND_UNIT: Self = Self(0x0e, 0x03);
 }
 
 impl fmt::Debug for Asc {

@@ -2,6 +2,8 @@
 
 use dyad_units::{BLOCK_BYTES, Bytes, SECTOR_BYTES, Span};
 
+use crate::task::Range;
+
 /// How a volume shows its blocks to hosts.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum BlockSize {
@@ -80,8 +82,52 @@ impl Shape {
         self.blocks
     }
 
+    /// The bytes of a range that was checked against the capacity; it must not be empty.
+    pub(crate) fn span(self, range: Range) -> Span {
+        let shift = self.block.shift();
+        Span::new(range.lba << shift, range.blocks << shift).expect("a checked range is a span")
+    }
+
     /// The size in bytes.
     pub const fn size(self) -> Bytes {
         Bytes::new(self.blocks << self.block.shift())
+    }
+}
+
+/// What one command may ask for at most, in logical blocks: the Block Limits page.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Limits {
+    /// MAXIMUM TRANSFER LENGTH, of PRE-FETCH too.
+    pub(crate) transfer: u32,
+    /// OPTIMAL TRANSFER LENGTH.
+    pub(crate) transfer_optimal: u32,
+    /// MAXIMUM UNMAP LBA COUNT, of all descriptors together.
+    pub(crate) unmap: u32,
+    /// Blocks that share one physical block: OPTIMAL TRANSFER LENGTH GRANULARITY, OPTIMAL UNMAP GRANULARITY.
+    pub(crate) granularity: u32,
+}
+
+/// A command's data are held in memory while it runs; this times the queue depth bounds them.
+const TRANSFER_BYTES_MAX: u32 = 8 << 20;
+/// Hosts split their requests at this length. Longer ones gain nothing: it is four extents.
+const TRANSFER_BYTES_OPTIMAL: u32 = 1 << 20;
+/// Some 2,048 extents: milliseconds of work on the map, well below the time that a lock may be waited for.
+const UNMAP_BYTES_MAX: u32 = 512 << 20;
+/// MAXIMUM UNMAP BLOCK DESCRIPTOR COUNT: a parameter list of one page and a bit.
+pub(crate) const UNMAP_DESCRIPTORS_MAX: u32 = 256;
+/// MAXIMUM COMPARE AND WRITE LENGTH: all that its one-byte count can say. 1 MiB of 4 KiB blocks at most.
+pub(crate) const COMPARE_AND_WRITE_BLOCKS_MAX: u8 = 255;
+/// MAXIMUM WRITE SAME LENGTH: what the ten-byte form can say, so that both forms reach equally far. 256 MiB
+/// of 4 KiB blocks at most.
+pub(crate) const WRITE_SAME_BLOCKS_MAX: u64 = 0xffff;
+
+impl Limits {
+    pub(crate) const fn of(block: BlockSize) -> Self {
+        Self {
+            transfer: TRANSFER_BYTES_MAX / block.bytes(),
+            transfer_optimal: TRANSFER_BYTES_OPTIMAL / block.bytes(),
+            unmap: UNMAP_BYTES_MAX / block.bytes(),
+            granularity: 1 << block.physical_exponent(),
+        }
     }
 }

@@ -8,12 +8,98 @@ use crate::nexus::NexusId;
 #[derive(Clone, Debug)]
 pub struct Task {
     pub(crate) nexus: NexusId,
+    pub(crate) phase: Phase,
+    /// The CDB's range, already checked against the capacity.
+    pub(crate) range: Range,
+    /// Data-out that a later step needs; empty otherwise.
     pub(crate) kept: Payload,
 }
 
 impl Task {
+    pub(crate) fn new(nexus: NexusId, phase: Phase, range: Range) -> Self {
+        Self { nexus, phase, range, kept: Payload::new() }
+    }
+
     /// The nexus that sent the command.
     pub fn nexus(&self) -> NexusId {
         self.nexus
     }
+}
+
+/// Logical blocks `lba .. lba + blocks`. Only made by the range check, so it lies within the capacity of
+/// that moment.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Range {
+    pub(crate) lba: u64,
+    pub(crate) blocks: u64,
+}
+
+impl Range {
+    /// Of commands that name no blocks.
+    pub(crate) const NONE: Self = Self { lba: 0, blocks: 0 };
+}
+
+/// What the next input to a task means.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Phase {
+    /// Data-out of a WRITE or WRITE AND VERIFY comes.
+    WriteData {
+        /// FUA, or the cache is off (A2).
+        durable: bool,
+        /// What follows the write.
+        check: Check,
+    },
+    /// Data-out of a VERIFY with BYTCHK 01b or 11b comes.
+    VerifyData {
+        /// 11b: one block, to be compared with every block of the range.
+        repeated: bool,
+    },
+    /// The block of a WRITE SAME comes.
+    SameData {
+        /// Unmap where the block is zeros.
+        unmap: bool,
+    },
+    /// Both halves of a COMPARE AND WRITE come.
+    CompareAndWriteData {
+        /// As for `WriteData`.
+        durable: bool,
+    },
+    /// The parameter list of an UNMAP comes.
+    UnmapList {
+        /// PARAMETER LIST LENGTH.
+        len: u16,
+    },
+    /// The parameter list of a MODE SELECT comes.
+    ModeList {
+        /// PARAMETER LIST LENGTH.
+        len: u16,
+        /// The ten-byte form's header.
+        long: bool,
+    },
+    /// The volume's last answer comes, with data.
+    Read,
+    /// The volume's last answer comes, without data.
+    End,
+    /// As [`Self::End`], after every block was compared with one block of data-out.
+    EndRepeated,
+    /// The cache is on its way to the disks; the read follows (READ with FUA).
+    FlushThenRead,
+    /// The cache is on its way to the disks; the unit stops then (START STOP UNIT).
+    FlushThenStop,
+    /// The data of a WRITE AND VERIFY are being written; the check follows.
+    WriteThenCheck {
+        /// What the check is.
+        check: Check,
+    },
+}
+
+/// What follows the write of a WRITE AND VERIFY.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Check {
+    /// Nothing: a plain WRITE.
+    None,
+    /// BYTCHK 00b: can it be read?
+    Readable,
+    /// BYTCHK 01b: does it equal what was sent?
+    Equal,
 }

@@ -5,10 +5,12 @@ use dyad_payload::{Payload, Slab};
 use dyad_units::{Bytes, VolumeId};
 
 use crate::nexus::{Attention, NexusId, Nexuses, TooManyNexuses, Who};
-use crate::response::{Begun, Response, Step};
-use crate::sense::{Asc, Condition, Sense, SenseFormat};
-use crate::shape::{Shape, SizeError};
+use crate::response::{Begun, Response, Status, Step, Transfer};
+use crate::sense::{Asc, Condition, Sense, SenseFormat, SenseKey};
+use crate::shape::{Limits, Shape, SizeError};
+use crate::table::{self, CDB_BYTES, Call, Command, Refusal};
 use crate::task::Task;
+use crate::{absent, steps};
 
 /// Who the logical unit says that it is. The same on every node that serves the volume (M18), but for the
 /// port.
@@ -16,7 +18,7 @@ use crate::task::Task;
 pub struct Identity {
     /// The volume: source of the designators that hosts tell volumes apart by.
     pub volume: VolumeId,
-    /// iSCSI name of the target device.
+    /// iSCSI name of the target device; at most 223 bytes (RFC 7143 §4.2.7.1), more is cut off.
     pub target_name: String,
     /// Relative target port identifier, from 1.
     pub target_port: u16,
@@ -39,15 +41,19 @@ pub struct Settings {
 
 /// The device server of one volume.
 pub struct LogicalUnit {
-    settings: Settings,
-    nexuses: Nexuses,
+    pub(crate) settings: Settings,
+    pub(crate) limits: Limits,
+    pub(crate) nexuses: Nexuses,
+    /// By START STOP UNIT; nothing of it is remembered beyond this life.
+    pub(crate) stopped: bool,
     slab: Slab,
 }
 
 impl LogicalUnit {
     /// A started logical unit without nexuses. Parameter data are built in buffers of `slab`.
     pub fn new(settings: Settings, slab: Slab) -> Self {
-        Self { settings, nexuses: Nexuses::default(), slab }
+        let limits = Limits::of(settings.shape.block());
+        Self { settings, limits, nexuses: Nexuses::default(), stopped: false, slab }
     }
 
     /// A session began. `first` waits for its first command: [`Attention::PowerOn`], as a rule.
@@ -62,7 +68,7 @@ impl LogicalUnit {
         Ok(())
     }
 
-    /// A session ended.
+    /// A session ended: what waited for its nexus is forgotten.
     pub fn remove_nexus(&mut self, nexus: NexusId) {
         self.nexuses.remove(nexus);
     }
@@ -73,22 +79,44 @@ impl LogicalUnit {
     }
 
     /// Begins a command. `lun` is the LUN field of the transport's command, all eight bytes (SAM-5 §4.7);
-    /// `cdb` the CDB, zeros behind a short one.
-    pub fn begin(&mut self, nexus: NexusId, lun: u64, cdb: &[u8; 16]) -> Begun {
-        let _ = (nexus, lun, cdb, &self.slab);
-        Begun::Answer(Response::check(Sense::new(Condition::illegal(Asc::INVALID_OPCODE), SenseFormat::Fixed)))
+    /// `cdb` the CDB, whatever bytes behind a short one; `transfer` what the transport announced.
+    #[inline]
+    pub fn begin(&mut self, nexus: NexusId, lun: u64, cdb: &[u8; CDB_BYTES], transfer: Transfer) -> Begun {
+        let call = Call { nexus, cdb, transfer };
+        self.run(lun, &call).unwrap_or_else(|refusal| Begun::Answer(self.refuse(refusal)))
+    }
+
+    fn run(&mut self, lun: u64, call: &Call<'_>) -> Result<Begun, Refusal> {
+        if !is_lun_zero(lun) {
+            return absent::begin(self, call);
+        }
+        let row = table::find(call.cdb);
+        if self.nexuses.is_waiting() {
+            self.check_attention(call.nexus, row.ok().map(table::Row::command))?;
+        }
+        let row = row?;
+        let command = row.command();
+        if self.stopped || self.settings.read_only {
+            self.check_access(command)?;
+        }
+        command.check(row, call.cdb)?;
+        (command.run)(self, call)
     }
 
     /// The data-out that [`Begun::DataOut`] asked for, or as much of it as the transport has.
+    ///
+    /// # Panics
+    /// If the task waits for the volume: a fault of the caller.
     pub fn data_out(&mut self, task: Task, data: Payload) -> Step {
-        let _ = (task, data);
-        Step::Answer(Response::good())
+        steps::data_out(self, task, data).unwrap_or_else(|refusal| Step::Answer(self.refuse(refusal)))
     }
 
     /// The volume's answer to what was asked last.
+    ///
+    /// # Panics
+    /// If the task waits for data-out, or a read was answered without its bytes: a fault of the caller.
     pub fn finish(&mut self, task: Task, result: VolumeResult) -> Step {
-        let _ = (task, result);
-        Step::Answer(Response::good())
+        steps::finish(self, task, result).unwrap_or_else(|refusal| Step::Answer(self.refuse(refusal)))
     }
 
     /// A unit attention for some nexuses.
@@ -99,6 +127,7 @@ impl LogicalUnit {
     /// A LOGICAL UNIT RESET or a target reset took effect: the caller has dropped all tasks. Back to the
     /// state after a start; every nexus learns it (SAM-5 §6.3.3).
     pub fn reset(&mut self) {
+        self.stopped = false;
         self.nexuses.attend(Who::All, Attention::DeviceReset);
     }
 
@@ -117,9 +146,77 @@ impl LogicalUnit {
         Ok(())
     }
 
-    /// The write cache was switched by the administrator; every nexus learns it.
+    /// The write cache was switched by the administrator; every nexus learns it. Switching it off does not
+    /// flush what was acknowledged before: the caller does.
     pub fn set_write_cache(&mut self, write_cache: bool) {
-        self.settings.write_cache = write_cache;
-        self.nexuses.attend(Who::All, Attention::ModeParametersChanged);
+        if self.settings.write_cache != write_cache {
+            self.settings.write_cache = write_cache;
+            self.nexuses.attend(Who::All, Attention::ModeParametersChanged);
+        }
     }
+
+    /// A unit attention is reported instead of carrying the command out, and is thereby cleared (SAM-5
+    /// §5.14.1).
+    #[cold]
+    fn check_attention(&mut self, nexus: NexusId, command: Option<&Command>) -> Result<(), Refusal> {
+        if command.is_some_and(|command| command.under_attention) {
+            return Ok(());
+        }
+        match self.nexuses.take(nexus) {
+            None => Ok(()),
+            Some(attention) => Err(attention_condition(attention).into()),
+        }
+    }
+
+    #[cold]
+    fn check_access(&self, command: &Command) -> Result<(), Refusal> {
+        if self.stopped && command.needs_ready {
+            return Err(Condition::new(SenseKey::NotReady, Asc::START_REQUIRED).into());
+        }
+        if self.settings.read_only && command.writes {
+            return Err(Condition::new(SenseKey::DataProtect, Asc::WRITE_PROTECTED).into());
+        }
+        Ok(())
+    }
+
+    pub(crate) fn refuse(&self, refusal: Refusal) -> Response {
+        match refusal {
+            Refusal::Check(condition) => self.check_condition(condition),
+            Refusal::Busy => Response::status(Status::Busy),
+        }
+    }
+
+    pub(crate) fn check_condition(&self, condition: Condition) -> Response {
+        // D_SENSE is zero and not changeable (see `mode`).
+        Response::check(Sense::new(condition, SenseFormat::Fixed))
+    }
+
+    /// Answers with parameter data, cut to the allocation length.
+    pub(crate) fn reply(&self, data: &[u8], allocation: usize) -> Result<Begun, Refusal> {
+        Ok(Begun::Answer(Response::data(self.buffer(&data[..data.len().min(allocation)])?)))
+    }
+
+    /// A copy of a few bytes in a buffer; BUSY while there is none.
+    pub(crate) fn buffer(&self, bytes: &[u8]) -> Result<Payload, Refusal> {
+        if bytes.is_empty() {
+            return Ok(Payload::new());
+        }
+        self.slab.copy_of(bytes).map(Payload::from).map_err(|_| Refusal::Busy)
+    }
+
+    /// Whether a write has to be durable before it is answered (A2).
+    pub(crate) fn is_durable(&self, fua: bool) -> bool {
+        fua || !self.settings.write_cache
+    }
+}
+
+/// UNIT ATTENTION with the attention's code.
+pub(crate) const fn attention_condition(attention: Attention) -> Condition {
+    Condition::new(SenseKey::UnitAttention, attention.asc())
+}
+
+/// LUN 0 in peripheral device or flat space addressing (SAM-5 §4.7.5, §4.7.6).
+#[inline]
+const fn is_lun_zero(lun: u64) -> bool {
+    lun & !(0x4000 << 48) == 0
 }

@@ -1,0 +1,179 @@
+//! The steps of a command after its beginning, and the one place where a volume's error becomes a status.
+
+use dyad_contract::volume::{VolumeDone, VolumeError, VolumeOp, VolumeResult};
+use dyad_payload::Payload;
+
+use crate::cdb::out_of_range;
+use crate::response::{Response, Status, Step};
+use crate::sense::{Asc, Condition, SenseKey};
+use crate::table::Refusal;
+use crate::task::{Check, Phase, Range, Task};
+use crate::unit::LogicalUnit;
+use crate::{compare_write, mode, same, unmap};
+
+/// Data-out came, all of what was asked for or as much as the host announced.
+pub(crate) fn data_out(unit: &LogicalUnit, mut task: Task, data: Payload) -> Result<Step, Refusal> {
+    let range = still_within(unit, task.range)?;
+    let mut next = Phase::End;
+    let op = match task.phase {
+        Phase::WriteData { durable, check } => return Ok(write(unit, task, data, durable, check)),
+        Phase::VerifyData { repeated } => {
+            next = if repeated { Phase::EndRepeated } else { Phase::End };
+            compare(unit, range, repeated, data)?
+        }
+        Phase::SameData { unmap } => {
+            let block = exactly(data, unit.byte_len(1))?;
+            same::with_block(unit, range, unmap, block)
+        }
+        Phase::CompareAndWriteData { durable } => {
+            let both = exactly(data, 2 * unit.byte_len(range.blocks))?;
+            compare_write::with_data(unit, range, durable, &both)
+        }
+        Phase::UnmapList { len } => match unmap::with_list(unit, &list(data, len)?)? {
+            Some(op) => op,
+            None => return Ok(Step::Answer(Response::good())),
+        },
+        Phase::ModeList { len, long } => {
+            mode::check_list(unit, &list(data, len)?, long)?;
+            return Ok(Step::Answer(Response::good()));
+        }
+        phase => panic!("data-out for a task in phase {phase:?}"),
+    };
+    task.phase = next;
+    Ok(Step::Volume { task, op })
+}
+
+/// The volume may have been resized since the range was checked.
+fn still_within(unit: &LogicalUnit, range: Range) -> Result<Range, Condition> {
+    if range.lba + range.blocks <= unit.settings.shape.blocks() { Ok(range) } else { Err(out_of_range()) }
+}
+
+/// Writes the whole blocks that came. A host that announced less than the CDB asks for gets what it sent
+/// written, and the transport's residual overflow tells it so (RFC 7143 §11.4.5.1).
+fn write(unit: &LogicalUnit, mut task: Task, data: Payload, durable: bool, check: Check) -> Step {
+    let shift = unit.settings.shape.block().shift();
+    let blocks = (data.len() as u64 >> shift).min(task.range.blocks);
+    if blocks == 0 {
+        return Step::Answer(Response::good());
+    }
+    task.range.blocks = blocks;
+    let len = (blocks << shift) as usize;
+    let data = if data.len() == len { data } else { data.slice(0, len) };
+    task.phase = match check {
+        Check::None => Phase::End,
+        Check::Readable | Check::Equal => Phase::WriteThenCheck { check },
+    };
+    if check == Check::Equal {
+        task.kept = data.clone();
+    }
+    let op = VolumeOp::Write { span: unit.settings.shape.span(task.range), data, durable };
+    Step::Volume { task, op }
+}
+
+fn compare(unit: &LogicalUnit, range: Range, repeated: bool, data: Payload) -> Result<VolumeOp, Refusal> {
+    let span = unit.settings.shape.span(range);
+    let expected = if repeated {
+        repeat(unit, &exactly(data, unit.byte_len(1))?, range.blocks)?
+    } else {
+        exactly(data, unit.byte_len(range.blocks))?
+    };
+    Ok(VolumeOp::Compare { span, expected })
+}
+
+/// So many copies of a block: one buffer, named often.
+fn repeat(unit: &LogicalUnit, block: &Payload, blocks: u64) -> Result<Payload, Refusal> {
+    /// Keeps the payload of the longest transfer at 128 slices.
+    const BUFFER_BYTES: usize = 64 << 10;
+    let len = unit.byte_len(blocks) as usize;
+    let bytes = block.to_vec().repeat((BUFFER_BYTES.min(len)) / block.len());
+    let buffer = unit.buffer(&bytes)?;
+    let mut all = Payload::new();
+    while all.len() < len {
+        all.append(buffer.slice(0, buffer.len().min(len - all.len())));
+    }
+    Ok(all)
+}
+
+/// Data-out of commands that make no sense with less.
+fn exactly(data: Payload, len: u32) -> Result<Payload, Condition> {
+    let len = len as usize;
+    if data.len() < len {
+        return Err(Condition::illegal(Asc::INVALID_FIELD_IN_COMMAND_UNIT));
+    }
+    Ok(if data.len() == len { data } else { data.slice(0, len) })
+}
+
+/// A parameter list of the length that the CDB says.
+fn list(data: Payload, len: u16) -> Result<Vec<u8>, Condition> {
+    let list = exactly(data, u32::from(len)).map_err(|_| Condition::illegal(Asc::PARAMETER_LIST_LENGTH))?;
+    Ok(list.to_vec())
+}
+
+/// The volume answered.
+pub(crate) fn finish(unit: &mut LogicalUnit, task: Task, result: VolumeResult) -> Result<Step, Refusal> {
+    let done = match result {
+        Ok(done) => done,
+        Err(error) => return Ok(Step::Answer(failed(unit, &task, error))),
+    };
+    Ok(match task.phase {
+        Phase::Read => Step::Answer(Response::data(read_data(unit, task.range, done))),
+        Phase::End | Phase::EndRepeated => Step::Answer(Response::good()),
+        Phase::FlushThenRead => {
+            let op = VolumeOp::Read { span: unit.settings.shape.span(still_within(unit, task.range)?) };
+            Step::Volume { task: Task { phase: Phase::Read, ..task }, op }
+        }
+        Phase::FlushThenStop => {
+            unit.stopped = true;
+            Step::Answer(Response::good())
+        }
+        Phase::WriteThenCheck { check } => {
+            let span = unit.settings.shape.span(still_within(unit, task.range)?);
+            let Task { nexus, range, kept, .. } = task;
+            let op = match check {
+                Check::Equal => VolumeOp::Compare { span, expected: kept },
+                Check::None | Check::Readable => VolumeOp::Verify { span },
+            };
+            Step::Volume { task: Task::new(nexus, Phase::End, range), op }
+        }
+        phase => panic!("an answer of the volume for a task in phase {phase:?}"),
+    })
+}
+
+fn read_data(unit: &LogicalUnit, range: Range, done: VolumeDone) -> Payload {
+    match done {
+        VolumeDone::Data(data) => {
+            assert_eq!(data.len(), unit.byte_len(range.blocks) as usize, "a read of another length");
+            data
+        }
+        VolumeDone::Done => panic!("a read without data"),
+    }
+}
+
+/// The one place where a volume's error becomes a status (SPC-4 §4.5, annex F; SBC-3 §4.18).
+#[cold]
+fn failed(unit: &LogicalUnit, task: &Task, error: VolumeError) -> Response {
+    let condition = match error {
+        VolumeError::Busy => return Response::status(Status::Busy),
+        // Whoever aborted the task decides whether this is sent at all (SAM-5 §5.3.1, TAS).
+        VolumeError::Aborted => return Response::status(Status::TaskAborted),
+        VolumeError::Miscompare { offset } => {
+            // From the start of the data-out buffer (SBC-3 §5.3), which is one block with BYTCHK 11b.
+            let one_block = u64::from(unit.byte_len(1));
+            let offset = if task.phase == Phase::EndRepeated { offset % one_block } else { offset };
+            Condition::new(SenseKey::Miscompare, Asc::MISCOMPARE).with_information(offset)
+        }
+        VolumeError::Medium { offset } => Condition::new(SenseKey::MediumError, Asc::UNRECOVERED_READ)
+            .with_information(bad_lba(unit, task.range, offset)),
+        VolumeError::NoSpace => Condition::new(SenseKey::DataProtect, Asc::SPACE_ALLOCATION_FAILED),
+        VolumeError::WriteFault => Condition::new(SenseKey::MediumError, Asc::WRITE_FAULT),
+        VolumeError::OutOfRange => out_of_range(),
+    };
+    unit.check_condition(condition)
+}
+
+/// LBA of the first bad logical block of the range. A bad 4 KiB block may begin before the range (512e).
+fn bad_lba(unit: &LogicalUnit, range: Range, offset: u64) -> u64 {
+    let lba = offset >> unit.settings.shape.block().shift();
+    let last = range.lba + range.blocks.saturating_sub(1);
+    lba.clamp(range.lba, last)
+}
