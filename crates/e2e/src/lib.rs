@@ -9,6 +9,7 @@ pub mod conformance;
 pub mod port;
 pub mod process;
 pub mod procfs;
+pub mod scenario;
 pub mod target;
 pub mod tgt;
 pub mod tools;

@@ -21,3 +21,12 @@ pub fn has(programs: &[&str]) -> bool {
     println!("skipped: {} not installed", missing.join(", "));
     false
 }
+
+/// True if tgt is there. It is needed only for benchmarks and for the harness's own tests, so it is never required.
+pub fn has_peer() -> bool {
+    let found = find("tgtd").is_some() && find("tgtadm").is_some();
+    if !found {
+        println!("skipped: tgt not installed");
+    }
+    found
+}
