@@ -1,1 +1,5 @@
-fn main() {}
+//! `dyad`
+mod config;
+fn main() {
+    let _ = (config::example(), config::reference(), config::Config::load("x".as_ref()));
+}
