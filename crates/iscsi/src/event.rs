@@ -26,6 +26,12 @@ pub enum Event {
         /// In order, as slices of the receive buffers.
         data: Payload,
     },
+    /// The data of a command did not come as it must (a digest, a gap, an amount). The host gets its answer from the
+    /// connection; the node forgets the task, which it had not begun: no answer is expected.
+    DataOutFailed {
+        /// Which.
+        task: TaskTag,
+    },
     /// A task management function: abort what it names (`abort_task` for each task of this connection), and answer
     /// with `management_done` when those commands have taken effect or never will (M19).
     Management(Management),

@@ -20,17 +20,31 @@
 //! - after each [`Connection::receive`], [`Connection::transmitted`], [`Connection::tick`] and each answer it polls
 //!   events until there is none;
 //! - it reads from the socket only while [`Connection::wants_input`];
-//! - after [`Event::Closed`] it sends what is still to be sent, closes the socket, and ends the tasks it still has:
-//!   none of them may take effect later (M19).
+//! - after [`Event::Closed`] it ends the tasks it still has (none of them may take effect later, M19), goes on sending
+//!   until [`Connection::is_finished`], and closes the socket.
 
+mod chap;
 mod connection;
 mod event;
+mod login;
+mod login_text;
+mod negotiate;
+pub mod pdu;
+mod rx;
+mod session;
 mod settings;
+mod tasks;
+pub mod text;
+mod timers;
+mod tx;
 
+#[doc(hidden)]
+pub use chap::proof_for_initiator;
 pub use connection::Connection;
 pub use event::{
     Admission, AsyncEvent, Auth, ChapAuth, ChapSecret, CloseReason, Command, DiscoveredTarget, DiscoveryScope, Event,
     LoginRefusal, LoginRequest, Management, ManagementFunction, ManagementOutcome, ManagementTag, PortalAddress,
     SessionKey, SessionKind, TaskAttribute, TaskTag,
 };
+pub use negotiate::{NegotiationError, Offers, Parameters};
 pub use settings::{DigestPolicy, Settings};

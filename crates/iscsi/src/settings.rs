@@ -2,6 +2,8 @@
 
 use dyad_units::Period;
 
+use crate::tasks::QUEUE_DEPTH_MAX;
+
 /// Which digests a session may use (RFC 7143 §13.1).
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum DigestPolicy {
@@ -39,9 +41,10 @@ pub struct Settings {
     pub login_timeout: Period,
     /// Silence of a host after which it is pinged. Default 10 s.
     pub ping_interval: Period,
-    /// Silence after a ping (or in the middle of a PDU or of solicited data) after which the connection is
-    /// dropped. Default 10 s.
+    /// Silence after a ping after which the connection is dropped. Default 10 s.
     pub ping_timeout: Period,
+    /// Time without any of the data that a host was asked for or began to send. Default 30 s.
+    pub data_timeout: Period,
     /// Time without any byte taken by a host to which something is to be sent. Default 30 s.
     pub send_timeout: Period,
     /// From an asked-for logout to the dropping of the connection if the host does not log out. Default 30 s.
@@ -69,10 +72,18 @@ impl Default for Settings {
             login_timeout: Period::from_secs(15),
             ping_interval: Period::from_secs(10),
             ping_timeout: Period::from_secs(10),
+            data_timeout: Period::from_secs(30),
             send_timeout: Period::from_secs(30),
             logout_timeout: Period::from_secs(30),
             output_bytes_max: 32 << 20,
             solicited_bytes_max: 32 << 20,
         }
+    }
+}
+
+impl Settings {
+    /// The width of the command window, within what the task table can hold.
+    pub(crate) fn window(&self) -> u16 {
+        self.queue_depth.clamp(1, QUEUE_DEPTH_MAX)
     }
 }
