@@ -48,18 +48,12 @@ pub fn test(args: &[&str], env: &[(&str, &str)]) -> anyhow::Result<Tally> {
     Ok(tally)
 }
 
-/// Builds the binary and says where it is.
-pub fn build_dyad(release: bool) -> anyhow::Result<PathBuf> {
-    let mut args = vec!["build", "-p", "dyad", "--bin", "dyad", "--message-format", "json-render-diagnostics"];
-    if release {
-        args.push("--release");
+/// Builds the binary, and has everything that this program starts use it.
+pub fn use_dyad(release: bool) -> anyhow::Result<()> {
+    if std::env::var_os("DYAD_BIN").is_none() {
+        dyad_e2e::lab::use_binary(dyad_e2e::lab::build(release)?);
     }
-    let output = command().args(&args).stderr(Stdio::inherit()).output().context("cannot start cargo")?;
-    anyhow::ensure!(output.status.success(), "the binary does not build");
-    let text = String::from_utf8_lossy(&output.stdout);
-    let artifacts = text.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
-    let mut binaries = artifacts.filter_map(|value| value["executable"].as_str().map(PathBuf::from));
-    binaries.find(|path| path.file_name().is_some_and(|name| name == "dyad")).context("cargo built no binary `dyad`")
+    Ok(())
 }
 
 /// Summary lines of `cargo test` and `cargo nextest`, and the skips that tests announce.

@@ -95,7 +95,7 @@ fn doc() -> anyhow::Result<Tally> {
 /// The tests of `dyad-e2e` against the binary built just now.
 pub fn end_to_end() -> anyhow::Result<Tally> {
     let complete = packages::install(Need::Test)?;
-    let binary = cargo::build_dyad(false)?;
+    let binary = dyad_e2e::lab::build(false)?;
     let binary = binary.to_string_lossy();
     let tools = if complete { "required" } else { "optional" };
     // Output is shown, because it says what was skipped and why.

@@ -4,8 +4,11 @@
 //! its port. If the test process itself is killed, the kernel ends the children (`setpriv --pdeathsig`).
 //! Nothing sleeps for a state; everything waits for it with a limit and says what it waited for.
 
+pub mod admin;
 pub mod bridge;
 pub mod conformance;
+pub mod crash;
+pub mod lab;
 pub mod port;
 pub mod process;
 pub mod procfs;
@@ -15,6 +18,7 @@ pub mod tgt;
 pub mod tools;
 pub mod wait;
 
+pub use lab::{Lab, Unit, Volume};
 pub use port::Port;
 pub use process::{Finished, Running, finish};
 pub use target::Target;

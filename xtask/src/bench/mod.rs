@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use dyad_bench::load::{Kind, Order, Spec};
-use dyad_e2e::{Target, Tgt, tools};
+use dyad_e2e::{Lab, Target, Tgt, Unit, Volume, tools};
 
 use crate::packages::{self, Need};
 use clients::{Client, Sample};
@@ -61,12 +61,15 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         }
     };
     let tgt = start_tgt(dir, "tgt", args.volume)?;
-    let second;
+    let (second, lab, units);
     let servers: Vec<&dyn Target> = if args.self_test {
         second = start_tgt(dir, "second", args.volume)?;
         vec![&tgt, &second]
     } else {
-        anyhow::bail!("the binary cannot be started yet; try --self-test");
+        crate::cargo::use_dyad(true)?;
+        lab = start_dyad(dir, args.volume)?;
+        units = [volume(&lab, "one", args.volume, &["a"])?, volume(&lab, "two", args.volume, &["b", "c"])?];
+        vec![&tgt, &units[0], &units[1]]
     };
     for server in &servers {
         prefill(*server)?;
@@ -106,6 +109,22 @@ fn start_tgt(dir: &Path, name: &str, mib: u64) -> anyhow::Result<Tgt> {
     let backing = dir.join("unit");
     fs::File::create(&backing)?.set_len(mib << 20)?;
     Tgt::start(&dir, &backing)
+}
+
+/// One image in pool a, two in b and c; each pool with room for one image and what describes it.
+fn start_dyad(dir: &Path, mib: u64) -> anyhow::Result<Lab> {
+    let dir = tempfile::Builder::new().prefix("dyad-").tempdir_in(dir)?;
+    let mut lab = Lab::in_dir(dir, "")?;
+    lab.start()?;
+    for pool in ["a", "b", "c"] {
+        lab.create_pool(pool, mib + mib / 4 + 128)?;
+    }
+    Ok(lab)
+}
+
+fn volume(lab: &Lab, name: &str, mib: u64, pools: &[&str]) -> anyhow::Result<Unit> {
+    let label = if pools.len() == 1 { "one image" } else { "two images" };
+    Ok(lab.create_volume(&Volume::new(name, mib, pools))?.labelled(label))
 }
 
 /// Writes the whole unit once, so that no run meets holes, and has it on disk before the first run.
