@@ -10,8 +10,10 @@ use crate::cargo;
 
 const PURE: [&str; 8] = ["units", "payload", "contract", "scsi", "iscsi", "mirror", "pool", "cluster"];
 
+const FIXED: &str = "use a BTreeMap, a slab or a fixed hasher: random order makes runs unrepeatable";
+
 /// What no pure room may call, and what to do instead.
-const BANNED: [(&str, &str); 12] = [
+const BANNED: [(&str, &str); 15] = [
     ("std::fs", "return an action; the node does it"),
     ("std::net", "return bytes to send; the node sends them (core::net has addresses, which are only data)"),
     ("std::thread", "return to the caller; somebody else waits"),
@@ -20,8 +22,11 @@ const BANNED: [(&str, &str); 12] = [
     ("std::time::Instant", "take a Moment"),
     ("Instant::now", "take a Moment"),
     ("SystemTime", "take a Moment"),
-    ("HashMap", "use a BTreeMap, a slab or a fixed hasher: random order makes runs unrepeatable"),
-    ("HashSet", "use a BTreeSet, a slab or a fixed hasher: random order makes runs unrepeatable"),
+    ("HashMap::new", FIXED),
+    ("HashMap::with_capacity", FIXED),
+    ("HashSet::new", FIXED),
+    ("HashSet::with_capacity", FIXED),
+    ("RandomState", FIXED),
     ("async fn", "be a state machine: event in, actions out"),
     (".await", "be a state machine: event in, actions out"),
 ];
@@ -55,12 +60,45 @@ pub fn check_calls(files: &[Tracked]) -> anyhow::Result<Vec<String>> {
     let mut problems = Vec::new();
     for file in files.iter().filter(|file| file.is_rust() && room(&file.path).is_some()) {
         for (number, line) in code(&file.text).lines().enumerate() {
-            for (call, instead) in BANNED.iter().filter(|(call, _)| line.contains(call)) {
+            let called = BANNED.iter().filter(|(call, _)| calls(line, call));
+            let hashed = is_randomly_ordered(line).then_some(&("a map without a hasher", FIXED));
+            for (call, instead) in called.chain(hashed) {
                 problems.push(format!("{}:{}: {call}: {instead}", file.path, number + 1));
             }
         }
     }
     Ok(problems)
+}
+
+/// Whether `call` stands in the line as whole words.
+fn calls(line: &str, call: &str) -> bool {
+    let is_word = |c: Option<char>| c.is_some_and(|c| c.is_alphanumeric() || c == '_');
+    line.match_indices(call).any(|(at, _)| {
+        let (before, after) = (line[..at].chars().next_back(), line[at + call.len()..].chars().next());
+        (call.starts_with('.') || !is_word(before)) && !is_word(after)
+    })
+}
+
+/// A hash map or set whose type names no hasher.
+fn is_randomly_ordered(line: &str) -> bool {
+    [("HashMap<", 3), ("HashSet<", 2)].iter().any(|(name, parameters)| {
+        line.match_indices(name).any(|(at, _)| count_parameters(&line[at + name.len()..]) < *parameters)
+    })
+}
+
+/// Type parameters up to the bracket that closes the list.
+fn count_parameters(list: &str) -> usize {
+    let (mut depth, mut count) = (0, 1);
+    for c in list.chars() {
+        match c {
+            '<' | '(' | '[' => depth += 1,
+            '>' if depth == 0 => break,
+            '>' | ')' | ']' => depth -= 1,
+            ',' if depth == 0 => count += 1,
+            _ => {}
+        }
+    }
+    count
 }
 
 pub fn check_dependencies(_files: &[Tracked]) -> anyhow::Result<Vec<String>> {
@@ -116,5 +154,7 @@ mod tests {
         let problems = |text| check_calls(&[file(text)]).unwrap().len();
         assert_eq!(problems("// never std::fs here\nlet a = \"HashMap\";"), 0);
         assert_eq!(problems("use std::fs;\nlet now = Instant::now();"), 2);
+        assert_eq!(problems("self.await_data(); x.awaiting(); let a: HashMap<u8, (u8, u8), Fixed>;"), 0);
+        assert_eq!(problems("let a: HashMap<u8, (u8, u8)> = HashMap::new();\nx.await?"), 3);
     }
 }
