@@ -19,7 +19,7 @@ pub const COMMANDS: &[Command] = &[
         .conflict(Conflict::Always),
     Command::new("MODE SENSE(6)", &[0x1a, 0x08, 0xff, 0xff, 0xff, 0], mode::sense)
         .data_in(LengthRule::Allocation)
-        .conflict(Conflict::Always),
+        .conflict(Conflict::UnlessWriteExclusive),
     Command::new("START STOP UNIT", &[0x1b, 0x01, 0, 0, 0xf7, 0], status::start_stop).conflict(Conflict::Always).long(),
     Command::new("READ CAPACITY(10)", &[0x25, 0, 0, 0, 0, 0, 0, 0, 0, 0], capacity::read_capacity_10)
         .data_in(LengthRule::Fixed8)
@@ -72,7 +72,7 @@ pub const COMMANDS: &[Command] = &[
         .conflict(Conflict::Always),
     Command::new("MODE SENSE(10)", &[0x5a, 0x18, 0xff, 0xff, 0, 0, 0, 0xff, 0xff, 0], mode::sense)
         .data_in(LengthRule::Allocation)
-        .conflict(Conflict::Always),
+        .conflict(Conflict::UnlessWriteExclusive),
     Command::new("READ(16)", &LONG_READ_WRITE[0], block::read).data_in(LengthRule::Blocks).reads().group(14).protect(),
     Command::new("COMPARE AND WRITE", &COMPARE_AND_WRITE, compare_write::compare_and_write)
         .data_out(LengthRule::TwiceBlocks)
@@ -116,10 +116,12 @@ pub const COMMANDS: &[Command] = &[
         .under_attention(),
     Command::new("REPORT SUPPORTED OPERATION CODES", &REPORT_OPCODES, opcodes::report)
         .service_action()
-        .data_in(LengthRule::Allocation),
+        .data_in(LengthRule::Allocation)
+        .conflict(Conflict::UnlessWriteExclusive),
     Command::new("REPORT SUPPORTED TASK MANAGEMENT FUNCTIONS", &REPORT_TMFS, opcodes::report_task_management)
         .service_action()
-        .data_in(LengthRule::Allocation),
+        .data_in(LengthRule::Allocation)
+        .conflict(Conflict::UnlessWriteExclusive),
     Command::new("READ(12)", &[0xa8, 0x18, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0], block::read)
         .data_in(LengthRule::Blocks)
         .reads()

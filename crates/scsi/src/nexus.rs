@@ -25,7 +25,7 @@ pub enum Attention {
     DeviceReset,
     /// The nexus was lost and came back.
     NexusLoss,
-    /// Another nexus cleared the task set.
+    /// Another nexus cleared the task set, and commands of this one with it (SAM-5 §7.5).
     CommandsCleared,
     /// A mode page changed, such as the write cache.
     ModeParametersChanged,

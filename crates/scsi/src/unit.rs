@@ -141,7 +141,11 @@ impl LogicalUnit {
     /// # Errors
     /// [`SizeError`] if a volume cannot have that size.
     pub fn resize(&mut self, size: Bytes) -> Result<(), SizeError> {
-        self.settings.shape = Shape::new(self.settings.shape.block(), size)?;
+        let shape = Shape::new(self.settings.shape.block(), size)?;
+        if shape == self.settings.shape {
+            return Ok(());
+        }
+        self.settings.shape = shape;
         self.nexuses.attend(Who::All, Attention::CapacityChanged);
         Ok(())
     }

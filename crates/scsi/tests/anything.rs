@@ -1,0 +1,204 @@
+//! Whatever a host sends, it is answered, and the volume is never asked beyond its end.
+
+mod common;
+
+use common::{HOST, payload, settings};
+use dyad_contract::volume::{VolumeDone, VolumeError, VolumeOp, VolumeResult};
+use dyad_payload::{Payload, Slab};
+use dyad_scsi::{Attention, Begun, BlockSize, COMMANDS, LogicalUnit, Response, Status, Step, Transfer, Who};
+use dyad_units::{Bytes, Span};
+use proptest::collection::vec;
+use proptest::prelude::{Just, ProptestConfig, Strategy, any, prop_oneof, proptest};
+
+/// Steps of the longest command: flush or write, then read or check.
+const STEPS_MAX: usize = 2;
+/// MAXIMUM TRANSFER LENGTH, and both halves of the longest COMPARE AND WRITE.
+const DATA_OUT_MAX: u32 = 8 << 20;
+
+/// A command, and what becomes of it.
+#[derive(Clone, Debug)]
+struct Case {
+    lun: u64,
+    cdb: [u8; 16],
+    transfer: Transfer,
+    data: Vec<u8>,
+    error: Option<VolumeError>,
+    attention: bool,
+}
+
+/// Half of them complete noise; the others a known operation code with fields that are often right.
+fn cdb() -> impl Strategy<Value = [u8; 16]> {
+    let known =
+        (0..COMMANDS.len(), any::<[u8; 16]>(), any::<[u8; 16]>(), 0..3_u8).prop_map(|(at, noise, mask, how)| {
+            let command = &COMMANDS[at];
+            let mut cdb = [0; 16];
+            for (at, byte) in cdb.iter_mut().enumerate() {
+                let usage = command.usage.get(at).copied().unwrap_or(0);
+                *byte = match how {
+                    0 => noise[at] & usage,
+                    1 => noise[at] & usage & mask[at],
+                    // Small numbers: high bytes zero.
+                    _ if usage == 0xff && at < command.usage.len() - 4 => 0,
+                    _ => noise[at] & usage & mask[at],
+                };
+            }
+            cdb[0] = command.opcode();
+            if let Some(action) = command.service_action {
+                cdb[1] = cdb[1] & 0xe0 | action;
+            }
+            cdb
+        });
+    prop_oneof![1 => any::<[u8; 16]>(), 4 => known]
+}
+
+/// Noise, zeros, or an UNMAP or MODE SELECT list that is nearly right.
+fn data() -> impl Strategy<Value = Vec<u8>> {
+    let list = (0..40_u16, vec((0..5000_u64, 0..5000_u32), 0..40)).prop_map(|(count, descriptors)| {
+        let mut list = vec![0, 0];
+        list.extend((count * 16).to_be_bytes());
+        list.extend([0; 4]);
+        for (lba, blocks) in descriptors {
+            list.extend(lba.to_be_bytes());
+            list.extend(blocks.to_be_bytes());
+            list.extend([0; 4]);
+        }
+        list
+    });
+    let pages = vec(prop_oneof![Just(0_u8), Just(8), Just(10), Just(18), any::<u8>()], 0..80);
+    prop_oneof![vec(any::<u8>(), 0..2000), (0..9000_usize).prop_map(|len| vec![0; len]), list, pages]
+}
+
+fn error() -> impl Strategy<Value = VolumeError> {
+    prop_oneof![
+        any::<u64>().prop_map(|offset| VolumeError::Miscompare { offset }),
+        any::<u64>().prop_map(|offset| VolumeError::Medium { offset }),
+        Just(VolumeError::NoSpace),
+        Just(VolumeError::Busy),
+        Just(VolumeError::Aborted),
+        Just(VolumeError::WriteFault),
+        Just(VolumeError::OutOfRange),
+    ]
+}
+
+fn case() -> impl Strategy<Value = Case> {
+    let lun = prop_oneof![9 => Just(0_u64), 1 => any::<u64>()];
+    let len = prop_oneof![3 => Just(None), 1 => any::<u32>().prop_map(Some)];
+    let error = prop_oneof![3 => Just(None), 1 => error().prop_map(Some)];
+    (lun, cdb(), data(), len, 0..4_u8, error, any::<bool>()).prop_map(|(lun, cdb, data, len, way, error, attention)| {
+        let len = len.unwrap_or(data.len() as u32);
+        let transfer = match way {
+            0 => Transfer::None,
+            1 => Transfer::In(len),
+            _ => Transfer::Out(len),
+        };
+        Case { lun, cdb, transfer, data, error, attention: attention && way == 0 }
+    })
+}
+
+struct Checker {
+    unit: LogicalUnit,
+    slab: Slab,
+}
+
+impl Checker {
+    fn new(block: BlockSize, size: Bytes) -> Self {
+        let slab = Slab::new(64 << 20);
+        let mut unit = LogicalUnit::new(settings(block, size), slab.clone());
+        unit.add_nexus(HOST, None).unwrap();
+        Self { unit, slab }
+    }
+
+    fn run(&mut self, case: &Case) {
+        if case.attention {
+            self.unit.attend(Who::All, Attention::CapacityChanged);
+        }
+        let mut step = match self.unit.begin(HOST, case.lun, &case.cdb, case.transfer) {
+            Begun::Answer(response) => return self.check_response(&response),
+            Begun::Volume { task, op } => Step::Volume { task, op },
+            Begun::DataOut { task, len } => {
+                assert!((1..=DATA_OUT_MAX).contains(&len));
+                let data = &case.data[..case.data.len().min(len as usize)];
+                self.unit.data_out(task, payload(&self.slab, data))
+            }
+        };
+        for _ in 0..=STEPS_MAX {
+            let (task, op) = match step {
+                Step::Answer(response) => return self.check_response(&response),
+                Step::Volume { task, op } => (task, op),
+            };
+            self.check_op(&op);
+            assert_eq!(task.nexus(), HOST);
+            let result = case.error.map_or_else(|| self.answer(&op), Err);
+            step = self.unit.finish(task, result);
+        }
+        panic!("{case:02x?} does not end");
+    }
+
+    fn answer(&self, op: &VolumeOp) -> VolumeResult {
+        let VolumeOp::Read { span } = op else { return Ok(VolumeDone::Done) };
+        let mut data = Payload::new();
+        let buf = self.slab.copy_of(&vec![0; Slab::LEN_MAX.min(span.len() as usize)]).unwrap();
+        while (data.len() as u64) < span.len() {
+            data.push(buf.slice(0, buf.len().min(span.len() as usize - data.len())));
+        }
+        Ok(VolumeDone::Data(data))
+    }
+
+    fn check_op(&self, op: &VolumeOp) {
+        let end = self.unit.shape().size().value();
+        let block = self.unit.shape().block().bytes() as usize;
+        let check = |span: &Span| {
+            assert!(span.end() <= end, "{op:?}");
+            assert_eq!((span.offset() % block as u64, span.len() % block as u64), (0, 0));
+        };
+        match op {
+            VolumeOp::Read { span } | VolumeOp::Verify { span } => check(span),
+            VolumeOp::Write { span, data, .. } | VolumeOp::Compare { span, expected: data } => {
+                check(span);
+                assert_eq!(data.len() as u64, span.len());
+            }
+            VolumeOp::Fill { span, pattern, .. } => {
+                check(span);
+                assert_eq!(pattern.len(), block);
+            }
+            VolumeOp::Unmap { spans, .. } => {
+                assert!(!spans.is_empty());
+                spans.iter().for_each(check);
+            }
+            VolumeOp::CompareAndWrite { span, expected, data, .. } => {
+                check(span);
+                assert_eq!((expected.len() as u64, data.len() as u64), (span.len(), span.len()));
+            }
+            VolumeOp::Flush => {}
+        }
+    }
+
+    fn check_response(&self, response: &Response) {
+        assert_eq!(response.sense.is_some(), response.status == Status::CheckCondition, "{response:?}");
+        assert!(response.data_in.is_empty() || response.status == Status::Good);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 20_000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn every_command_is_answered_and_stays_within_the_volume(case in case(), shape in 0..4_u8) {
+        let (block, size) = match shape {
+            0 => (BlockSize::Emulated512, Bytes::kib(4)),
+            1 => (BlockSize::Emulated512, Bytes::mib(3)),
+            2 => (BlockSize::Native4096, Bytes::mib(700)),
+            _ => (BlockSize::Emulated512, Bytes::new(Span::END_MAX)),
+        };
+        Checker::new(block, size).run(&case);
+    }
+
+    /// Commands leave state behind (stopped, attentions); none of it is ever in the way of an answer.
+    #[test]
+    fn a_sequence_of_commands_is_answered(cases in vec(case(), 1..20)) {
+        let mut checker = Checker::new(BlockSize::Native4096, Bytes::mib(3));
+        for case in &cases {
+            checker.run(case);
+        }
+    }
+}

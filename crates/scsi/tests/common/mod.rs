@@ -1,0 +1,226 @@
+//! A host, a logical unit and a volume of plain memory.
+
+#![allow(dead_code)] // each test file uses its part
+
+use dyad_contract::volume::{VolumeDone, VolumeError, VolumeOp, VolumeResult};
+use dyad_payload::{Payload, Slab};
+use dyad_scsi::{
+    Begun, BlockSize, Identity, LogicalUnit, NexusId, Response, Settings, Shape, Status, Step, Task, Transfer,
+};
+use dyad_units::{Bytes, Span, VolumeId};
+
+/// The volume's id in every test.
+pub const VOLUME: VolumeId = VolumeId::from_bytes(*b"\x01\x23\x45\x67\x89\xab\xcd\xef\xfe\xdc\xba\x98\x76\x54\x32\x10");
+/// The nexus that the host speaks through.
+pub const HOST: NexusId = NexusId(7);
+/// Size of the volume, unless a test says otherwise.
+pub const SIZE: Bytes = Bytes::mib(1);
+
+pub fn settings(block: BlockSize, size: Bytes) -> Settings {
+    Settings {
+        identity: Identity {
+            volume: VOLUME,
+            target_name: "iqn.2026-11.example:v1".into(),
+            target_port: 1,
+            target_port_group: 2,
+        },
+        shape: Shape::new(block, size).unwrap(),
+        write_cache: true,
+        read_only: false,
+    }
+}
+
+/// A volume of plain memory that can be told to fail.
+pub struct Memory {
+    pub bytes: Vec<u8>,
+    /// Answers of the next operations, first first, instead of carrying them out.
+    pub failures: Vec<VolumeError>,
+    /// What was asked, in short.
+    pub asked: Vec<String>,
+}
+
+impl Memory {
+    fn new(size: Bytes) -> Self {
+        Self { bytes: vec![0; size.value() as usize], failures: Vec::new(), asked: Vec::new() }
+    }
+
+    fn at(&mut self, span: Span) -> &mut [u8] {
+        &mut self.bytes[span.offset() as usize..span.end() as usize]
+    }
+
+    fn compare(&mut self, span: Span, expected: &Payload) -> Result<(), VolumeError> {
+        assert_eq!(expected.len() as u64, span.len());
+        let expected = expected.to_vec();
+        match self.at(span).iter().zip(&expected).position(|(is, should)| is != should) {
+            None => Ok(()),
+            Some(at) => Err(VolumeError::Miscompare { offset: at as u64 }),
+        }
+    }
+
+    fn note(&mut self, op: &VolumeOp) {
+        let (what, span, durable) = match op {
+            VolumeOp::Read { span } => ("read", Some(span), false),
+            VolumeOp::Write { span, durable, .. } => ("write", Some(span), *durable),
+            VolumeOp::Fill { span, durable, .. } => ("fill", Some(span), *durable),
+            VolumeOp::Unmap { spans, durable } => ("unmap", spans.first(), *durable),
+            VolumeOp::CompareAndWrite { span, durable, .. } => ("compare-and-write", Some(span), *durable),
+            VolumeOp::Compare { span, .. } => ("compare", Some(span), false),
+            VolumeOp::Verify { span } => ("verify", Some(span), false),
+            VolumeOp::Flush => ("flush", None, false),
+        };
+        let durable = if durable { " durable" } else { "" };
+        let range = span.map(|span| format!(" {}+{}", span.offset(), span.len())).unwrap_or_default();
+        self.asked.push(format!("{what}{range}{durable}"));
+    }
+
+    fn run(&mut self, slab: &Slab, op: VolumeOp) -> VolumeResult {
+        self.note(&op);
+        if !self.failures.is_empty() {
+            return Err(self.failures.remove(0));
+        }
+        match op {
+            VolumeOp::Read { span } => return Ok(VolumeDone::Data(payload(slab, self.at(span)))),
+            VolumeOp::Write { span, data, .. } => data.copy_to(self.at(span)),
+            VolumeOp::Fill { span, pattern, .. } => {
+                assert_eq!(span.len() % pattern.len() as u64, 0);
+                let pattern = pattern.to_vec();
+                self.at(span).chunks_exact_mut(pattern.len()).for_each(|block| block.copy_from_slice(&pattern));
+            }
+            VolumeOp::Unmap { spans, .. } => {
+                assert!(!spans.is_empty());
+                spans.into_iter().for_each(|span| self.at(span).fill(0));
+            }
+            VolumeOp::CompareAndWrite { span, expected, data, .. } => {
+                self.compare(span, &expected)?;
+                data.copy_to(self.at(span));
+            }
+            VolumeOp::Compare { span, expected } => self.compare(span, &expected)?,
+            VolumeOp::Verify { span } => drop(self.at(span).to_vec()),
+            VolumeOp::Flush => {}
+        }
+        Ok(VolumeDone::Done)
+    }
+}
+
+/// Bytes in buffers that break at odd places, as a transport's do.
+pub fn payload(slab: &Slab, bytes: &[u8]) -> Payload {
+    let mut payload = Payload::new();
+    for (at, part) in bytes.chunks(60_001).enumerate() {
+        let cut = if at == 0 { part.len() / 3 } else { 0 };
+        payload.push(slab.copy_of(&part[..cut]).unwrap());
+        payload.push(slab.copy_of(&part[cut..]).unwrap());
+    }
+    payload
+}
+
+/// Everything together.
+pub struct Bench {
+    pub unit: LogicalUnit,
+    pub volume: Memory,
+    pub slab: Slab,
+    /// LUN that commands go to.
+    pub lun: u64,
+}
+
+impl Bench {
+    pub fn new() -> Self {
+        Self::with(settings(BlockSize::Emulated512, SIZE))
+    }
+
+    /// With 4096-byte logical blocks.
+    pub fn native() -> Self {
+        Self::with(settings(BlockSize::Native4096, SIZE))
+    }
+
+    pub fn with(settings: Settings) -> Self {
+        let slab = Slab::new(64 << 20);
+        let memory = settings.shape.size().min(SIZE);
+        let mut unit = LogicalUnit::new(settings, slab.clone());
+        unit.add_nexus(HOST, None).unwrap();
+        Self { unit, volume: Memory::new(memory), slab, lun: 0 }
+    }
+
+    /// A command that takes data in, or none.
+    pub fn run(&mut self, cdb: &[u8]) -> Response {
+        self.run_as(HOST, cdb)
+    }
+
+    pub fn run_as(&mut self, nexus: NexusId, cdb: &[u8]) -> Response {
+        let begun = self.unit.begin(nexus, self.lun, &padded(cdb), Transfer::In(u32::MAX));
+        self.complete(begun, &[])
+    }
+
+    /// A command with data-out, announced in its length.
+    pub fn send(&mut self, cdb: &[u8], data: &[u8]) -> Response {
+        let begun = self.unit.begin(HOST, self.lun, &padded(cdb), Transfer::Out(data.len() as u32));
+        self.complete(begun, data)
+    }
+
+    fn complete(&mut self, begun: Begun, data: &[u8]) -> Response {
+        let step = match begun {
+            Begun::Answer(response) => return response,
+            Begun::Volume { task, op } => Step::Volume { task, op },
+            Begun::DataOut { task, len } => {
+                assert_ne!(len, 0);
+                let data = &data[..data.len().min(len as usize)];
+                self.unit.data_out(task, payload(&self.slab, data))
+            }
+        };
+        self.drive(step)
+    }
+
+    fn drive(&mut self, mut step: Step) -> Response {
+        loop {
+            let (task, op): (Task, VolumeOp) = match step {
+                Step::Answer(response) => return response,
+                Step::Volume { task, op } => (task, op),
+            };
+            let result = self.volume.run(&self.slab, op);
+            step = self.unit.finish(task, result);
+        }
+    }
+
+    /// What the volume was asked since the last look.
+    pub fn asked(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.volume.asked)
+    }
+}
+
+/// The CDB as the transport carries it.
+pub fn padded(cdb: &[u8]) -> [u8; 16] {
+    let mut padded = [0; 16];
+    padded[..cdb.len()].copy_from_slice(cdb);
+    padded
+}
+
+/// The data of a command that must succeed.
+#[track_caller]
+pub fn good(response: Response) -> Vec<u8> {
+    assert_eq!(response.status, Status::Good, "{response:?}");
+    assert!(response.sense.is_none());
+    response.data_in.to_vec()
+}
+
+/// Key, code and qualifier of a command that must end in CHECK CONDITION.
+#[track_caller]
+pub fn sense(response: &Response) -> (u8, u8, u8) {
+    assert_eq!(response.status, Status::CheckCondition, "{response:?}");
+    assert!(response.data_in.is_empty());
+    let sense = response.sense_bytes();
+    assert_eq!((sense.len(), sense[0] & 0x7f, sense[7]), (18, 0x70, 10));
+    (sense[2], sense[12], sense[13])
+}
+
+/// INFORMATION, if VALID is set.
+pub fn information(response: &Response) -> Option<u32> {
+    let sense = response.sense_bytes();
+    (sense[0] & 0x80 != 0).then(|| u32::from_be_bytes(sense[3..7].try_into().unwrap()))
+}
+
+/// What the field pointer names: in the CDB?, byte, bit.
+pub fn field(response: &Response) -> Option<(bool, u16, Option<u8>)> {
+    let sense = response.sense_bytes();
+    let [flags, high, low] = sense[15..18] else { panic!("short sense data") };
+    let bit = (flags & 0x08 != 0).then_some(flags & 0x07);
+    (flags & 0x80 != 0).then_some((flags & 0x40 != 0, u16::from_be_bytes([high, low]), bit))
+}

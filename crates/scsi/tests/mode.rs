@@ -1,0 +1,134 @@
+//! MODE SENSE and MODE SELECT (SPC-4 §6.11 to §6.14, §7.5; SBC-3 §6.5).
+
+mod common;
+
+use common::{Bench, field, good, sense, settings};
+use dyad_scsi::{Attention, BlockSize, Who};
+use dyad_units::Bytes;
+
+const CACHING: [u8; 20] = [0x08, 18, 0x04, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+const CONTROL: [u8; 12] = [0x0a, 10, 0x02, 0x10, 0, 0, 0, 0, 0xff, 0xff, 0, 0];
+/// 2048 blocks of 512 bytes.
+const DESCRIPTOR: [u8; 8] = [0, 0, 8, 0, 0, 0, 2, 0];
+
+fn sense_6(bench: &mut Bench, flags: u8, page: u8, subpage: u8) -> Vec<u8> {
+    good(bench.run(&[0x1a, flags, page, subpage, 255, 0]))
+}
+
+#[test]
+fn all_pages_come_in_order_behind_header_and_block_descriptor() {
+    let mut bench = Bench::new();
+    let body = [&DESCRIPTOR[..], &CACHING, &CONTROL].concat();
+    let expected = [&[43, 0, 0x10, 8], &body[..]].concat(); // DPOFUA
+    for subpage in [0, 0xff] {
+        assert_eq!(sense_6(&mut bench, 0, 0x3f, subpage), expected);
+    }
+    let long = good(bench.run(&[0x5a, 0, 0x3f, 0, 0, 0, 0, 1, 0, 0]));
+    assert_eq!(long, [&[0, 46, 0, 0x10, 0, 0, 0, 8], &body[..]].concat());
+}
+
+#[test]
+fn one_page_comes_alone_and_without_descriptor_if_disabled() {
+    let mut bench = Bench::new();
+    assert_eq!(sense_6(&mut bench, 0x08, 0x08, 0), [&[23, 0, 0x10, 0], &CACHING[..]].concat());
+    assert_eq!(sense_6(&mut bench, 0x08, 0x0a, 0xff), [&[15, 0, 0x10, 0], &CONTROL[..]].concat());
+}
+
+#[test]
+fn nothing_is_changeable_and_nothing_saved() {
+    let mut bench = Bench::new();
+    let changeable = sense_6(&mut bench, 0x08, 0x40 | 0x3f, 0);
+    let mut expected = [&[35, 0, 0x10, 0], &CACHING[..], &CONTROL].concat();
+    expected[6..24].fill(0);
+    expected[26..].fill(0);
+    assert_eq!(changeable, expected);
+    assert_eq!(sense_6(&mut bench, 0x08, 0x80 | 0x08, 0), sense_6(&mut bench, 0x08, 0x08, 0));
+    assert_eq!(sense(&bench.run(&[0x1a, 0, 0xc0 | 0x08, 0, 255, 0])), (5, 0x39, 0));
+}
+
+#[test]
+fn the_long_descriptor_counts_beyond_32_bits() {
+    let mut bench = Bench::with(settings(BlockSize::Native4096, Bytes::gib(32_768)));
+    let short = good(bench.run(&[0x5a, 0x00, 0x0a, 0, 0, 0, 0, 1, 0, 0]));
+    assert_eq!(short[8..16], [0xff, 0xff, 0xff, 0xff, 0, 0, 0x10, 0]);
+    let long = good(bench.run(&[0x5a, 0x10, 0x0a, 0, 0, 0, 0, 1, 0, 0]));
+    assert_eq!(long[..8], [0, 34, 0, 0x10, 1, 0, 0, 16]); // LONGLBA
+    assert_eq!(long[8..24], [0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x10, 0]);
+}
+
+#[test]
+fn unknown_pages_and_subpages_are_pointed_at() {
+    let mut bench = Bench::new();
+    for (page, subpage, at) in [(0x1c, 0, (2, Some(5))), (0x08, 1, (3, None)), (0x3f, 1, (3, None))] {
+        let response = bench.run(&[0x1a, 0, page, subpage, 255, 0]);
+        assert_eq!((sense(&response), field(&response)), ((5, 0x24, 0), Some((true, at.0, at.1))));
+    }
+}
+
+#[test]
+fn the_pages_show_what_the_administrator_set() {
+    let mut settings = settings(BlockSize::Emulated512, common::SIZE);
+    settings.read_only = true;
+    let mut bench = Bench::with(settings);
+    bench.unit.set_write_cache(false);
+    assert_eq!(sense(&bench.run(&[0x00, 0, 0, 0, 0, 0])), (6, 0x2a, 1), "mode parameters changed");
+    let data = sense_6(&mut bench, 0x08, 0x08, 0);
+    assert_eq!(data[2], 0x90, "WP, DPOFUA");
+    assert_eq!(data[6], 0, "WCE");
+}
+
+/// Setting what is set already is no change.
+#[test]
+fn switching_the_cache_to_what_it_is_tells_nobody() {
+    let mut bench = Bench::new();
+    bench.unit.set_write_cache(true);
+    good(bench.run(&[0x00, 0, 0, 0, 0, 0]));
+    bench.unit.attend(Who::All, Attention::ModeParametersChanged);
+    assert_eq!(sense(&bench.run(&[0x00, 0, 0, 0, 0, 0])), (6, 0x2a, 1));
+}
+
+#[test]
+fn selecting_what_was_sensed_is_good() {
+    let mut bench = Bench::new();
+    let mut list = sense_6(&mut bench, 0, 0x3f, 0);
+    list[0] = 0;
+    assert_eq!(good(bench.send(&[0x15, 0x10, 0, 0, list.len() as u8, 0], &list)), []);
+    let mut list = good(bench.run(&[0x5a, 0x10, 0x3f, 0, 0, 0, 0, 1, 0, 0]));
+    list[..2].fill(0);
+    assert_eq!(good(bench.send(&[0x55, 0x10, 0, 0, 0, 0, 0, 0, list.len() as u8, 0], &list)), []);
+    assert_eq!(good(bench.send(&[0x15, 0, 0, 0, 0, 0], &[])), [], "no list is no error");
+}
+
+/// Each row: a list, the code, and the byte of the list that is at fault.
+#[test]
+fn a_list_that_would_change_something_is_refused_where_it_would() {
+    let with = |at: usize, value: u8, list: &[u8]| {
+        let mut list = list.to_vec();
+        list[at] = value;
+        list
+    };
+    let plain = [&[0, 0, 0, 0], &CACHING[..]].concat();
+    let described = [&[0, 0, 0, 8], &DESCRIPTOR[..], &CACHING].concat();
+    let list_length = ((5, 0x1a, 0), None);
+    let at = |byte| ((5, 0x26, 0), Some((false, byte, None)));
+    for (list, expected) in [
+        (with(6, 0, &plain), at(6)),             // WCE off
+        (with(23, 1, &plain), at(23)),           // last byte
+        (with(5, 17, &plain), at(5)),            // PAGE LENGTH
+        (with(4, 0x48, &plain), at(4)),          // SPF
+        (with(4, 0x01, &plain), at(4)),          // another page
+        (with(1, 1, &plain), at(1)),             // MEDIUM TYPE
+        (with(3, 7, &plain), at(3)),             // BLOCK DESCRIPTOR LENGTH
+        (with(6, 9, &described), at(4)),         // NUMBER OF LOGICAL BLOCKS
+        (with(10, 16, &described), at(9)),       // LOGICAL BLOCK LENGTH
+        (plain[..23].to_vec(), list_length),     // the page is cut
+        (plain[..5].to_vec(), list_length),      // within its header
+        (plain[..3].to_vec(), list_length),      // the header is cut
+        (described[..11].to_vec(), list_length), // the descriptor is cut
+    ] {
+        let response = Bench::new().send(&[0x15, 0x10, 0, 0, list.len() as u8, 0], &list);
+        assert_eq!((sense(&response), field(&response)), expected, "{list:02x?}");
+    }
+    let response = Bench::new().send(&[0x15, 0x10, 0, 0, 24, 0], &plain[..10]);
+    assert_eq!(sense(&response), (5, 0x1a, 0), "the host sends less than it says");
+}
