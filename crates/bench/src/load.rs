@@ -25,10 +25,12 @@ pub enum Order {
     Random,
     /// One after the other, around and around.
     Sequential,
-    /// Multiples of `stride` bytes, each once: one command per stride, then it ends.
+    /// `offset` plus each multiple of `stride` bytes once, scattered over the area; then it ends.
     OncePer {
         /// Distance in bytes.
         stride: u64,
+        /// Of the first place from the start.
+        offset: u64,
     },
 }
 
@@ -142,9 +144,10 @@ impl Places {
         match self.order {
             Order::Random => Some(self.random.below(self.slots) * self.per_slot),
             Order::Sequential => Some(ordinal % self.slots * self.per_slot),
-            Order::OncePer { stride } => {
-                let place = ordinal * stride;
-                (place < self.area).then_some(place / self.block_len)
+            Order::OncePer { stride, offset } => {
+                let count = self.area / stride;
+                let scattered = (u128::from(ordinal) * u128::from(scatter(count)) % u128::from(count.max(1))) as u64;
+                (ordinal < count).then_some((scattered * stride + offset) / self.block_len)
             }
         }
     }
@@ -209,6 +212,19 @@ impl Runner<'_> {
     }
 }
 
+/// A step that visits all of `count` places, far from each other: near the golden section, coprime to `count`.
+fn scatter(count: u64) -> u64 {
+    let coprime = |step: u64| {
+        let (mut a, mut b) = (step, count);
+        while b > 0 {
+            (a, b) = (b, a % b);
+        }
+        a == 1
+    };
+    let near = (count as f64 * 0.618) as u64;
+    (near..=count).find(|step| coprime(*step)).unwrap_or(1)
+}
+
 fn payload(size: u32, seed: u64) -> Vec<u8> {
     let mut random = Random::new(seed);
     let mut bytes = vec![0; size as usize];
@@ -216,4 +232,18 @@ fn payload(size: u32, seed: u64) -> Vec<u8> {
         word.copy_from_slice(&random.bits().to_le_bytes());
     }
     bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::scatter;
+
+    #[test]
+    fn scattered_places_are_all_visited_once() {
+        for count in [1, 2, 7, 100, 4096] {
+            let mut seen: Vec<_> = (0..count).map(|ordinal| ordinal * scatter(count) % count).collect();
+            seen.sort_unstable();
+            assert!(seen.iter().copied().eq(0..count), "{count}");
+        }
+    }
 }

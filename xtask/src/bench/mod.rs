@@ -6,6 +6,7 @@
 
 mod clients;
 mod report;
+mod special;
 mod workload;
 
 use std::fs;
@@ -44,6 +45,9 @@ pub struct Args {
     /// Compare tgt with a second tgt: shows how far equal servers differ on this machine
     #[arg(long)]
     self_test: bool,
+    /// Only the comparison with tgt, not the rows about Dyad alone
+    #[arg(long)]
+    no_special: bool,
     /// Write the table to this file as well
     #[arg(long)]
     output: Option<PathBuf>,
@@ -72,7 +76,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         vec![&tgt, &units[0], &units[1]]
     };
     for server in &servers {
-        prefill(*server)?;
+        prefill(*server, args.volume)?;
     }
     let mut lines = Vec::new();
     for workload in WORKLOADS.iter().filter(|workload| args.wants(workload.name)) {
@@ -85,7 +89,12 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
             }
         }
     }
-    let table = report::table(&lines);
+    drop(servers);
+    let mut table = report::table(&lines);
+    if !args.self_test && !args.no_special {
+        table.push('\n');
+        table.push_str(&special::run(dir, &|name| args.wants(name))?);
+    }
     println!("\n{table}");
     if let Some(path) = &args.output {
         fs::write(path, table).with_context(|| format!("cannot write {}", path.display()))?;
@@ -128,16 +137,16 @@ fn volume(lab: &Lab, name: &str, mib: u64, pools: &[&str]) -> anyhow::Result<Uni
 }
 
 /// Writes the whole unit once, so that no run meets holes, and has it on disk before the first run.
-fn prefill(target: &dyn Target) -> anyhow::Result<()> {
+pub(crate) fn prefill(target: &dyn Target, mib: u64) -> anyhow::Result<()> {
     let spec = Spec {
         kind: Kind::Write,
-        order: Order::OncePer { stride: PREFILL },
-        size: PREFILL as u32,
+        order: Order::Sequential,
+        size: PREFILL,
         depth: 8,
         sessions: 1,
         area: 0,
         duration: Duration::from_secs(600),
-        count: 0,
+        count: mib * MIB / u64::from(PREFILL),
         seed: 5,
     };
     dyad_bench::load::run(&target.options(), &spec).with_context(|| format!("cannot fill {}", target.label()))?;
@@ -147,7 +156,8 @@ fn prefill(target: &dyn Target) -> anyhow::Result<()> {
 }
 
 /// Bytes per command when filling.
-const PREFILL: u64 = 256 * 1024;
+const PREFILL: u32 = 256 * 1024;
+const MIB: u64 = 1 << 20;
 
 /// All samples of one workload and client: per round, per server.
 fn compare(
