@@ -1,5 +1,39 @@
-//! `dyad`
+//! `dyad`: runs a node, or asks one.
+
+mod args;
+mod client;
+mod commands;
 mod config;
-fn main() {
-    let _ = (config::example(), config::reference(), config::Config::load("x".as_ref()));
+mod failure;
+mod offline;
+mod status;
+mod table;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use args::{Cli, Command};
+use failure::Failure;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let json = cli.json;
+    match run(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(json),
+    }
+}
+
+fn run(cli: Cli) -> Result<(), Failure> {
+    match cli.command {
+        Command::Config(command) => offline::config(&command),
+        Command::Token => offline::token(cli.json),
+        Command::Openapi => {
+            table::print(&dyad_api::openapi_json());
+            Ok(())
+        }
+        Command::Completions { shell } => offline::completions(shell),
+        _ => commands::run(cli),
+    }
 }

@@ -1,0 +1,55 @@
+//! Commands that do not ask a node.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+use dyad_units::Bytes;
+
+/// Run a node.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+The node runs in the foreground until SIGTERM or SIGINT, then drains, flushes and closes its pools. It tells systemd \
+when it is ready. docs/administration.md has the whole story, docs/configuration.md all keys of the file.
+
+Example:
+  dyad serve --config /etc/dyad/dyad.toml")]
+pub struct Serve {
+    /// The configuration file
+    #[arg(long, value_name = "FILE")]
+    pub config: PathBuf,
+}
+
+/// Try it.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Everything is kept in the directory: the config store, two pools in files and the administration socket. Start it again \
+and it goes on with its data; delete the directory and it is gone. For real use see `dyad serve --help`.
+
+Examples:
+  dyad quickstart
+  dyad quickstart --dir /srv/try --port 3270")]
+pub struct Quickstart {
+    /// Directory for everything; made if missing
+    #[arg(long, value_name = "DIR", default_value = "dyad-data")]
+    pub dir: PathBuf,
+    /// Port on 127.0.0.1; the next free one is taken if this one is not
+    #[arg(long, value_name = "PORT", default_value_t = 3260)]
+    pub port: u16,
+    /// Size of the volume, when the directory is new; space is taken as it is written
+    #[arg(long, value_name = "SIZE", default_value = "1GiB")]
+    pub size: Bytes,
+}
+
+/// Configuration files.
+#[derive(Debug, Subcommand)]
+pub enum ConfigCommand {
+    /// Check a configuration file without starting anything
+    Check {
+        /// The file
+        file: PathBuf,
+    },
+    /// Print an example: every key with its meaning and default
+    Example,
+    /// Print the reference of all keys as Markdown
+    Reference,
+}

@@ -1,0 +1,195 @@
+//! Commands about the objects of a node.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand, ValueEnum};
+use dyad_units::Bytes;
+
+/// Names one object.
+#[derive(Args, Debug)]
+pub struct Show {
+    /// Name or id
+    pub name: String,
+}
+
+/// What can be done with pools.
+#[derive(Debug, Subcommand)]
+pub enum PoolCommand {
+    /// List all pools
+    List,
+    /// Show one pool
+    Show(Show),
+    /// Create a pool on a disk that is not in use
+    Create(CreatePool),
+    /// Delete a pool that holds no image
+    Delete(DeletePool),
+}
+
+/// A pool to be created.
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:
+  dyad pool create fast --disk /dev/sdb
+  dyad pool create try --disk /srv/try.pool --size 100GiB")]
+pub struct CreatePool {
+    /// Name: lower-case letters, digits, `-` and `.`
+    pub name: String,
+    /// Block device, or file
+    #[arg(long, value_name = "PATH")]
+    pub disk: PathBuf,
+    /// Create the file with this size; its space is reserved at once
+    #[arg(long)]
+    pub size: Option<Bytes>,
+    /// The disk writes 4 KiB untorn although it does not say so (a power failure then tears no block)
+    #[arg(long)]
+    pub atomic_4k: bool,
+}
+
+/// A pool to be deleted.
+#[derive(Args, Debug)]
+pub struct DeletePool {
+    /// Name or id
+    pub name: String,
+    /// Do not ask
+    #[arg(long, short)]
+    pub yes: bool,
+}
+
+/// What can be done with disks.
+#[derive(Debug, Subcommand)]
+pub enum DiskCommand {
+    /// List all disks
+    List,
+    /// Show one disk
+    Show {
+        /// Path or id
+        disk: String,
+    },
+}
+
+/// What can be done with volumes.
+#[derive(Debug, Subcommand)]
+pub enum VolumeCommand {
+    /// List all volumes
+    List,
+    /// Show one volume with its images
+    Show(Show),
+    /// Create a volume with one image in each of some pools
+    Create(CreateVolume),
+    /// Delete a volume and its data
+    Delete(DeleteVolume),
+}
+
+/// A volume to be created.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Secrets are read from files, so that they stand neither in the shell's history nor in the list of processes.
+
+Examples:
+  dyad volume create vm1 --size 100GiB --pool fast --pool other
+  dyad volume create db --size 1TiB --pool fast --pool other --block-bytes 4096 \\
+      --initiator iqn.1993-08.org.debian:01:db --chap-user db --chap-secret-file db.secret")]
+pub struct CreateVolume {
+    /// Name: lower-case letters, digits, `-` and `.`; it ends the target name
+    pub name: String,
+    /// Size; space is taken as it is written
+    #[arg(long)]
+    pub size: Bytes,
+    /// Pool that gets an image; name it once per image, the one preferred for reads first
+    #[arg(long = "pool", value_name = "POOL", required = true)]
+    pub pools: Vec<String>,
+    /// Logical block that hosts see: 512 or 4096
+    #[arg(long, value_name = "BYTES", default_value_t = 512)]
+    pub block_bytes: u32,
+    /// Answer writes only when they are durable; for hosts that never flush
+    #[arg(long)]
+    pub no_write_cache: bool,
+    /// Fewest in-sync images with which writes are answered
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub min_in_sync: u32,
+    /// What happens to writes while there are fewer
+    #[arg(long, value_name = "WHAT", default_value = "error")]
+    pub when_few: WhenFewWord,
+    /// Host that may log in, by its iSCSI name; may be given several times [default: all]
+    #[arg(long = "initiator", value_name = "IQN")]
+    pub initiators: Vec<String>,
+    /// CHAP name that hosts must prove
+    #[arg(long, value_name = "NAME", requires = "chap_secret_file")]
+    pub chap_user: Option<String>,
+    /// File with the CHAP secret that hosts must prove
+    #[arg(long, value_name = "FILE", requires = "chap_user")]
+    pub chap_secret_file: Option<PathBuf>,
+    /// CHAP name that the target proves to hosts (mutual CHAP)
+    #[arg(long, value_name = "NAME", requires = "mutual_chap_secret_file", requires = "chap_user")]
+    pub mutual_chap_user: Option<String>,
+    /// File with the CHAP secret that the target proves
+    #[arg(long, value_name = "FILE", requires = "mutual_chap_user")]
+    pub mutual_chap_secret_file: Option<PathBuf>,
+}
+
+/// What happens to writes while too few images are in-sync.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub enum WhenFewWord {
+    /// They are answered with an error
+    Error,
+    /// They wait
+    Wait,
+}
+
+/// A volume to be deleted.
+#[derive(Args, Debug)]
+#[command(after_help = "All of its images are deleted, and the data with them. There is no way back.")]
+pub struct DeleteVolume {
+    /// Name or id
+    pub name: String,
+    /// Delete it although hosts are logged in; they are disconnected
+    #[arg(long)]
+    pub force: bool,
+    /// Do not ask
+    #[arg(long, short)]
+    pub yes: bool,
+}
+
+/// What can be done with images.
+#[derive(Debug, Subcommand)]
+pub enum ImageCommand {
+    /// List all images
+    List,
+    /// Show one image
+    Show {
+        /// Id
+        id: String,
+    },
+}
+
+/// What can be done with sessions.
+#[derive(Debug, Subcommand)]
+pub enum SessionCommand {
+    /// List all sessions
+    List,
+    /// Show one session
+    Show {
+        /// Number
+        id: u64,
+    },
+    /// Close a session; most hosts log in again by themselves
+    Delete(DeleteSession),
+}
+
+/// A session to be closed.
+#[derive(Args, Debug)]
+pub struct DeleteSession {
+    /// Number
+    pub id: u64,
+}
+
+/// What can be done with nodes.
+#[derive(Debug, Subcommand)]
+pub enum NodeCommand {
+    /// List all nodes known to the one that is asked
+    List,
+    /// Show one node [default: the one that is asked]
+    Show {
+        /// Name or id
+        name: Option<String>,
+    },
+}

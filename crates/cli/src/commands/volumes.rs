@@ -1,0 +1,139 @@
+//! Volumes and their images.
+
+use std::path::Path;
+
+use dyad_api::model::{Chap, CreateAccess, CreateVolume, Image, Volume, VolumeState, WhenFew};
+
+use super::{Session, ask, pairs_told};
+use crate::args::{self, VolumeCommand, WhenFewWord};
+use crate::client::escape;
+use crate::config;
+use crate::failure::Failure;
+use crate::table::{Columns, count, mean_micros, size};
+
+pub fn run(at: &Session, command: VolumeCommand) -> Result<(), Failure> {
+    match command {
+        VolumeCommand::List => {
+            let heads = ["NAME", ">SIZE", "STATE", ">SESSIONS", "REDUNDANT", "TARGET"];
+            at.list("/v1/volumes", heads, |volume: &Volume| {
+                let (all, sessions) = (size(volume.size_bytes), volume.sessions.to_string());
+                let sentence = volume.redundancy.sentence.clone();
+                [volume.name.clone(), all, state(volume.state).into(), sessions, sentence, volume.target.clone()]
+            })
+        }
+        VolumeCommand::Show(show) => at.show(&path(&show.name), volume_told),
+        VolumeCommand::Create(args) => create(at, &args),
+        VolumeCommand::Delete(args) => {
+            ask::confirm(args.yes, &format!("volume `{}` and its data", args.name), &args.name)?;
+            let force = if args.force { "?force=true" } else { "" };
+            at.client.delete(&format!("{}{force}", path(&args.name)))?;
+            at.done(&format!("volume {} is gone", args.name));
+            Ok(())
+        }
+    }
+}
+
+fn path(name: &str) -> String {
+    format!("/v1/volumes/{}", escape(name))
+}
+
+/// In capitals when it needs attention.
+fn state(state: VolumeState) -> &'static str {
+    match state {
+        VolumeState::Creating => "creating",
+        VolumeState::Serving => "serving",
+        VolumeState::Unavailable => "UNAVAILABLE",
+        VolumeState::Deleting => "deleting",
+    }
+}
+
+fn create(at: &Session, args: &args::CreateVolume) -> Result<(), Failure> {
+    let request = CreateVolume {
+        name: args.name.clone(),
+        size_bytes: args.size.value(),
+        pools: args.pools.clone(),
+        block_bytes: args.block_bytes,
+        write_cache: !args.no_write_cache,
+        min_in_sync: args.min_in_sync,
+        when_few: match args.when_few {
+            WhenFewWord::Error => WhenFew::Error,
+            WhenFewWord::Wait => WhenFew::Wait,
+        },
+        access: CreateAccess {
+            initiators: args.initiators.clone(),
+            chap: chap(args.chap_user.as_deref(), args.chap_secret_file.as_deref())?,
+            mutual_chap: chap(args.mutual_chap_user.as_deref(), args.mutual_chap_secret_file.as_deref())?,
+        },
+    };
+    let volume: Volume = at.client.post("/v1/volumes", &request)?;
+    at.tell(&volume, |volume| format!("volume {} is served as {}\n", volume.name, volume.target));
+    Ok(())
+}
+
+/// The command line makes sure that both are given or none.
+fn chap(user: Option<&str>, file: Option<&Path>) -> Result<Option<Chap>, Failure> {
+    let (Some(user), Some(file)) = (user, file) else { return Ok(None) };
+    let secret = config::read_secret(file).map_err(Failure::Usage)?;
+    Ok(Some(Chap { user: user.to_owned(), secret }))
+}
+
+fn volume_told(volume: &Volume) -> String {
+    let access = &volume.access;
+    let hosts = if access.initiators.is_empty() { "all".into() } else { access.initiators.join(", ") };
+    let did = &volume.activity;
+    let state = state(volume.state);
+    let comparing = volume.comparing_extents;
+    let mut text = pairs_told(&[
+        ("redundant", volume.redundancy.sentence.clone()),
+        ("name", volume.name.clone()),
+        ("id", volume.id.to_string()),
+        ("target", volume.target.clone()),
+        ("state", if volume.reason.is_empty() { state.into() } else { format!("{state}: {}", volume.reason) }),
+        ("comparing", if comparing == 0 { String::new() } else { format!("{comparing} extents after a restart") }),
+        ("size", size(volume.size_bytes)),
+        ("logical block", volume.block_bytes.to_string()),
+        ("write cache", if volume.write_cache { "on" } else { "off" }.into()),
+        ("min in-sync", volume.min_in_sync.to_string()),
+        ("hosts allowed", hosts),
+        ("CHAP", access.chap_user.clone().unwrap_or_default()),
+        ("mutual CHAP", access.mutual_chap_user.clone().unwrap_or_default()),
+        ("sessions", format!("{}, {} in flight", volume.sessions, count(volume.in_flight as usize, "command"))),
+        ("reads", format!("{}, {}, mean {}", did.reads, size(did.read_bytes), mean_micros(did.read_micros, did.reads))),
+        (
+            "writes",
+            format!("{}, {}, mean {}", did.writes, size(did.written_bytes), mean_micros(did.write_micros, did.writes)),
+        ),
+        ("errors", did.errors.to_string()),
+    ]);
+    text.push('\n');
+    let mut columns = Columns::new(&["IMAGE", "POOL", ">ALLOCATED", "STATE"]);
+    for image in &volume.images {
+        columns.row([image.id.to_string(), image.pool.clone(), allocated(image), image_state(image)]);
+    }
+    text + &columns.finish()
+}
+
+fn allocated(image: &Image) -> String {
+    image.allocated_bytes.map_or_else(|| "-".into(), size)
+}
+
+fn image_state(image: &Image) -> String {
+    if image.reason.is_empty() { image.state.to_string() } else { format!("{}: {}", image.state, image.reason) }
+}
+
+pub fn list_images(at: &Session) -> Result<(), Failure> {
+    at.list("/v1/images", ["ID", "VOLUME", "POOL", ">ALLOCATED", "STATE"], |image: &Image| {
+        [image.id.to_string(), image.volume.clone(), image.pool.clone(), allocated(image), image_state(image)]
+    })
+}
+
+pub fn image_told(image: &Image) -> String {
+    pairs_told(&[
+        ("id", image.id.to_string()),
+        ("volume", image.volume.clone()),
+        ("node", image.node.to_string()),
+        ("pool", image.pool.clone()),
+        ("state", image_state(image)),
+        ("allocated", allocated(image)),
+    ])
+}
