@@ -1,8 +1,6 @@
 //! What programs see: JSON, exit statuses, tokens, files.
 
-mod common;
-
-use common::{Stage, TOKEN, program, run};
+use crate::common::{Stage, TOKEN, program, run};
 use serde_json::Value;
 
 fn json(text: &str) -> Value {

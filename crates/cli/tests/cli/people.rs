@@ -1,8 +1,6 @@
 //! What people see: pictures of tables, errors and help texts.
 
-mod common;
-
-use common::{Stage, program, run};
+use crate::common::{Stage, program, run};
 
 #[test]
 fn the_glance_says_first_what_is_not_redundant() {

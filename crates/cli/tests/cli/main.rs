@@ -1,0 +1,5 @@
+//! The program as people and programs see it.
+
+mod common;
+mod people;
+mod programs;
