@@ -71,7 +71,7 @@ pub(crate) struct Appended {
     /// Byte on the disk.
     pub(crate) offset: u64,
     /// The record.
-    pub(crate) data: Buf,
+    pub(crate) bytes: Buf,
     /// Its sequence number.
     pub(crate) seq: u64,
     /// How many changes it carries.
@@ -87,12 +87,17 @@ pub(crate) struct Ring {
     at: RingStart,
     /// Records below are no longer needed.
     needed_from: u64,
+    /// The tail that the newest record names.
+    named: u64,
+    /// What the record before the newest named, and its checksum; to take the newest back.
+    before: Option<(u64, u64)>,
 }
 
 impl Ring {
     /// A ring that goes on at `start`.
     pub(crate) fn new(area: Area, pool: PoolId, mount: u64, start: RingStart) -> Self {
-        Self { area, pool, mount, at: start, needed_from: 0 }
+        let named = start.live.front().map_or(0, |tail| tail.seq);
+        Self { area, pool, mount, at: start, needed_from: named, named, before: None }
     }
 
     /// Bytes in all.
@@ -100,18 +105,24 @@ impl Ring {
         self.area.len
     }
 
-    /// Bytes from the tail that the newest record names up to the head, with what was skipped at the end.
+    /// Bytes from the first record that is still needed up to the head, with what was skipped at the end. When
+    /// they are many it is time to write pages.
     pub(crate) fn used(&self) -> u64 {
-        match self.at.live.front() {
+        self.used_from(self.needed_from)
+    }
+
+    /// Bytes that the next record may take at most. Less than what is not used as long as no record has named
+    /// the new tail.
+    pub(crate) fn free(&self) -> u64 {
+        self.capacity() - self.used_from(self.named)
+    }
+
+    fn used_from(&self, seq: u64) -> u64 {
+        match self.at.live.iter().find(|live| live.seq >= seq) {
             None => 0,
             Some(tail) if tail.at < self.at.head => self.at.head - tail.at,
             Some(tail) => self.capacity() - tail.at + self.at.head,
         }
-    }
-
-    /// Bytes that the next record may take at most.
-    pub(crate) fn free(&self) -> u64 {
-        self.capacity() - self.used()
     }
 
     /// The sequence number of the next record.
@@ -120,22 +131,43 @@ impl Ring {
     }
 
     /// Records with a lower `seq` are no longer needed. Their space is free after the next record, which says
-    /// so on disk: [`Self::append`] of no changes does when there is nothing else to say.
+    /// so on disk.
     pub(crate) fn trim_before(&mut self, seq: u64) {
-        self.needed_from = self.needed_from.max(seq);
+        self.needed_from = self.needed_from.max(seq.min(self.at.next_seq));
     }
 
     /// Whether the next record will free space.
     pub(crate) fn is_trim_pending(&self) -> bool {
-        self.at.live.front().is_some_and(|tail| tail.seq < self.needed_from)
+        self.named < self.needed_from
     }
 
     /// Encodes a record of as many of `changes`, from the front, as fit [`RECORD_BYTES_MAX`] and the free space
-    /// beyond `reserve`. `None` if not even the first fits, or the slab has no buffer. Without any change it is
-    /// a *seal*: the record before it is then not the last, so that rot in it is told from a torn write.
+    /// beyond `reserve`. Without any change it is a *seal*: the record before it is then not the last, so that rot
+    /// in it is told from a torn write. If not even the first change fits, but a trim is pending, the result is a
+    /// seal that names the new tail; the changes fit after it. `None` if nothing fits, or the slab has no buffer.
     ///
-    /// The record before must be durable by now: one commit is in flight (P2).
+    /// The record before must be durable by now (one commit is in flight, P2), or have been taken back.
     pub(crate) fn append(&mut self, changes: &[Change], reserve: u64, slab: &Slab) -> Option<Appended> {
+        self.append_some(changes, reserve, slab).or_else(|| {
+            let seal_helps = !changes.is_empty() && self.is_trim_pending();
+            seal_helps.then(|| self.append_some(&[], 0, slab)).flatten()
+        })
+    }
+
+    /// Forgets the newest record, whose write failed: the next one takes its place and its sequence number. Were
+    /// it to follow behind, it would be a valid record beyond a bad one.
+    pub(crate) fn take_back(&mut self) {
+        if let Some((named, prev_crc)) = self.before.take()
+            && let Some(newest) = self.at.live.pop_back()
+        {
+            self.named = named;
+            self.at.prev_crc = prev_crc;
+            self.at.next_seq = newest.seq;
+            self.at.head = newest.at;
+        }
+    }
+
+    fn append_some(&mut self, changes: &[Change], reserve: u64, slab: &Slab) -> Option<Appended> {
         let spare = if changes.is_empty() { reserve } else { reserve.saturating_add(SEAL_BYTES) };
         let (_, wanted) = fitting(changes, RECORD_BYTES_MAX);
         let (at, room) = self.place(wanted, self.free().saturating_sub(spare) / PAGE * PAGE);
@@ -149,12 +181,15 @@ impl Ring {
         let tail = tail.unwrap_or(Live { seq, at });
         let sum = self.encode(&mut data, Live { seq, at }, tail, &changes[..taken]);
 
-        self.at.live.retain(|live| live.seq >= tail.seq);
+        // What the record before named is kept: this one may be taken back.
+        self.at.live.retain(|live| live.seq >= self.named);
         self.at.live.push_back(Live { seq, at });
+        self.before = Some((self.named, self.at.prev_crc));
+        self.named = tail.seq;
         self.at.prev_crc = sum;
         self.at.next_seq += 1;
         self.at.head = (at + len) % self.capacity();
-        Some(Appended { offset: self.area.offset + at, data: data.freeze(), seq, taken })
+        Some(Appended { offset: self.area.offset + at, bytes: data.freeze(), seq, taken })
     }
 
     /// Where the next record goes, and how long it may be there, if it may take `budget` bytes at most: at the

@@ -93,8 +93,8 @@ impl Layout {
         let journal_len = (size / JOURNAL_PART).clamp(JOURNAL_BYTES_MIN, JOURNAL_BYTES_MAX) / PAGE * PAGE;
         let content = slots / SLOTS_PER_PAGE + slots.clamp(PAGES_EXTRA.0, PAGES_EXTRA.1);
         // Directory pages are listed in the directory too.
-        let page_count = content + content.div_ceil(u64::from(DIRECTORY_ENTRIES) - 1);
-        let table_pages = slots.div_ceil(u64::from(SLOTS_PER_TABLE_PAGE));
+        let page_count = content + content.div_ceil(DIRECTORY_ENTRIES as u64 - 1);
+        let table_pages = slots.div_ceil(SLOTS_PER_TABLE_PAGE as u64);
         let (pages_len, tables_len) = (page_count * PAGE, table_pages * PAGE);
         let journal = Area { offset: JOURNAL_OFFSET, len: journal_len };
         let mut next = JOURNAL_OFFSET + journal_len;
@@ -119,7 +119,7 @@ impl Layout {
 
     /// How many of the first pages are the directory.
     pub(crate) fn directory_pages(&self) -> u32 {
-        self.page_count.div_ceil(DIRECTORY_ENTRIES)
+        self.page_count.div_ceil(DIRECTORY_ENTRIES as u32)
     }
 
     /// Byte on the disk at which a slot begins.
@@ -148,7 +148,7 @@ impl Layout {
         let counts = self.pages.iter().all(|area| area.len == pages_len)
             && self.tables.iter().all(|area| area.len == tables_len)
             && self.slots.len == u64::from(self.slot_count) * SLOT
-            && self.table_pages == self.slot_count.div_ceil(SLOTS_PER_TABLE_PAGE);
+            && self.table_pages == self.slot_count.div_ceil(SLOTS_PER_TABLE_PAGE as u32);
         let enough = self.journal.len >= JOURNAL_BYTES_MIN
             && self.journal.len <= JOURNAL_BYTES_MAX
             && self.page_count > self.directory_pages()

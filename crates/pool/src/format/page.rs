@@ -23,16 +23,16 @@ const CRC_AT: usize = 32;
 const CRC_END: usize = CRC_AT + 8;
 
 /// Owners named by one directory page.
-pub(crate) const DIRECTORY_ENTRIES: u32 = 335;
+pub(crate) const DIRECTORY_ENTRIES: usize = 335;
 /// kind u8 | 0 [3] | number u32 | index u32.
 pub(crate) const OWNER_BYTES: usize = 12;
 /// Words of one page of a region log.
 pub(crate) const MARK_WORDS: usize = BODY_BYTES / 8;
 /// Regions of one page of a region log (P5).
-pub(crate) const MARKS_PER_PAGE: u32 = MARK_WORDS as u32 * 64;
+pub(crate) const MARKS_PER_PAGE: usize = MARK_WORDS * 64;
 
 const _: () = assert!(LEAF_ENTRIES as usize * ENTRY_BYTES == BODY_BYTES);
-const _: () = assert!(DIRECTORY_ENTRIES as usize * OWNER_BYTES + 8 <= BODY_BYTES);
+const _: () = assert!(DIRECTORY_ENTRIES * OWNER_BYTES + 8 <= BODY_BYTES);
 const _: () = assert!(MARK_WORDS * 8 == BODY_BYTES);
 
 /// A whole page, as found.
@@ -137,11 +137,11 @@ pub(crate) fn decode_leaf(body: &[u8]) -> Option<Leaf> {
     Some(leaf)
 }
 
-/// Fills the body of part `index` of a region log, of which `marks` are all words.
-pub(crate) fn encode_marks(marks: &[u64], index: u32, body: &mut [u8]) {
-    let words = marks.iter().skip(index as usize * MARK_WORDS);
-    for (word, bytes) in words.zip(body.chunks_exact_mut(8)) {
-        bytes.copy_from_slice(&word.to_le_bytes());
+/// Fills the zeroed body of a part of a region log: `marked` tells its marked regions, counted from the first
+/// of this part; those beyond it are another part's.
+pub(crate) fn encode_marks(marked: impl IntoIterator<Item = usize>, body: &mut [u8]) {
+    for at in marked.into_iter().filter(|&at| at < MARKS_PER_PAGE) {
+        body[at / 8] |= 1 << (at % 8);
     }
 }
 
@@ -197,12 +197,12 @@ pub(crate) struct DirectoryPage {
     pub(crate) owners: Vec<Option<PageOwner>>,
 }
 
-/// Fills the body of a directory page; `owner` tells the owner of its n-th page.
-pub(crate) fn encode_directory(alloc_next: u64, owner: impl Fn(u32) -> Option<PageOwner>, body: &mut [u8]) {
-    let mut to = Writer::new(body);
-    to.u64(alloc_next);
-    for at in 0..DIRECTORY_ENTRIES {
-        encode_owner(owner(at), &mut to);
+/// Fills the zeroed body of a directory page: `owners` tells those of its pages that are in use, counted from
+/// its first.
+pub(crate) fn encode_directory(owners: impl IntoIterator<Item = (usize, PageOwner)>, alloc_next: u64, body: &mut [u8]) {
+    Writer::new(body).u64(alloc_next);
+    for (at, owner) in owners {
+        encode_owner(Some(owner), &mut Writer::new(&mut body[8 + at * OWNER_BYTES..][..OWNER_BYTES]));
     }
 }
 

@@ -11,9 +11,9 @@ use crate::format::bytes::{Reader, Writer, crc};
 use crate::format::page::PAGE_BYTES;
 
 /// Slots whose sums one table page holds.
-pub(crate) const SLOTS_PER_TABLE_PAGE: u32 = 7;
+pub(crate) const SLOTS_PER_TABLE_PAGE: usize = 7;
 /// Sums of one table page.
-pub(crate) const SUMS_PER_TABLE_PAGE: usize = SLOTS_PER_TABLE_PAGE as usize * BLOCKS_PER_EXTENT as usize;
+pub(crate) const SUMS_PER_TABLE_PAGE: usize = SLOTS_PER_TABLE_PAGE * BLOCKS_PER_EXTENT as usize;
 
 const HEADER_BYTES: usize = PAGE_BYTES - SUMS_PER_TABLE_PAGE * SUM_BYTES;
 const SUM_BYTES: usize = 8;
@@ -31,12 +31,17 @@ pub(crate) struct TablePage(pub(crate) u32);
 impl TablePage {
     /// The page with the sums of `slot`.
     pub(crate) const fn of(slot: Slot) -> Self {
-        Self(slot.0 / SLOTS_PER_TABLE_PAGE)
+        Self(slot.0 / SLOTS_PER_TABLE_PAGE as u32)
     }
 
-    /// Which of its page's slots `slot` is.
-    pub(crate) const fn at(slot: Slot) -> usize {
-        (slot.0 % SLOTS_PER_TABLE_PAGE) as usize
+    /// Which of this page's slots `slot` is.
+    pub(crate) const fn at(self, slot: Slot) -> usize {
+        slot.0 as usize % SLOTS_PER_TABLE_PAGE
+    }
+
+    /// The page's slot `at`; it may lie beyond the disk's last.
+    pub(crate) const fn slot(self, at: usize) -> Slot {
+        Slot(self.0 * SLOTS_PER_TABLE_PAGE as u32 + at as u32)
     }
 }
 
@@ -77,6 +82,12 @@ pub(crate) fn sum_at(page: &[u8], at: usize, block: u8) -> u64 {
     u64::from_le_bytes(*page[start..].first_chunk().expect("within the page"))
 }
 
+/// All stored sums of a page, slot after slot.
+pub(crate) fn sums_of(page: &[u8]) -> [u64; SUMS_PER_TABLE_PAGE] {
+    let (sums, _) = page[HEADER_BYTES..].as_chunks::<SUM_BYTES>();
+    std::array::from_fn(|at| u64::from_le_bytes(sums[at]))
+}
+
 /// Stores sums of the page's slot `at`, from `first` on. [`seal`] must follow before the page is written.
 pub(crate) fn put_sums(page: &mut [u8], at: usize, first: u8, sums: &[u64]) {
     assert!(usize::from(first) + sums.len() <= BLOCKS_PER_EXTENT as usize, "sums beyond the slot");
@@ -87,7 +98,7 @@ pub(crate) fn put_sums(page: &mut [u8], at: usize, first: u8, sums: &[u64]) {
 }
 
 fn sum_offset(at: usize, block: u8) -> usize {
-    assert!(at < SLOTS_PER_TABLE_PAGE as usize && u32::from(block) < BLOCKS_PER_EXTENT, "sum beyond the page");
+    assert!(at < SLOTS_PER_TABLE_PAGE && u32::from(block) < BLOCKS_PER_EXTENT, "sum beyond the page");
     HEADER_BYTES + (at * BLOCKS_PER_EXTENT as usize + usize::from(block)) * SUM_BYTES
 }
 
@@ -134,6 +145,7 @@ mod tests {
         let mut bytes = sealed();
         assert_eq!(decode(&bytes, DISK, PAGE), Some(12));
         assert_eq!(sum_at(&bytes, 6, 63), 447 * 77);
+        assert_eq!(sums_of(&bytes), std::array::from_fn(|at| at as u64 * 77));
         put_sums(&mut bytes, 6, 62, &[5, 6]);
         assert_eq!(decode(&bytes, DISK, PAGE), None, "not sealed yet");
         seal(&mut bytes, DISK, PAGE, 13);
@@ -143,8 +155,11 @@ mod tests {
 
     #[test]
     fn slots_find_their_page() {
-        assert_eq!((TablePage::of(Slot(6)), TablePage::at(Slot(6))), (TablePage(0), 6));
-        assert_eq!((TablePage::of(Slot(7)), TablePage::at(Slot(7))), (TablePage(1), 0));
+        for (slot, page, at) in
+            [(6, 0, 6), (7, 1, 0), (20, 2, 6)].map(|(slot, page, at)| (Slot(slot), TablePage(page), at))
+        {
+            assert_eq!((TablePage::of(slot), page.at(slot), page.slot(at)), (page, at, slot));
+        }
     }
 
     #[test]

@@ -39,9 +39,14 @@ fn a_map_page_reads_back() {
 #[test]
 fn a_region_log_reads_back_over_several_pages() {
     let marks: Vec<u64> = (0..MARK_WORDS as u64 + 10).map(|at| at * 0x0101_0101).collect();
+    let marked = |first: usize| {
+        let all = (first..marks.len() * 64).filter(|at| marks[at / 64] >> (at % 64) & 1 == 1);
+        all.map(move |at| at - first)
+    };
     let mut back = vec![0; marks.len()];
     for index in 0..2 {
-        let bytes = page(PageOwner::Marks { image: ImageNo(1), index }, |body| encode_marks(&marks, index, body));
+        let first = index as usize * MARKS_PER_PAGE;
+        let bytes = page(PageOwner::Marks { image: ImageNo(1), index }, |body| encode_marks(marked(first), body));
         decode_marks(decode(&bytes, DISK, PAGE).unwrap().body, index, &mut back).unwrap();
     }
     assert_eq!(back, marks);
@@ -58,8 +63,9 @@ fn the_longest_image_and_a_directory_read_back() {
     let back = decode_image(decode(&bytes, DISK, PAGE).unwrap().body);
     assert_eq!(back, Some(ImagePage { image: ImageNo(1), layer: LayerNo(2), state_mark: true, meta }));
 
-    let owner = |at: u32| at.is_multiple_of(2).then_some(PageOwner::Map { layer: LayerNo(at), index: at });
-    let bytes = page(PageOwner::Directory { index: 0 }, |body| encode_directory(77, owner, body));
+    let owner = |at: usize| at.is_multiple_of(2).then_some(PageOwner::Map { layer: LayerNo(5), index: at as u32 });
+    let used = (0..DIRECTORY_ENTRIES).filter_map(|at| Some((at, owner(at)?)));
+    let bytes = page(PageOwner::Directory { index: 0 }, |body| encode_directory(used, 77, body));
     let back = decode_directory(decode(&bytes, DISK, PAGE).unwrap().body).unwrap();
     assert_eq!(back.alloc_next, 77);
     assert_eq!(back.owners, (0..DIRECTORY_ENTRIES).map(owner).collect::<Vec<_>>());
