@@ -48,6 +48,13 @@ pub fn test(args: &[&str], env: &[(&str, &str)]) -> anyhow::Result<Tally> {
     Ok(tally)
 }
 
+/// Runs this program with the same arguments, optimized.
+pub fn again_in_release() -> anyhow::Result<()> {
+    let args = std::env::args_os().skip(1);
+    let status = command().args(["run", "--release", "--quiet", "-p", "xtask", "--"]).args(args).status()?;
+    std::process::exit(status.code().unwrap_or(1));
+}
+
 /// Builds the binary, and has everything that this program starts use it.
 pub fn use_dyad(release: bool) -> anyhow::Result<()> {
     if std::env::var_os("DYAD_BIN").is_none() {

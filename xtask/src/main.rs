@@ -49,6 +49,8 @@ fn main() -> anyhow::Result<()> {
         Command::E2e => stages::end_to_end(),
         Command::Crash(args) => crash::run(&args),
         Command::Fuzz(args) => fuzz::run(&args),
+        // The load generator runs in this process: an unoptimized one would measure itself.
+        Command::Bench(_) if cfg!(debug_assertions) => return cargo::again_in_release(),
         Command::Bench(args) => return bench::run(&args),
         Command::Packages => return packages::install(packages::Need::Bench).map(drop),
     }?;
