@@ -19,10 +19,32 @@
 //! - every operation is answered exactly once, and after that answer it has no further effect (M19);
 //! - nothing that a crash left unequal is read before it was made equal (P8, M9).
 
+mod abort;
+mod ack;
+mod advance;
+mod choose;
+mod compare;
+mod core;
+mod credit;
+mod equalise;
 mod event;
+mod flush;
+mod gate;
+mod heal;
+mod images;
+mod interval;
+mod lock;
+mod number;
+mod op;
 mod owner;
+mod read;
 mod setup;
+mod start;
 mod status;
+mod suspect;
+mod take_out;
+mod tick;
+mod write;
 
 pub use event::{Action, Event, ImageIndex, Note, OpId};
 pub use owner::Mirror;

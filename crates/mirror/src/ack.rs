@@ -1,0 +1,88 @@
+//! Replies of images: what each means for the operation that asked.
+
+use dyad_cluster::OutReason;
+use dyad_contract::image::{ImageError, Reply};
+use dyad_contract::volume::VolumeError;
+
+use crate::core::{Core, Work};
+use crate::event::{Action, ImageIndex};
+use crate::op::{Op, Phase, Task};
+
+impl Core {
+    /// An image replied to a step of the operation's phase, or cannot any more.
+    pub(crate) fn on_reply(&mut self, op: &mut Op, at: usize, image: ImageIndex, reply: Reply, out: &mut Vec<Action>) {
+        if !op.steps.get(at).is_some_and(|step| step.pending.contains(image)) {
+            return; // an image that was given up meanwhile
+        }
+        match reply {
+            Reply::Failed(ImageError::Overloaded) => {
+                op.steps[at].again.insert(image);
+                self.timers.watch_retry(self.now + self.tuning.retry);
+            }
+            Reply::Failed(ImageError::Superseded { newest }) => self.work.push_back(Work::StepDown(newest)),
+            reply => self.on_phase_reply(op, at, image, reply, out),
+        }
+    }
+
+    fn on_phase_reply(&mut self, op: &mut Op, at: usize, image: ImageIndex, reply: Reply, out: &mut Vec<Action>) {
+        match (op.phase, reply) {
+            (Phase::Reading, reply) => self.on_read_reply(op, at, image, reply, out),
+            (Phase::Verifying, reply) => self.on_verify_reply(op, at, image, reply, out),
+            (Phase::Reserving, reply) => self.on_reserve_reply(op, at, image, reply, out),
+            (Phase::Applying | Phase::Mending, Reply::Written(written)) => {
+                self.settle_credit(op, at, image, written.used_slot);
+                self.done(op, at, image, out);
+            }
+            (Phase::Applying | Phase::Mending, Reply::Failed(ImageError::Full)) => {
+                op.steps[at].refused.insert(image);
+                self.check_step(op, at, out);
+            }
+            (Phase::Examining, Reply::Examined(examined)) => {
+                if let Task::Equalise(equalise) = &mut op.task {
+                    equalise.found[usize::from(image.0)] = Some(examined);
+                }
+                self.done(op, at, image, out);
+            }
+            (Phase::Surveying, reply) => self.on_survey_reply(op, at, image, reply, out),
+            (Phase::Granting, reply) => {
+                self.on_granted(op, if let Reply::Granted(count) = reply { count } else { 0 });
+                self.done(op, at, image, out);
+            }
+            (Phase::Recording, Reply::Failed(_)) => {
+                // Whatever needs this image's acknowledgement waits until it is out; nothing else does.
+                self.fail_image(image, OutReason::WriteFailed, out);
+                self.done(op, at, image, out);
+            }
+            (Phase::Releasing, _)
+            | (Phase::Flushing | Phase::Closing | Phase::Sealing | Phase::Recording, Reply::Done)
+            | (Phase::Adopting | Phase::Settling, Reply::Done) => self.done(op, at, image, out),
+            (_, Reply::Failed(ImageError::Lost { .. })) => {
+                self.on_failed(op, at, image, OutReason::LostExtents, out);
+            }
+            (_, _) => self.on_failed(op, at, image, OutReason::WriteFailed, out),
+        }
+    }
+
+    /// An image failed what every image must do. It is waited for until it is out (A3); the last one is
+    /// waited for no longer, and the failure is the operation's.
+    fn on_failed(&mut self, op: &mut Op, at: usize, image: ImageIndex, reason: OutReason, out: &mut Vec<Action>) {
+        if !self.fail_image(image, reason, out) {
+            op.fail(VolumeError::WriteFault);
+            self.done(op, at, image, out);
+        }
+    }
+
+    /// Everybody who is still waited for had no slot although one was promised (P15). If that is every
+    /// target, nothing was written anywhere; otherwise those images lack the write.
+    pub(crate) fn on_all_refused(&mut self, op: &mut Op, at: usize, out: &mut Vec<Action>) {
+        let step = &mut op.steps[at];
+        let refused = std::mem::take(&mut step.refused);
+        let is_everybody = step.targets.and(self.members.in_sync) == refused;
+        for image in refused {
+            if is_everybody || !self.fail_image(image, OutReason::NoSpace, out) {
+                op.fail(VolumeError::NoSpace);
+                op.steps[at].pending.remove(image);
+            }
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! What comes next: one row per phase.
+
+use dyad_contract::volume::VolumeError;
+use dyad_units::Epoch;
+
+use crate::core::Core;
+use crate::event::{Action, Note};
+use crate::images::Images;
+use crate::interval::NO_PIECE;
+use crate::op::{Op, Phase, Step, Task};
+use crate::status::MirrorState;
+
+impl Core {
+    /// The operation's phase is complete.
+    pub(crate) fn advance(&mut self, op: &mut Op, out: &mut Vec<Action>) {
+        match op.phase {
+            Phase::Queued => match op.task {
+                Task::Equalise(_) => self.start_examine(op, out),
+                Task::Heal(_) => self.start_heal(op, out),
+                _ => self.start_volume(op, out),
+            },
+            Phase::Reading => self.on_all_read(op, out),
+            Phase::Verifying => self.on_verified(op, out),
+            Phase::Reserving => self.on_reserved(op, out),
+            Phase::Releasing => self.on_released(op, out),
+            Phase::Applying => self.on_batch_applied(op, out),
+            Phase::Flushing => self.on_flushed(op, out),
+            Phase::Examining => self.on_examined(op, out),
+            Phase::Adopting => self.on_adopted(op, out),
+            Phase::Mending => self.on_mended(op, out),
+            Phase::Settling => self.on_settled(op, out),
+            Phase::Surveying => self.on_surveyed(op, out),
+            Phase::Recording => self.on_recorded(op, out),
+            Phase::Closing | Phase::Sealing => match op.task {
+                Task::Close(stamp) => self.on_closed_first(op, stamp),
+                Task::Seal(stamp) => self.on_sealed(op, stamp),
+                _ => unreachable!("a phase of another task"),
+            },
+            Phase::Granting => self.end_own(op),
+            Phase::Free | Phase::Gated | Phase::Parked => unreachable!("nothing under way that could complete"),
+        }
+    }
+
+    /// Begins an operation of our own.
+    pub(crate) fn begin_own(&mut self, op: &mut Op, out: &mut Vec<Action>) {
+        match op.task {
+            Task::Equalise(_) | Task::Heal(_) => self.enter(op),
+            Task::Survey => self.start_survey(op, out),
+            Task::Record => self.start_all(op, Phase::Recording, out),
+            Task::Close(_) => self.start_all(op, Phase::Closing, out),
+            Task::Seal(_) => self.start_all(op, Phase::Sealing, out),
+            Task::Grant(image, _) => self.start_grant(op, image, out),
+            Task::FlushAlone | Task::FlushLast => self.start_flush(op, out),
+            Task::None | Task::Volume(_) => unreachable!("not one of our own"),
+        }
+    }
+
+    /// Sends a request that concerns no piece to every image in sync.
+    fn start_all(&mut self, op: &mut Op, phase: Phase, out: &mut Vec<Action>) {
+        self.begin(op, phase);
+        // A record is told to whoever can still keep it; whoever fails will be out by the next one.
+        let skipped = if phase == Phase::Recording { self.members.failing } else { Images::NONE };
+        op.steps.push(Step::new(NO_PIECE, self.members.in_sync.minus(skipped)));
+        self.send_all(op, out);
+    }
+
+    /// These images are out: whoever waits for one of them waits no longer.
+    pub(crate) fn drop_images(&mut self, op: &mut Op, images: Images, out: &mut Vec<Action>) {
+        for at in 0..op.steps.len() {
+            for image in op.steps[at].pending.and(images) {
+                if op.phase == Phase::Reading {
+                    op.steps[at].tried.insert(image);
+                    self.ask_next(op, at, out);
+                } else {
+                    self.done(op, at, image, out);
+                }
+            }
+        }
+    }
+
+    /// The mirror takes nothing in any more: what waits is answered.
+    pub(crate) fn close_door(&mut self, op: &mut Op, out: &mut Vec<Action>) {
+        let result = if op.is_applied { VolumeError::WriteFault } else { VolumeError::Busy };
+        self.finish(op, Err(result), out);
+    }
+
+    /// Forgets everything that would still be done.
+    pub(crate) fn step_down(&mut self, epoch: Epoch, out: &mut Vec<Action>) {
+        self.state = MirrorState::SteppedDown;
+        self.work.clear();
+        self.wanted.clear();
+        self.gated.clear();
+        self.held.clear();
+        self.heals.clear();
+        self.members.step_down();
+        out.push(Action::Note(Note::SteppedDown { epoch }));
+    }
+
+    /// One more step towards the end, once nothing else is under way. Whether there is more to do.
+    pub(crate) fn stop_step(&mut self, under_way: usize) -> bool {
+        if self.state != MirrorState::Stopping || under_way > 0 || !self.wanted.is_empty() {
+            return false;
+        }
+        if self.members.is_proposing() || self.members.is_adopting || !self.members.failing.is_empty() {
+            return false;
+        }
+        // What is suspect stays so for the next start: closing would clear the marks that say it (P8).
+        if self.may_close() && !self.interval.is_quiet() {
+            self.interval.hurry();
+            return true;
+        }
+        self.wanted.push_back(Task::FlushLast);
+        true
+    }
+}

@@ -1,0 +1,94 @@
+//! Which image's block is right after a crash (P8): a pure table.
+
+use dyad_contract::image::{BlockState, Examined};
+
+use crate::event::ImageIndex;
+use crate::images::Images;
+
+/// What becomes of a block.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Verdict {
+    /// All images have the same; nothing to do.
+    Equal,
+    /// No image can read it; reads of it are medium errors, a write makes it good again.
+    Hopeless,
+    /// It is unwritten: the others unmap it.
+    Unwritten,
+    /// This image's data is right: the others take it.
+    Data(ImageIndex),
+    /// Nothing verifies, so this image's data is believed and the others take it.
+    Adopt(ImageIndex),
+}
+
+/// A verdict and the images that have to change.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Choice {
+    pub(crate) verdict: Verdict,
+    pub(crate) mend: Images,
+}
+
+/// Judges block `at` by what each image found, in the record's order: the first that is certain wins (its
+/// data verifies, or it was never written), else the first that can be read at all.
+pub(crate) fn choose<'a>(found: impl Iterator<Item = (ImageIndex, &'a Examined)> + Clone, at: usize) -> Choice {
+    let states = found.map(|(image, examined)| (image, examined.blocks[at]));
+    let certain = states.clone().find(|(_, state)| matches!(state, BlockState::Verified(_) | BlockState::Unwritten));
+    let readable = || states.clone().find(|(_, state)| matches!(state, BlockState::Unverified(_)));
+    let Some((winner, state)) = certain.or_else(readable) else {
+        return Choice { verdict: Verdict::Hopeless, mend: Images::NONE };
+    };
+    // The sum of an adopted block is only what lies there now, so every other image takes it afresh.
+    let differs = |other: BlockState| other != state || matches!(state, BlockState::Unverified(_));
+    let mend: Images =
+        states.filter(|&(image, other)| image != winner && differs(other)).map(|(image, _)| image).collect();
+    let verdict = match state {
+        BlockState::Unverified(_) => Verdict::Adopt(winner),
+        _ if mend.is_empty() => Verdict::Equal,
+        BlockState::Unwritten => Verdict::Unwritten,
+        BlockState::Verified(_) | BlockState::Unreadable => Verdict::Data(winner),
+    };
+    Choice { verdict, mend }
+}
+
+#[cfg(test)]
+mod tests {
+    use dyad_contract::image::BlockState::{self, Unreadable, Unverified, Unwritten, Verified};
+    use dyad_contract::image::Examined;
+    use dyad_payload::BlockSum;
+    use dyad_units::Stamp;
+
+    use super::Verdict::{Adopt, Data, Equal, Hopeless};
+    use super::{Choice, Verdict, choose};
+    use crate::event::ImageIndex;
+    use crate::images::Images;
+
+    /// P8: an unverified block takes any in-sync image's verified one; what none can verify is adopted.
+    #[test]
+    fn the_first_certain_state_wins_and_only_then_something_is_believed() {
+        let v = |sum| Verified(BlockSum(sum));
+        let u = |sum| Unverified(BlockSum(sum));
+        let (first, second) = (ImageIndex(0), ImageIndex(1));
+        let table: [(BlockState, BlockState, Verdict, &[u8]); 15] = [
+            (v(1), v(1), Equal, &[]),
+            (v(1), v(2), Data(first), &[1]),
+            (v(1), u(1), Data(first), &[1]), // the table of the second is not to be trusted
+            (v(1), Unwritten, Data(first), &[1]),
+            (v(1), Unreadable, Data(first), &[1]),
+            (u(1), v(2), Data(second), &[0]),
+            (u(1), u(1), Adopt(first), &[1]),
+            (u(1), u(2), Adopt(first), &[1]),
+            (u(1), Unwritten, Verdict::Unwritten, &[0]),
+            (u(1), Unreadable, Adopt(first), &[1]),
+            (Unwritten, v(2), Verdict::Unwritten, &[1]),
+            (Unwritten, Unwritten, Equal, &[]),
+            (Unreadable, v(2), Data(second), &[0]),
+            (Unreadable, u(2), Adopt(second), &[0]),
+            (Unreadable, Unreadable, Hopeless, &[]),
+        ];
+        for (a, b, verdict, mend) in table {
+            let found = [a, b].map(|state| Examined { stamp: Stamp::NEWEST, blocks: [state; 64] });
+            let found = found.iter().enumerate().map(|(at, examined)| (ImageIndex(at as u8), examined));
+            let mend: Images = mend.iter().map(|&at| ImageIndex(at)).collect();
+            assert_eq!(choose(found, 7), Choice { verdict, mend }, "{a:?} against {b:?}");
+        }
+    }
+}

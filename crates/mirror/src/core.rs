@@ -1,0 +1,282 @@
+//! What all handlers share: everything of a mirror but the slab of operations, which they borrow one by one.
+
+use std::collections::VecDeque;
+
+use dyad_cluster::{AckPolicy, IMAGES_MAX, Incarnation};
+use dyad_contract::image::{Request, Survey, Unmap, Write};
+use dyad_contract::volume::{VolumeError, VolumeResult};
+use dyad_payload::Slab;
+use dyad_units::{Epoch, Moment, NodeId, Stamp};
+
+use crate::credit::Credits;
+use crate::event::{Action, ImageIndex, OpId};
+use crate::images::Images;
+use crate::interval::IntervalClock;
+use crate::lock::{Locks, Range};
+use crate::number::Numbers;
+use crate::op::{Heal, Op, Phase, Slot, Step, Task};
+use crate::setup::{Setup, Tuning};
+use crate::status::{Counters, MirrorState};
+use crate::suspect::Suspects;
+use crate::take_out::Members;
+use crate::tick::Timers;
+
+/// Something to go on with before the door closes again.
+pub(crate) enum Work {
+    /// The operation's phase is complete, or it was granted its lock.
+    Advance { slot: Slot, tag: u64 },
+    /// The image cannot be reached, so this is its reply.
+    Fault { slot: Slot, tag: u64, step: usize, image: ImageIndex },
+    /// Reads from images that failed go to others.
+    Redirect,
+    /// Operations that waited at the gate may enter.
+    Regate,
+    /// These images are out of the set: nobody waits for them any more.
+    Drop(Images),
+    /// Another owner took over.
+    StepDown(Epoch),
+}
+
+/// Everything of a mirror but the operations.
+pub(crate) struct Core {
+    pub(crate) node: NodeId,
+    pub(crate) incarnation: Incarnation,
+    pub(crate) policy: AckPolicy,
+    pub(crate) tuning: Tuning,
+    /// Length of the segment in bytes.
+    pub(crate) size: u64,
+    pub(crate) slab: Slab,
+    pub(crate) state: MirrorState,
+    pub(crate) now: Moment,
+    pub(crate) members: Members,
+    pub(crate) locks: Locks,
+    pub(crate) numbers: Numbers,
+    pub(crate) credits: Credits,
+    pub(crate) interval: IntervalClock,
+    pub(crate) suspects: Suspects,
+    pub(crate) timers: Timers,
+    pub(crate) counters: Counters,
+    /// To be done before the door closes.
+    pub(crate) work: VecDeque<Work>,
+    /// Operations of our own to be begun.
+    pub(crate) wanted: VecDeque<Task>,
+    /// Heals wanted and not begun.
+    pub(crate) heals: Vec<Heal>,
+    /// What the images said about the last run.
+    pub(crate) surveys: [Option<Box<Survey>>; IMAGES_MAX],
+    /// Operations at the gate, in the order of arrival.
+    pub(crate) gated: Vec<Slot>,
+    /// Answers held back until the images keep the newest record.
+    pub(crate) held: Vec<(OpId, VolumeResult)>,
+    /// Operations of hosts under way.
+    pub(crate) host_ops: usize,
+    tag: u64,
+}
+
+impl Core {
+    pub(crate) fn new(setup: &Setup, size: u64, slab: Slab, members: Members) -> Self {
+        let Setup { node, incarnation, policy, tuning } = *setup;
+        Self {
+            node,
+            incarnation,
+            policy,
+            tuning,
+            size,
+            slab,
+            state: MirrorState::Starting,
+            now: Moment::START,
+            members,
+            locks: Locks::default(),
+            numbers: Numbers::default(),
+            credits: Credits::new(tuning.credits),
+            interval: IntervalClock::default(),
+            suspects: Suspects::default(),
+            timers: Timers::default(),
+            counters: Counters::default(),
+            work: VecDeque::new(),
+            wanted: VecDeque::new(),
+            heals: Vec::new(),
+            surveys: [const { None }; IMAGES_MAX],
+            gated: Vec::new(),
+            held: Vec::new(),
+            host_ops: 0,
+            tag: 0,
+        }
+    }
+
+    /// The stamp of what is written now.
+    pub(crate) fn stamp(&self) -> Stamp {
+        Stamp::new(self.members.epoch(), self.interval.open())
+    }
+
+    /// A tag never used before.
+    pub(crate) fn next_tag(&mut self) -> u64 {
+        self.tag += 1;
+        self.tag
+    }
+
+    /// Begins a phase; the caller then fills `op.steps` and sends them.
+    pub(crate) fn begin(&mut self, op: &mut Op, phase: Phase) {
+        op.phase = phase;
+        op.tag = self.next_tag();
+        op.sent = self.now;
+    }
+
+    /// Sends every step to its targets. Those that fail already are waited for, not asked (A3).
+    pub(crate) fn send_all(&mut self, op: &mut Op, out: &mut Vec<Action>) {
+        op.left = 0;
+        for at in 0..op.steps.len() {
+            let to = op.audience(at).and(self.members.in_sync);
+            let step = &mut op.steps[at];
+            (step.pending, step.again, step.refused) = (to, Images::NONE, Images::NONE);
+            op.left += usize::from(!to.is_empty());
+            self.send(op, at, to, out);
+        }
+        if op.left == 0 {
+            self.advance_later(op);
+        } else {
+            self.timers.watch_silence(self.now, self.tuning.silence);
+        }
+    }
+
+    /// Sends one step to some images.
+    pub(crate) fn send(&mut self, op: &Op, at: usize, to: Images, out: &mut Vec<Action>) {
+        for image in to.minus(self.members.failing) {
+            if self.members.gone.contains(image) {
+                self.work.push_back(Work::Fault { slot: op.slot, tag: op.tag, step: at, image });
+            } else {
+                let request = self.request(op, &op.steps[at]);
+                out.push(Action::Image { image, token: op.token(at), request });
+            }
+        }
+    }
+
+    fn request(&self, op: &Op, step: &Step) -> Request {
+        let piece = step.piece;
+        match op.phase {
+            Phase::Reading | Phase::Verifying => Request::Read { piece: step.asked() },
+            Phase::Reserving => Request::Reserve { piece },
+            Phase::Releasing => Request::Release { piece },
+            Phase::Applying if step.is_unmap => Request::Unmap(self.unmap(step)),
+            Phase::Applying => Request::Write(self.write(step)),
+            Phase::Mending if step.is_unmap => Request::MendUnmap(self.unmap(step)),
+            Phase::Mending => Request::Mend(self.write(step)),
+            Phase::Flushing => Request::Flush,
+            Phase::Examining => Request::Examine { extent: piece.extent },
+            Phase::Adopting => Request::Adopt { piece },
+            Phase::Settling => Request::Settled { extent: piece.extent, stamp: self.first_stamp() },
+            Phase::Surveying => Request::Survey,
+            Phase::Recording => Request::Record { epoch: self.members.epoch(), record: self.members.encoded() },
+            Phase::Closing | Phase::Sealing | Phase::Granting => self.own_request(op),
+            Phase::Free | Phase::Gated | Phase::Queued | Phase::Parked => {
+                unreachable!("an operation that waits sends nothing")
+            }
+        }
+    }
+
+    fn own_request(&self, op: &Op) -> Request {
+        match op.task {
+            Task::Close(stamp) => Request::Close { interval: stamp.interval },
+            Task::Seal(stamp) => Request::Closed { stamp },
+            Task::Grant(_, credits) => Request::Grant { credits },
+            _ => unreachable!("a phase of another task"),
+        }
+    }
+
+    fn write(&self, step: &Step) -> Write {
+        Write {
+            piece: step.piece,
+            stamp: self.stamp(),
+            number: step.number,
+            settled: self.numbers.settled(),
+            data: step.data.clone(),
+            sums: step.sums.clone().expect("summed before it is sent"),
+            space: step.space,
+        }
+    }
+
+    fn unmap(&self, step: &Step) -> Unmap {
+        Unmap { piece: step.piece, stamp: self.stamp(), number: step.number, settled: self.numbers.settled() }
+    }
+
+    /// First stamp of the epoch: what extents take that counted as newest (M1).
+    fn first_stamp(&self) -> Stamp {
+        Stamp::new(self.members.epoch(), IntervalClock::FIRST)
+    }
+
+    /// Goes on with the operation before the door closes.
+    pub(crate) fn advance_later(&mut self, op: &Op) {
+        self.work.push_back(Work::Advance { slot: op.slot, tag: op.tag });
+    }
+
+    /// An image did its part of a step.
+    pub(crate) fn done(&mut self, op: &mut Op, at: usize, image: ImageIndex, out: &mut Vec<Action>) {
+        op.steps[at].pending.remove(image);
+        op.steps[at].again.remove(image);
+        op.steps[at].refused.remove(image);
+        self.check_step(op, at, out);
+    }
+
+    /// Completes a step that nobody is waited for any more, and with the last step the phase.
+    pub(crate) fn check_step(&mut self, op: &mut Op, at: usize, out: &mut Vec<Action>) {
+        let step = &op.steps[at];
+        if !step.refused.is_empty() && step.pending == step.refused {
+            self.on_all_refused(op, at, out);
+        }
+        if op.steps[at].pending.is_empty() {
+            if matches!(op.phase, Phase::Applying | Phase::Mending) {
+                self.numbers.settle(op.steps[at].number);
+            }
+            op.left -= 1;
+            if op.left == 0 {
+                self.advance_later(op);
+            }
+        }
+    }
+
+    /// Asks for the operation's ranges; it goes on when they are granted.
+    pub(crate) fn enter(&mut self, op: &mut Op) {
+        self.begin(op, Phase::Queued);
+        op.is_locked = true;
+        let is_shared = op.volume_op().is_some() && !op.is_change();
+        let waiter = (op.slot, op.tag);
+        let is_granted = match &op.task {
+            Task::Equalise(equalise) => self.locks.acquire(waiter, [Range::whole(equalise.extent)].into_iter(), false),
+            Task::Heal(heal) => self.locks.acquire(waiter, [Range::whole(heal.extent)].into_iter(), false),
+            _ => self.locks.acquire(waiter, op.spans().iter().map(|&span| Range::from(span)), is_shared),
+        };
+        if is_granted {
+            self.advance_later(op);
+        }
+    }
+
+    /// Gives the operation's ranges up; others may go on.
+    pub(crate) fn unlock(&mut self, op: &mut Op) {
+        if std::mem::take(&mut op.is_locked) {
+            let work = &mut self.work;
+            self.locks.release(op.slot, |slot, tag| work.push_back(Work::Advance { slot, tag }));
+        }
+    }
+
+    /// Ends an operation of our own; the slot is free afterwards.
+    pub(crate) fn end_own(&mut self, op: &mut Op) {
+        self.unlock(op);
+        op.phase = Phase::Free;
+    }
+
+    /// Ends a host's operation with its answer; the slot is free afterwards.
+    pub(crate) fn finish(&mut self, op: &mut Op, result: VolumeResult, out: &mut Vec<Action>) {
+        self.unlock(op);
+        op.phase = Phase::Free;
+        if matches!(result, Err(VolumeError::Busy)) {
+            self.counters.busy += 1;
+        }
+        let Some(id) = op.id else { return };
+        self.host_ops -= 1;
+        if self.members.is_adopting {
+            self.held.push((id, result));
+        } else {
+            out.push(Action::Answer { id, result });
+        }
+    }
+}

@@ -1,0 +1,221 @@
+//! Space for writes (P15): credits granted ahead, or a reservation for each piece.
+//!
+//! A write takes one credit per piece at every target; one that needed no slot brings it back. Where credits
+//! are short, every piece is reserved at every target before anything is written anywhere: if one has no
+//! slot, the reservations are undone and the host is told, with nothing written.
+
+use dyad_cluster::{IMAGES_MAX, OutReason};
+use dyad_contract::image::{ImageError, Reply, Space};
+use dyad_contract::volume::VolumeError;
+use dyad_units::{Moment, Period};
+
+use crate::core::Core;
+use crate::event::{Action, ImageIndex};
+use crate::images::Images;
+use crate::interval::NO_PIECE;
+use crate::op::{Op, Phase, Step, Task};
+
+/// Most credits of one image: 128 MiB that its pool cannot give to others meanwhile.
+const CREDITS_MAX: u32 = 512;
+/// Pause after an image granted less than was asked for: its pool is nearly full.
+const TIGHT_PAUSE: Period = Period::from_secs(1);
+
+#[derive(Clone, Copy, Default)]
+struct Purse {
+    credits: u32,
+    is_asking: bool,
+    /// Not asked again before.
+    tight_until: Option<Moment>,
+}
+
+/// The credits of every image.
+pub(crate) struct Credits {
+    purses: [Purse; IMAGES_MAX],
+    /// How many are asked for; doubled when they were short.
+    wanted: u32,
+    /// Credits of an earlier life are void; a grant under way when it ended brings none.
+    life: u32,
+}
+
+impl Credits {
+    pub(crate) fn new(wanted: u32) -> Self {
+        Self { purses: [Purse::default(); IMAGES_MAX], wanted: wanted.min(CREDITS_MAX), life: 0 }
+    }
+
+    /// A new epoch: all credits are void.
+    pub(crate) fn renew(&mut self) {
+        self.purses = [Purse::default(); IMAGES_MAX];
+        self.life += 1;
+    }
+
+    /// Takes `count` from each of `images`, or none from any.
+    fn spend(&mut self, images: Images, count: u32) -> bool {
+        let is_enough = images.into_iter().all(|image| self.purses[usize::from(image.0)].credits >= count);
+        if is_enough {
+            for image in images {
+                self.purses[usize::from(image.0)].credits -= count;
+            }
+        } else {
+            self.wanted = self.wanted.saturating_mul(2).min(CREDITS_MAX);
+        }
+        is_enough
+    }
+
+    /// One was not used after all.
+    fn bring_back(&mut self, image: ImageIndex) {
+        let purse = &mut self.purses[usize::from(image.0)];
+        purse.credits = purse.credits.saturating_add(1);
+    }
+
+    /// Whose purse is less than half full and may be asked; it counts as asked from now on.
+    fn ask(&mut self, images: Images, now: Moment) -> Option<(ImageIndex, u32)> {
+        let wanted = self.wanted;
+        let is_low = |purse: &Purse| {
+            purse.credits <= wanted / 2 && !purse.is_asking && purse.tight_until.is_none_or(|until| until <= now)
+        };
+        let image = images.into_iter().find(|image| is_low(&self.purses[usize::from(image.0)]))?;
+        let purse = &mut self.purses[usize::from(image.0)];
+        purse.is_asking = true;
+        Some((image, wanted - purse.credits))
+    }
+}
+
+impl Core {
+    /// Asks for more credits where they run low. Called where a write took some, so idle segments ask nothing.
+    pub(crate) fn ask_credits(&mut self) {
+        let images = self.members.readable().minus(self.members.gone);
+        while let Some((image, count)) = self.credits.ask(images, self.now) {
+            self.wanted.push_back(Task::Grant(image, count));
+        }
+    }
+
+    pub(crate) fn start_grant(&mut self, op: &mut Op, image: ImageIndex, out: &mut Vec<Action>) {
+        self.begin(op, Phase::Granting);
+        op.credit_life = self.credits.life;
+        op.steps.push(Step::new(NO_PIECE, Images::one(image)));
+        self.send_all(op, out);
+    }
+
+    /// So many credits were granted; none: the image could not.
+    pub(crate) fn on_granted(&mut self, op: &mut Op, granted: u32) {
+        let Task::Grant(image, wanted) = op.task else { return };
+        if op.credit_life == self.credits.life {
+            let purse = &mut self.credits.purses[usize::from(image.0)];
+            purse.is_asking = false;
+            purse.credits += granted.min(wanted);
+            if granted < wanted {
+                purse.tight_until = Some(self.now + TIGHT_PAUSE);
+            }
+        }
+    }
+
+    /// Finds space for the batch in `op.steps`, then applies it.
+    pub(crate) fn start_space(&mut self, op: &mut Op, out: &mut Vec<Action>) {
+        let writes = op.steps.iter().filter(|step| !step.is_unmap).count() as u32;
+        let has_credits = writes == 0 || self.credits.spend(self.members.in_sync, writes);
+        if writes > 0 {
+            self.ask_credits();
+        }
+        if !has_credits {
+            self.start_reserving(op, out);
+            return;
+        }
+        for step in &mut op.steps {
+            step.space = Space::Credit;
+        }
+        op.credit_life = self.credits.life;
+        self.start_apply(op, Phase::Applying, out);
+    }
+
+    /// Reserves a slot for each write in `op.steps` at each of its targets; unmaps need none.
+    pub(crate) fn start_reserving(&mut self, op: &mut Op, out: &mut Vec<Action>) {
+        self.begin(op, Phase::Reserving);
+        for step in &mut op.steps {
+            (step.space, step.reserved) = (Space::Reserved, Images::NONE);
+        }
+        self.send_all(op, out);
+    }
+
+    pub(crate) fn on_reserve_reply(
+        &mut self,
+        op: &mut Op,
+        at: usize,
+        image: ImageIndex,
+        reply: Reply,
+        out: &mut Vec<Action>,
+    ) {
+        match reply {
+            Reply::Done => op.steps[at].reserved.insert(image),
+            Reply::Failed(ImageError::Full) => {
+                op.fail(VolumeError::NoSpace);
+                op.full.insert(image);
+            }
+            _ => {
+                if !self.fail_image(image, OutReason::WriteFailed, out) {
+                    op.fail(VolumeError::WriteFault);
+                }
+            }
+        }
+        // An image that fails is asked nothing more, so it is not waited for here.
+        self.done(op, at, image, out);
+    }
+
+    /// All targets said whether they have a slot.
+    pub(crate) fn on_reserved(&mut self, op: &mut Op, out: &mut Vec<Action>) {
+        if op.failure.is_none() && !op.is_aborted {
+            let phase = if op.id.is_some() { Phase::Applying } else { Phase::Mending };
+            self.start_apply(op, phase, out);
+        } else {
+            self.begin(op, Phase::Releasing);
+            self.send_all(op, out);
+        }
+    }
+
+    /// The reservations are undone and nothing of the batch was written.
+    pub(crate) fn on_released(&mut self, op: &mut Op, out: &mut Vec<Action>) {
+        match op.task {
+            Task::Equalise(_) => self.on_no_space_for_mends(op, out),
+            Task::Heal(_) => self.end_own(op),
+            _ => {
+                let error = if op.is_aborted { VolumeError::Aborted } else { VolumeError::NoSpace };
+                let error = op.failure.unwrap_or(error);
+                self.finish(op, Err(error), out);
+            }
+        }
+    }
+
+    /// A target has the write; a credit that bought no slot comes back.
+    pub(crate) fn settle_credit(&mut self, op: &Op, at: usize, image: ImageIndex, used_slot: bool) {
+        let step = &op.steps[at];
+        let is_credit = step.space == Space::Credit && !step.is_unmap;
+        if is_credit && !used_slot && op.credit_life == self.credits.life {
+            self.credits.bring_back(image);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use dyad_units::Moment;
+
+    use super::Credits;
+    use crate::event::ImageIndex;
+    use crate::images::Images;
+
+    /// P15: a write takes its credits at every target or at none.
+    #[test]
+    fn credits_are_spent_everywhere_or_nowhere() {
+        let (a, b) = (ImageIndex(0), ImageIndex(1));
+        let both = Images::one(a).with(b);
+        let mut credits = Credits::new(8);
+        assert_eq!(credits.ask(both, Moment::START), Some((a, 8)));
+        assert_eq!(credits.ask(both, Moment::START), Some((b, 8)));
+        assert_eq!(credits.ask(both, Moment::START), None);
+        credits.purses[0].credits = 8;
+        assert!(!credits.spend(both, 1));
+        assert_eq!(credits.purses[0].credits, 8);
+        credits.purses[1].credits = 1;
+        assert!(credits.spend(both, 1));
+        assert_eq!((credits.purses[0].credits, credits.purses[1].credits), (7, 0));
+    }
+}

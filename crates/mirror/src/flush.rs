@@ -1,0 +1,40 @@
+//! Flushes (A2): everything answered before is durable on every in-sync image.
+//!
+//! Whatever was answered before had a reply from every in-sync image before this flush is sent, and an image's
+//! flush covers what it replied to.
+
+use dyad_contract::volume::VolumeDone;
+
+use crate::core::Core;
+use crate::event::Action;
+use crate::interval::NO_PIECE;
+use crate::op::{Op, Phase, Step, Task};
+use crate::status::MirrorState;
+
+impl Core {
+    pub(crate) fn start_flush(&mut self, op: &mut Op, out: &mut Vec<Action>) {
+        self.begin(op, Phase::Flushing);
+        op.steps.clear();
+        op.steps.push(Step::new(NO_PIECE, self.members.in_sync));
+        self.send_all(op, out);
+    }
+
+    pub(crate) fn on_flushed(&mut self, op: &mut Op, out: &mut Vec<Action>) {
+        match op.task {
+            Task::FlushAlone => {
+                self.members.wants_flushed_alone = op.failure.is_none();
+                self.end_own(op);
+            }
+            Task::FlushLast => {
+                self.end_own(op);
+                self.state = MirrorState::Stopped;
+                out.push(Action::Stopped);
+            }
+            _ => match op.failure {
+                Some(error) => self.finish(op, Err(error), out),
+                None if op.is_change() => self.answer_change(op, out),
+                None => self.finish(op, Ok(VolumeDone::Done), out),
+            },
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! Where operations of hosts enter: checks, the gate before suspect extents, the wait for enough images.
+
+use dyad_cluster::OnFew;
+use dyad_contract::volume::{VolumeDone, VolumeError, VolumeOp};
+
+use crate::core::Core;
+use crate::event::Action;
+use crate::lock::Range;
+use crate::op::{Op, Phase, Slot, spans};
+use crate::status::MirrorState;
+
+impl Core {
+    /// What is wrong with the operation itself, if anything.
+    pub(crate) fn check(&self, op: &VolumeOp) -> Result<(), VolumeError> {
+        let is_within = spans(op).iter().all(|span| span.end() <= self.size);
+        if !is_within {
+            return Err(VolumeError::OutOfRange);
+        }
+        // Lengths that do not fit are a fault of the command set, which counted them before.
+        match op {
+            VolumeOp::Write { span, data, .. } => assert_eq!(data.len() as u64, span.len(), "data of another length"),
+            VolumeOp::Compare { span, expected } => assert_eq!(expected.len() as u64, span.len(), "other length"),
+            VolumeOp::CompareAndWrite { span, expected, data, .. } => {
+                assert!([expected, data].iter().all(|data| data.len() as u64 == span.len()), "other length");
+            }
+            VolumeOp::Fill { span, pattern, .. } => {
+                let unit = pattern.len() as u64;
+                let fits = matches!(unit, 512 | 4096) && span.offset().is_multiple_of(unit);
+                assert!(fits && span.len().is_multiple_of(unit), "a pattern that does not fit the span");
+            }
+            VolumeOp::Read { .. } | VolumeOp::Unmap { .. } | VolumeOp::Verify { .. } | VolumeOp::Flush => {}
+        }
+        Ok(())
+    }
+
+    /// Whether operations are taken in at all.
+    pub(crate) fn is_open(&self) -> bool {
+        let has_image = !self.members.in_sync.minus(self.members.gone).is_empty();
+        match self.state {
+            MirrorState::Starting | MirrorState::Claiming => true,
+            MirrorState::Serving => has_image,
+            MirrorState::Stopping | MirrorState::Stopped | MirrorState::Refused(_) | MirrorState::SteppedDown => false,
+        }
+    }
+
+    /// An operation comes in, or tries again at the gate.
+    pub(crate) fn admit(&mut self, op: &mut Op, out: &mut Vec<Action>) {
+        if op.is_change() && self.state == MirrorState::Serving && !self.has_enough_images() {
+            return self.on_few_images(op, out);
+        }
+        let ranges = || op.spans().iter().map(|&span| Range::from(span));
+        let is_clear = self.state == MirrorState::Serving && !ranges().any(|range| self.suspects.touches(range));
+        if !is_clear {
+            if !self.suspects.is_empty() {
+                ranges().for_each(|range| self.suspects.hurry(range));
+            }
+            if op.phase != Phase::Gated {
+                self.begin(op, Phase::Gated);
+                self.gated.push(op.slot);
+            }
+        } else if !self.locks.has_room(op.spans().len()) {
+            self.finish(op, Err(VolumeError::Busy), out);
+        } else {
+            self.enter(op);
+        }
+        if matches!(op.phase, Phase::Gated | Phase::Queued) {
+            self.timers.watch_wait(op.arrived + self.tuning.lock_wait);
+        }
+    }
+
+    /// The lock is granted: do it.
+    pub(crate) fn start_volume(&mut self, op: &mut Op, out: &mut Vec<Action>) {
+        match op.volume_op() {
+            Some(VolumeOp::Flush) => self.start_flush(op, out),
+            Some(VolumeOp::Read { span } | VolumeOp::Compare { span, .. } | VolumeOp::CompareAndWrite { span, .. }) => {
+                op.next_block = span.blocks().0.0;
+                self.start_read_batch(op, out);
+            }
+            Some(VolumeOp::Verify { span }) => {
+                op.next_block = span.blocks().0.0;
+                self.start_verify_batch(op, out);
+            }
+            Some(VolumeOp::Unmap { spans, .. }) if spans.is_empty() => self.finish(op, Ok(VolumeDone::Done), out),
+            Some(VolumeOp::Write { .. } | VolumeOp::Fill { .. } | VolumeOp::Unmap { .. }) => self.start_span(op, out),
+            None => unreachable!("a host's operation"),
+        }
+    }
+
+    /// Whether writes may be acknowledged (A4). An image that fails counts no more, though the record may
+    /// not say so yet.
+    pub(crate) fn has_enough_images(&self) -> bool {
+        self.members.readable().count() >= u32::from(self.policy.min_in_sync)
+    }
+
+    /// A4: the write is answered with an error or waits, holding no lock.
+    pub(crate) fn on_few_images(&mut self, op: &mut Op, out: &mut Vec<Action>) {
+        match self.policy.on_few {
+            OnFew::Error => self.finish(op, Err(VolumeError::WriteFault), out),
+            OnFew::Wait if op.phase == Phase::Parked => {}
+            OnFew::Wait => {
+                self.unlock(op);
+                op.steps.clear();
+                self.begin(op, Phase::Parked);
+            }
+        }
+    }
+
+    /// Enough images may be in sync again.
+    pub(crate) fn unpark(&mut self, op: &mut Op, out: &mut Vec<Action>) {
+        if op.is_applied {
+            self.answer_change(op, out);
+        } else {
+            self.admit(op, out);
+        }
+    }
+
+    /// Takes an operation from the gate.
+    pub(crate) fn leave_gate(&mut self, slot: Slot) {
+        self.gated.retain(|&waiting| waiting != slot);
+    }
+
+    /// Whether the operation waits and has had no effect: it may be answered at once.
+    pub(crate) fn is_waiting(op: &Op) -> bool {
+        matches!(op.phase, Phase::Gated | Phase::Queued) || (op.phase == Phase::Parked && !op.is_applied)
+    }
+
+    /// Answers an operation that waits.
+    pub(crate) fn turn_away(&mut self, op: &mut Op, error: VolumeError, out: &mut Vec<Action>) {
+        if op.phase == Phase::Gated {
+            self.leave_gate(op.slot);
+        }
+        self.finish(op, Err(error), out);
+    }
+}

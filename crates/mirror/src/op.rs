@@ -1,0 +1,374 @@
+//! Operations under way: plain data in a slab. What each does next is decided by its phase.
+
+use dyad_cluster::IMAGES_MAX;
+use dyad_contract::image::{Examined, Space, Token};
+use dyad_contract::volume::{VolumeError, VolumeOp};
+use dyad_payload::{Buf, Payload, Sums};
+use dyad_units::{Extent, Moment, Piece, Span, Stamp, WriteNumber};
+
+use crate::choose::Choice;
+use crate::event::{ImageIndex, OpId};
+use crate::images::Images;
+
+/// Index of an operation in the slab.
+pub(crate) type Slot = u16;
+
+/// Most operations of hosts at once: many sessions with deep queues. More are answered busy.
+pub(crate) const HOST_OPS_MAX: usize = 1024;
+/// Most pieces of one operation under way at once: 16 MiB, more than the largest transfer of a command.
+/// Larger fills and unmaps go in batches of these.
+pub(crate) const BATCH: usize = 64;
+
+/// What an operation is for.
+pub(crate) enum Task {
+    /// The slot is free.
+    None,
+    /// A host's command.
+    Volume(VolumeOp),
+    /// Compare an extent after a crash and make it equal (P8).
+    Equalise(Box<Equalise>),
+    /// Rewrite damaged blocks of one image from another (P14).
+    Heal(Heal),
+    /// Ask all images what the last run left.
+    Survey,
+    /// Let all images keep the newest record (M3).
+    Record,
+    /// First phase of closing (M4).
+    Close(Stamp),
+    /// Second phase of closing (M4).
+    Seal(Stamp),
+    /// Ask an image for credits (P15).
+    Grant(ImageIndex, u32),
+    /// Flush the only image left, so that the record can say so (M8).
+    FlushAlone,
+    /// The last flush before the end.
+    FlushLast,
+}
+
+/// An extent being compared.
+pub(crate) struct Equalise {
+    pub(crate) extent: Extent,
+    pub(crate) found: [Option<Box<Examined>>; IMAGES_MAX],
+    /// What to do, block after block; runs of equal choices become one step.
+    pub(crate) choices: Vec<(Piece, Choice)>,
+}
+
+/// Damaged blocks of one image.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Heal {
+    pub(crate) image: ImageIndex,
+    pub(crate) extent: Extent,
+    pub(crate) blocks: u64,
+}
+
+/// What an operation waits for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Phase {
+    /// The slot is free.
+    Free,
+    /// The segment is not served yet, or suspect extents are in the way.
+    Gated,
+    /// Earlier operations hold its ranges (M2).
+    Queued,
+    /// Too few images are in sync (A4); holds no lock.
+    Parked,
+    /// Reads of pieces: each from one image after the other, until one is good.
+    Reading,
+    /// Reads of pieces from every image.
+    Verifying,
+    /// Reservations of slots (P15).
+    Reserving,
+    /// Reservations being undone, because somewhere was no slot.
+    Releasing,
+    /// Writes and unmaps. From here on the images may differ until all replied (M2).
+    Applying,
+    /// Everything answered so far becomes durable.
+    Flushing,
+    /// States of an extent's blocks.
+    Examining,
+    /// Blocks that nothing verifies become believed.
+    Adopting,
+    /// Mends of single images.
+    Mending,
+    /// An extent is equal.
+    Settling,
+    /// As [`Task::Survey`].
+    Surveying,
+    /// As [`Task::Record`].
+    Recording,
+    /// As [`Task::Close`].
+    Closing,
+    /// As [`Task::Seal`].
+    Sealing,
+    /// As [`Task::Grant`].
+    Granting,
+}
+
+/// One request of an operation's phase, to one or several images.
+pub(crate) struct Step {
+    pub(crate) piece: Piece,
+    pub(crate) is_unmap: bool,
+    /// Who shall do it.
+    pub(crate) targets: Images,
+    /// Who has not done it yet.
+    pub(crate) pending: Images,
+    /// Of those, who had no room and is asked again.
+    pub(crate) again: Images,
+    /// Of those, who had no slot although one was promised.
+    pub(crate) refused: Images,
+    /// Who reserved a slot for it.
+    pub(crate) reserved: Images,
+    pub(crate) space: Space,
+    pub(crate) number: WriteNumber,
+    /// To be written, or what was read.
+    pub(crate) data: Payload,
+    pub(crate) sums: Option<Sums>,
+    /// Reading: who failed it.
+    pub(crate) tried: Images,
+    /// Reading: the block looked at alone, after every image failed the whole piece.
+    pub(crate) block: Option<u8>,
+}
+
+impl Step {
+    pub(crate) fn new(piece: Piece, targets: Images) -> Self {
+        Self {
+            piece,
+            is_unmap: false,
+            targets,
+            pending: Images::NONE,
+            again: Images::NONE,
+            refused: Images::NONE,
+            reserved: Images::NONE,
+            space: Space::Reserved,
+            number: WriteNumber::default(),
+            data: Payload::new(),
+            sums: None,
+            tried: Images::NONE,
+            block: None,
+        }
+    }
+
+    /// What a read asks for now: the piece, or one block of it.
+    pub(crate) fn asked(&self) -> Piece {
+        match self.block {
+            Some(at) => Piece::new(self.piece.extent, self.piece.first() + at, 1).expect("a block of the piece"),
+            None => self.piece,
+        }
+    }
+}
+
+/// An operation under way.
+pub(crate) struct Op {
+    pub(crate) slot: Slot,
+    /// The host's name for it; none: our own.
+    pub(crate) id: Option<OpId>,
+    pub(crate) task: Task,
+    pub(crate) arrived: Moment,
+    pub(crate) phase: Phase,
+    /// Names the phase in tokens, so that a late reply to an earlier phase is known as such.
+    pub(crate) tag: u64,
+    /// When the phase's requests were sent.
+    pub(crate) sent: Moment,
+    pub(crate) steps: Vec<Step>,
+    /// Steps that are not complete.
+    pub(crate) left: usize,
+    /// The first failure, by place.
+    pub(crate) failure: Option<VolumeError>,
+    pub(crate) is_aborted: bool,
+    /// Some image may have changed.
+    pub(crate) has_effect: bool,
+    pub(crate) is_locked: bool,
+    /// It did all that it should; only the answer is left.
+    pub(crate) is_applied: bool,
+    /// Which of the spans is worked on, and its next block.
+    pub(crate) span_at: usize,
+    pub(crate) next_block: u64,
+    /// Partial first and last block of the span, merged.
+    pub(crate) head: Option<Buf>,
+    pub(crate) tail: Option<Buf>,
+    /// A fill's pattern, repeated.
+    pub(crate) fill: Option<Buf>,
+    /// What was read so far.
+    pub(crate) gathered: Payload,
+    /// Which life of the credits it spent or asks for.
+    pub(crate) credit_life: u32,
+    /// Who had no slot to reserve.
+    pub(crate) full: Images,
+}
+
+impl Op {
+    fn free(slot: Slot) -> Self {
+        Self {
+            slot,
+            id: None,
+            task: Task::None,
+            arrived: Moment::START,
+            phase: Phase::Free,
+            tag: 0,
+            sent: Moment::START,
+            steps: Vec::new(),
+            left: 0,
+            failure: None,
+            is_aborted: false,
+            has_effect: false,
+            is_locked: false,
+            is_applied: false,
+            span_at: 0,
+            next_block: 0,
+            head: None,
+            tail: None,
+            fill: None,
+            gathered: Payload::new(),
+            credit_life: 0,
+            full: Images::NONE,
+        }
+    }
+
+    /// Forgets everything but the memory of `steps`.
+    fn clear(&mut self) {
+        self.steps.clear();
+        let steps = std::mem::take(&mut self.steps);
+        *self = Self { steps, ..Self::free(self.slot) };
+    }
+
+    /// Whom the phase concerns, of a step's targets.
+    pub(crate) fn audience(&self, at: usize) -> Images {
+        let step = &self.steps[at];
+        match self.phase {
+            Phase::Reserving if step.is_unmap => Images::NONE,
+            Phase::Releasing => step.reserved,
+            _ => step.targets,
+        }
+    }
+
+    pub(crate) fn volume_op(&self) -> Option<&VolumeOp> {
+        match &self.task {
+            Task::Volume(op) => Some(op),
+            _ => None,
+        }
+    }
+
+    /// The ranges of bytes that a host's operation concerns.
+    pub(crate) fn spans(&self) -> &[Span] {
+        self.volume_op().map_or(&[], spans)
+    }
+
+    /// The span worked on.
+    ///
+    /// # Panics
+    /// If there is none: only phases of operations with spans ask.
+    pub(crate) fn span(&self) -> Span {
+        self.spans()[self.span_at]
+    }
+
+    pub(crate) fn is_change(&self) -> bool {
+        self.volume_op().is_some_and(is_change)
+    }
+
+    /// Notes a failure; of several reads the one at the lowest place counts.
+    pub(crate) fn fail(&mut self, error: VolumeError) {
+        use VolumeError::Medium;
+        match (self.failure, error) {
+            (Some(Medium { offset: known }), Medium { offset }) if offset < known => self.failure = Some(error),
+            (None, _) => self.failure = Some(error),
+            (Some(_), _) => {}
+        }
+    }
+
+    pub(crate) fn token(&self, step: usize) -> Token {
+        Token(self.tag << 20 | u64::from(self.slot) << 8 | step as u64)
+    }
+}
+
+/// The parts of a token: slot, tag, step.
+pub(crate) const fn token_parts(token: Token) -> (Slot, u64, usize) {
+    ((token.0 >> 8 & 0xFFF) as Slot, token.0 >> 20, (token.0 & 0xFF) as usize)
+}
+
+const _: () = assert!(BATCH <= 256 && OPS_MAX <= 4096, "steps and slots fit a token");
+
+/// Whether it changes bytes of the volume.
+pub(crate) const fn is_change(op: &VolumeOp) -> bool {
+    match op {
+        VolumeOp::Write { .. } | VolumeOp::Fill { .. } | VolumeOp::Unmap { .. } | VolumeOp::CompareAndWrite { .. } => {
+            true
+        }
+        VolumeOp::Read { .. } | VolumeOp::Compare { .. } | VolumeOp::Verify { .. } | VolumeOp::Flush => false,
+    }
+}
+
+/// The ranges of bytes that it concerns.
+pub(crate) fn spans(op: &VolumeOp) -> &[Span] {
+    match op {
+        VolumeOp::Read { span }
+        | VolumeOp::Write { span, .. }
+        | VolumeOp::Fill { span, .. }
+        | VolumeOp::CompareAndWrite { span, .. }
+        | VolumeOp::Compare { span, .. }
+        | VolumeOp::Verify { span } => std::slice::from_ref(span),
+        VolumeOp::Unmap { spans, .. } => spans,
+        VolumeOp::Flush => &[],
+    }
+}
+
+/// Whether it must be durable before it is answered (A2).
+pub(crate) const fn is_durable(op: &VolumeOp) -> bool {
+    match op {
+        VolumeOp::Write { durable, .. }
+        | VolumeOp::Fill { durable, .. }
+        | VolumeOp::Unmap { durable, .. }
+        | VolumeOp::CompareAndWrite { durable, .. } => *durable,
+        VolumeOp::Read { .. } | VolumeOp::Compare { .. } | VolumeOp::Verify { .. } | VolumeOp::Flush => false,
+    }
+}
+
+/// Our own operations at once: heals, comparisons, one of each other kind per image.
+pub(crate) const OWN_OPS_MAX: usize = 64;
+const OPS_MAX: usize = HOST_OPS_MAX + OWN_OPS_MAX;
+
+/// The slab of operations; slots and their memory are used again.
+#[derive(Default)]
+pub(crate) struct Ops {
+    ops: Vec<Op>,
+    free: Vec<Slot>,
+}
+
+impl Ops {
+    /// A free slot, or none when all are taken.
+    pub(crate) fn take(&mut self) -> Option<&mut Op> {
+        let slot = match self.free.pop() {
+            Some(slot) => slot,
+            None if self.ops.len() < OPS_MAX => {
+                let slot = self.ops.len() as Slot;
+                self.ops.push(Op::free(slot));
+                slot
+            }
+            None => return None,
+        };
+        Some(&mut self.ops[usize::from(slot)])
+    }
+
+    /// Gives a slot back.
+    pub(crate) fn give_back(&mut self, slot: Slot) {
+        self.ops[usize::from(slot)].clear();
+        self.free.push(slot);
+    }
+
+    pub(crate) fn at(&mut self, slot: Slot) -> Option<&mut Op> {
+        self.ops.get_mut(usize::from(slot))
+    }
+
+    /// Count of operations under way.
+    pub(crate) fn count(&self) -> usize {
+        self.ops.len() - self.free.len()
+    }
+
+    /// Slots that were ever used.
+    pub(crate) fn slots(&self) -> std::ops::Range<Slot> {
+        0..self.ops.len() as Slot
+    }
+
+    pub(crate) fn find(&self, id: OpId) -> Option<Slot> {
+        self.ops.iter().find(|op| op.id == Some(id)).map(|op| op.slot)
+    }
+}

@@ -1,0 +1,399 @@
+//! A small honest image in memory. It keeps the contract of `dyad_contract::image`, asserts that the owner
+//! keeps its side, and fails on request.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use dyad_contract::image::{
+    BlockState, Examined, ImageError, Reply, Request, Space, Survey, Token, Unmap, Write, Written,
+};
+use dyad_payload::{BlockSum, Payload, Slab};
+use dyad_units::{BLOCK_BYTES, Epoch, Extent, Piece, Region, Stamp};
+
+pub const BLOCK: usize = BLOCK_BYTES as usize;
+
+/// A block: its bytes and the sum that the map vouches for.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Cell {
+    pub bytes: Vec<u8>,
+    pub sum: BlockSum,
+}
+
+/// What survives a loss of power.
+#[derive(Clone, Default)]
+struct Durable {
+    cells: BTreeMap<u64, Cell>,
+    record: Vec<u8>,
+    epoch: Epoch,
+    closed: Stamp,
+}
+
+/// A request from its arrival to its reply.
+pub struct Pending {
+    pub token: Token,
+    pub request: Request,
+    pub reply: Option<Reply>,
+}
+
+pub struct Image {
+    pub cells: BTreeMap<u64, Cell>,
+    durable: Durable,
+    pub record: Vec<u8>,
+    pub epoch: Epoch,
+    pub closed: Stamp,
+    /// Regions that may have been written since closed, and when.
+    pub marks: BTreeMap<Region, Stamp>,
+    /// Writes in L: number and place; and the highest settled heard of.
+    written: Vec<(u64, Piece)>,
+    settled: u64,
+    pub lived_through: bool,
+    suspects: BTreeSet<u32>,
+    examined: BTreeSet<u32>,
+    pub lost: BTreeSet<u32>,
+    pub unreadable: BTreeSet<u64>,
+    /// Extents that find a slot; none: no bound.
+    pub slots: Option<usize>,
+    granted: usize,
+    reserved: Vec<Piece>,
+    pub pending: VecDeque<Pending>,
+    /// The next requests of this name fail so.
+    pub failures: Vec<(&'static str, ImageError)>,
+    pub poisoned: bool,
+    /// Every request of every kind that was handed over, by name.
+    pub heard: Vec<&'static str>,
+    pub flushes: usize,
+    slab: Slab,
+}
+
+impl Image {
+    pub fn new(slab: Slab) -> Self {
+        Self {
+            cells: BTreeMap::new(),
+            durable: Durable::default(),
+            record: Vec::new(),
+            epoch: Epoch::new(0),
+            closed: Stamp::NEVER,
+            marks: BTreeMap::new(),
+            written: Vec::new(),
+            settled: 0,
+            lived_through: true,
+            suspects: BTreeSet::new(),
+            examined: BTreeSet::new(),
+            lost: BTreeSet::new(),
+            unreadable: BTreeSet::new(),
+            slots: None,
+            granted: 0,
+            reserved: Vec::new(),
+            pending: VecDeque::new(),
+            failures: Vec::new(),
+            poisoned: false,
+            heard: Vec::new(),
+            flushes: 0,
+            slab,
+        }
+    }
+
+    /// A request arrives. Asserts M2 and the uniqueness of tokens.
+    pub fn receive(&mut self, token: Token, request: Request) {
+        self.heard.push(name(&request));
+        if let Some((piece, is_write)) = touched(&request) {
+            for other in &self.pending {
+                assert_ne!(other.token, token, "a token in flight twice");
+                let Some((taken, other_writes)) = touched(&other.request) else { continue };
+                let overlaps = taken.extent == piece.extent && taken.mask() & piece.mask() != 0;
+                assert!(!overlaps || !(is_write || other_writes), "M2: {request:?} while {:?}", other.request);
+            }
+        }
+        self.pending.push_back(Pending { token, request, reply: None });
+    }
+
+    /// Carries out one pending request; its reply waits.
+    pub fn execute(&mut self, at: usize) {
+        if self.pending[at].reply.is_none() {
+            let request = self.pending[at].request.clone();
+            self.pending[at].reply = Some(self.carry_out(&request));
+        }
+    }
+
+    fn carry_out(&mut self, request: &Request) -> Reply {
+        if let Some(at) = self.failures.iter().position(|(kind, _)| *kind == name(request)) {
+            return Reply::Failed(self.failures.remove(at).1);
+        }
+        if self.poisoned && is_change(request) {
+            return Reply::Failed(ImageError::Poisoned);
+        }
+        match request {
+            Request::Read { piece } => self.read(*piece),
+            Request::Write(Write { piece, .. }) | Request::Unmap(Unmap { piece, .. })
+                if self.suspects.contains(&piece.extent.0) =>
+            {
+                panic!("P8: {piece:?} written before it was compared")
+            }
+            Request::Write(write) | Request::Mend(write) => self.write(write),
+            Request::Unmap(unmap) | Request::MendUnmap(unmap) => self.unmap(unmap),
+            Request::Flush | Request::Close { .. } => {
+                self.flushes += 1;
+                self.harden();
+                Reply::Done
+            }
+            Request::Closed { stamp } => {
+                assert!(*stamp > self.closed, "closed only rises");
+                self.closed = *stamp;
+                self.marks.retain(|_, written| *written >= *stamp);
+                self.written.clear();
+                Reply::Done
+            }
+            Request::Grant { credits } => {
+                let room = self.slots.map_or(usize::MAX, |_| self.room());
+                let count = (*credits as usize).min(room);
+                self.granted += count;
+                Reply::Granted(count as u32)
+            }
+            Request::Reserve { piece } => {
+                if self.has_slot(piece.extent) || self.room() > 0 {
+                    self.reserved.push(*piece);
+                    return Reply::Done;
+                }
+                Reply::Failed(ImageError::Full)
+            }
+            Request::Release { piece } => {
+                let at = self.reserved.iter().position(|known| known == piece).expect("reserved before");
+                self.reserved.remove(at);
+                Reply::Done
+            }
+            Request::Record { epoch, record } => {
+                assert!(*epoch >= self.epoch, "epochs only rise");
+                (self.epoch, self.record, self.granted) = (*epoch, record.to_vec(), 0);
+                (self.durable.epoch, self.durable.record) = (self.epoch, self.record.clone());
+                Reply::Done
+            }
+            Request::Survey => Reply::Survey(Box::new(self.survey())),
+            Request::Examine { extent } => {
+                self.examined.insert(extent.0);
+                self.examine(*extent)
+            }
+            Request::Adopt { piece } => {
+                for block in blocks(*piece) {
+                    if let Some(cell) = self.cells.get_mut(&block) {
+                        cell.sum = BlockSum::of(&cell.bytes);
+                    }
+                }
+                Reply::Done
+            }
+            Request::Settled { extent, .. } => {
+                self.suspects.remove(&extent.0);
+                Reply::Done
+            }
+        }
+    }
+
+    fn read(&self, piece: Piece) -> Reply {
+        let is_suspect = self.suspects.contains(&piece.extent.0);
+        assert!(!is_suspect || self.examined.contains(&piece.extent.0), "P8: read before it was compared");
+        if self.lost.contains(&piece.extent.0) {
+            return Reply::Failed(ImageError::Lost { extent: piece.extent });
+        }
+        if blocks(piece).any(|block| self.unreadable.contains(&block)) {
+            return Reply::Failed(ImageError::Unreadable);
+        }
+        let mut bad = 0_u64;
+        let mut bytes = vec![0; piece.len()];
+        for (at, block) in blocks(piece).enumerate() {
+            let Some(cell) = self.cells.get(&block) else { continue };
+            if BlockSum::of(&cell.bytes) != cell.sum {
+                bad |= 1 << (block % 64);
+            }
+            bytes[at * BLOCK..(at + 1) * BLOCK].copy_from_slice(&cell.bytes);
+        }
+        if bad != 0 {
+            return Reply::Failed(ImageError::Damaged { extent: piece.extent, blocks: bad });
+        }
+        let mut data = Payload::new();
+        data.push(self.slab.copy_of(&bytes).unwrap());
+        Reply::Data(data)
+    }
+
+    fn write(&mut self, write: &Write) -> Reply {
+        assert_eq!(write.data.len(), write.piece.len());
+        assert_eq!(write.data.block_sums().collect::<Vec<_>>(), write.sums.iter().collect::<Vec<_>>(), "P7");
+        if write.stamp.epoch < self.epoch {
+            return Reply::Failed(ImageError::Superseded { newest: self.epoch });
+        }
+        let used_slot = !self.has_slot(write.piece.extent);
+        match write.space {
+            Space::Reserved => {
+                let at = self.reserved.iter().position(|known| *known == write.piece).expect("reserved before");
+                self.reserved.remove(at);
+            }
+            Space::Credit => {
+                assert!(self.granted > 0 || self.epoch < write.stamp.epoch, "P15: a credit that was not granted");
+                self.granted -= usize::from(used_slot);
+            }
+        }
+        self.note(write.piece, write.stamp, write.number.value(), write.settled.value());
+        let bytes = write.data.to_vec();
+        for (at, block) in blocks(write.piece).enumerate() {
+            let bytes = bytes[at * BLOCK..(at + 1) * BLOCK].to_vec();
+            self.unreadable.remove(&block);
+            self.cells.insert(block, Cell { sum: write.sums.at(at), bytes });
+        }
+        Reply::Written(Written { used_slot })
+    }
+
+    fn unmap(&mut self, unmap: &Unmap) -> Reply {
+        if unmap.stamp.epoch < self.epoch {
+            return Reply::Failed(ImageError::Superseded { newest: self.epoch });
+        }
+        self.note(unmap.piece, unmap.stamp, unmap.number.value(), unmap.settled.value());
+        for block in blocks(unmap.piece) {
+            self.cells.remove(&block);
+        }
+        Reply::Written(Written { used_slot: false })
+    }
+
+    fn note(&mut self, piece: Piece, stamp: Stamp, number: u64, settled: u64) {
+        assert!(number > settled, "M3: a write cannot be settled before it is sent");
+        let mark = self.marks.entry(piece.extent.region()).or_default();
+        *mark = stamp.max(*mark);
+        self.written.push((number, piece));
+        self.settled = self.settled.max(settled);
+    }
+
+    fn examine(&self, extent: Extent) -> Reply {
+        let state = |block: u64| match self.cells.get(&block) {
+            _ if self.unreadable.contains(&block) || self.lost.contains(&extent.0) => BlockState::Unreadable,
+            None => BlockState::Unwritten,
+            Some(cell) if BlockSum::of(&cell.bytes) == cell.sum => BlockState::Verified(cell.sum),
+            Some(cell) => BlockState::Unverified(BlockSum::of(&cell.bytes)),
+        };
+        let first = Piece::whole(extent).block().0;
+        let blocks = std::array::from_fn(|at| state(first + at as u64));
+        Reply::Examined(Box::new(Examined { stamp: Stamp::NEWEST, blocks }))
+    }
+
+    fn survey(&self) -> Survey {
+        let unsettled = self.written.iter().filter(|(number, _)| *number > self.settled).map(|(_, piece)| *piece);
+        Survey {
+            closed: self.closed,
+            epoch: self.epoch,
+            record: self.record.clone(),
+            lived_through: self.lived_through,
+            unsettled: if self.lived_through { unsettled.collect() } else { Vec::new() },
+            marked: if self.lived_through { Vec::new() } else { self.marks.keys().copied().collect() },
+            lost: self.lost.iter().map(|&extent| Extent(extent)).collect(),
+        }
+    }
+
+    fn harden(&mut self) {
+        self.durable.cells = self.cells.clone();
+        self.durable.closed = self.closed;
+    }
+
+    fn has_slot(&self, extent: Extent) -> bool {
+        blocks(Piece::whole(extent)).any(|block| self.cells.contains_key(&block))
+    }
+
+    fn room(&self) -> usize {
+        let used: BTreeSet<_> = self.cells.keys().map(|block| block / 64).collect();
+        let promised = self.granted + self.reserved.iter().filter(|piece| !self.has_slot(piece.extent)).count();
+        self.slots.map_or(usize::MAX / 2, |slots| slots.saturating_sub(used.len() + promised))
+    }
+
+    /// The process ends: what was carried out stays, of the rest nothing is known but what `torn` leaves.
+    pub fn crash(&mut self, torn: impl Fn(u64) -> bool) {
+        for pending in std::mem::take(&mut self.pending) {
+            let (Request::Write(write) | Request::Mend(write), None) = (pending.request, pending.reply) else {
+                continue;
+            };
+            self.note(write.piece, write.stamp, write.number.value(), write.settled.value());
+            for block in blocks(write.piece).filter(|&block| torn(block)) {
+                let sum = self.cells.get(&block).map_or(BlockSum(0), |cell| cell.sum);
+                self.cells.insert(block, Cell { bytes: vec![0xEE; BLOCK], sum });
+            }
+        }
+        self.restart();
+        self.lived_through = true;
+        self.suspects = self.survey().unsettled.iter().map(|piece| piece.extent.0).collect();
+    }
+
+    /// The machine ends: of what was not flushed, `kept` says which blocks stay.
+    pub fn lose_power(&mut self, kept: impl Fn(u64) -> bool) {
+        self.pending.clear();
+        let new = std::mem::replace(&mut self.cells, self.durable.cells.clone());
+        let blocks: BTreeSet<u64> = new.keys().chain(self.cells.keys()).copied().collect();
+        for block in blocks.into_iter().filter(|&block| kept(block)) {
+            match new.get(&block) {
+                Some(cell) => drop(self.cells.insert(block, cell.clone())),
+                None => drop(self.cells.remove(&block)),
+            }
+        }
+        self.closed = self.durable.closed;
+        self.written.clear();
+        self.restart();
+        self.lived_through = false;
+        self.suspects = self.marks.keys().flat_map(|region| region.0 * 16..region.0 * 16 + 16).collect();
+    }
+
+    fn restart(&mut self) {
+        self.granted = 0;
+        self.reserved.clear();
+        self.failures.clear();
+        self.examined.clear();
+        self.harden();
+    }
+
+    /// Turns a byte of a block, so that its sum no longer matches.
+    pub fn rot(&mut self, block: u64) {
+        self.cells.get_mut(&block).expect("written").bytes[17] ^= 0x10;
+    }
+
+    /// The first byte of a block, zero if unwritten.
+    pub fn value(&self, block: u64) -> u8 {
+        self.cells.get(&block).map_or(0, |cell| cell.bytes[0])
+    }
+
+    /// How many requests of this name were handed over.
+    pub fn count(&self, kind: &str) -> usize {
+        self.heard.iter().filter(|heard| **heard == kind).count()
+    }
+}
+
+fn blocks(piece: Piece) -> impl Iterator<Item = u64> {
+    let first = piece.block().0;
+    first..first + u64::from(piece.count())
+}
+
+fn touched(request: &Request) -> Option<(Piece, bool)> {
+    match request {
+        Request::Read { piece } => Some((*piece, false)),
+        Request::Write(write) | Request::Mend(write) => Some((write.piece, true)),
+        Request::Unmap(unmap) | Request::MendUnmap(unmap) => Some((unmap.piece, true)),
+        Request::Adopt { piece } => Some((*piece, true)),
+        Request::Examine { extent } => Some((Piece::whole(*extent), false)),
+        _ => None,
+    }
+}
+
+fn is_change(request: &Request) -> bool {
+    !matches!(request, Request::Read { .. } | Request::Survey | Request::Examine { .. } | Request::Release { .. })
+}
+
+pub fn name(request: &Request) -> &'static str {
+    match request {
+        Request::Read { .. } => "read",
+        Request::Write(_) => "write",
+        Request::Unmap(_) => "unmap",
+        Request::Flush => "flush",
+        Request::Close { .. } => "close",
+        Request::Closed { .. } => "closed",
+        Request::Grant { .. } => "grant",
+        Request::Reserve { .. } => "reserve",
+        Request::Release { .. } => "release",
+        Request::Record { .. } => "record",
+        Request::Survey => "survey",
+        Request::Examine { .. } => "examine",
+        Request::Mend(_) => "mend",
+        Request::MendUnmap(_) => "mend-unmap",
+        Request::Adopt { .. } => "adopt",
+        Request::Settled { .. } => "settled",
+    }
+}
