@@ -288,9 +288,9 @@ impl Connection {
         }
     }
 
-    /// Follows the input until it is used up or must wait.
+    /// Follows the input until it is used up or must wait. The end of a PDU may be due although no byte is left.
     fn parse(&mut self) {
-        while !self.input.is_empty() && self.wants_input() {
+        while self.wants_input() {
             let result = match self.receiver.next(&mut self.input) {
                 Ok(None) => return,
                 Ok(Some(step)) => self.on_step(step),

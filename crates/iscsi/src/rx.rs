@@ -191,7 +191,11 @@ impl Receiver {
                         crc.update(&part);
                     }
                     let left = left - part.len() as u16;
-                    self.state = if left > 0 { State::Ahs { left } } else { self.after_header_bytes() };
+                    match left {
+                        0 if self.header_digest => self.enter(State::HeaderDigest),
+                        0 => self.enter_data(),
+                        left => self.state = State::Ahs { left },
+                    }
                 }
                 State::HeaderDigest => {
                     if !input.fill(&mut self.tail[..DIGEST_BYTES], &mut self.filled) {
@@ -208,8 +212,10 @@ impl Receiver {
                     if bhs.data_len() > self.segment_bytes_max {
                         return Err(RxError::SegmentTooLong(bhs));
                     }
-                    self.crc = (self.data_digest && bhs.data_len() > 0).then(RunningCrc::new);
-                    self.enter(State::Data { left: bhs.data_len() });
+                    match bhs.ahs_len() as u16 {
+                        left if left > 0 && !self.header_digest => self.enter(State::Ahs { left }),
+                        _ => self.enter_data(),
+                    }
                     return Ok(Some(Step::Header(bhs, bhs.ahs_len() > 0)));
                 }
                 State::Data { left: 0 } => self.enter(State::Tail),
@@ -226,21 +232,24 @@ impl Receiver {
         }
     }
 
-    /// A whole basic header is there.
+    /// A whole basic header is there. It is believed at once, or after its digest, which covers what follows it.
     fn begin(&mut self) {
-        let bhs = Bhs::from_bytes(self.header);
-        if self.header_digest {
-            let mut crc = RunningCrc::new();
-            crc.update(&self.header);
-            self.crc = Some(crc);
+        if !self.header_digest {
+            return self.enter(State::Announce);
         }
-        let left = bhs.ahs_len() as u16;
-        let next = if left > 0 { State::Ahs { left } } else { self.after_header_bytes() };
-        self.enter(next);
+        let mut crc = RunningCrc::new();
+        crc.update(&self.header);
+        self.crc = Some(crc);
+        match Bhs::from_bytes(self.header).ahs_len() as u16 {
+            0 => self.enter(State::HeaderDigest),
+            left => self.enter(State::Ahs { left }),
+        }
     }
 
-    fn after_header_bytes(&self) -> State {
-        if self.header_digest { State::HeaderDigest } else { State::Announce }
+    fn enter_data(&mut self) {
+        let left = Bhs::from_bytes(self.header).data_len();
+        self.crc = (self.data_digest && left > 0).then(RunningCrc::new);
+        self.enter(State::Data { left });
     }
 
     fn enter(&mut self, state: State) {
