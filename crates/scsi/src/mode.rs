@@ -216,11 +216,7 @@ fn check_page(unit: &LogicalUnit, list: &[u8], at: usize) -> Result<usize, Condi
         return Err(Condition::invalid_list(at as u16));
     }
     let current = page(unit, code, Control::Current);
-    let given = list.get(at + 1..).unwrap_or_default();
-    if given.first().is_some_and(|&len| len != current[1]) {
-        return Err(Condition::invalid_list(at as u16 + 1));
-    }
-    let given = given.get(..current.len() - 1).ok_or(TOO_SHORT)?;
+    let given = list.get(at + 1..at + current.len()).ok_or(TOO_SHORT)?;
     match given.iter().zip(&current[1..]).position(|(given, current)| given != current) {
         None => Ok(current.len()),
         Some(differs) => Err(Condition::invalid_list((at + 1 + differs) as u16)),

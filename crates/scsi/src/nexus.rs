@@ -156,3 +156,26 @@ impl Nexuses {
         self.known.binary_search_by_key(&id, |nexus| nexus.id)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Otherwise every later command of every nexus would take the slow way.
+    #[test]
+    fn nothing_waits_once_all_is_reported_or_gone() {
+        let (one, other) = (NexusId(1), NexusId(2));
+        let mut nexuses = Nexuses::default();
+        nexuses.add(one).unwrap();
+        nexuses.add(other).unwrap();
+        nexuses.attend(Who::All, Attention::CapacityChanged);
+        nexuses.attend(Who::All, Attention::PowerOn);
+        assert_eq!(nexuses.take(one), Some(Attention::PowerOn));
+        assert_eq!(nexuses.take(one), None);
+        assert!(nexuses.is_waiting());
+        nexuses.remove(other);
+        assert!(!nexuses.is_waiting());
+        nexuses.remove(one);
+        assert!(!nexuses.is_waiting());
+    }
+}
