@@ -31,10 +31,11 @@ pub(crate) enum Due {
 }
 
 /// Since when. A wait begins at the first look at the clock that finds it, because answers come in without a time;
-/// looks are at most one ping interval apart.
+/// looks are at most one ping interval apart, however busy the host is.
 #[derive(Debug)]
 pub(crate) struct Timers {
     opened: Moment,
+    looked: Moment,
     heard: Moment,
     pinged: Option<Moment>,
     /// Output that nobody takes.
@@ -47,7 +48,16 @@ pub(crate) struct Timers {
 
 impl Timers {
     pub fn new(now: Moment) -> Self {
-        Self { opened: now, heard: now, pinged: None, stuck: None, starved: None, logout_by: None, linger_until: None }
+        Self {
+            opened: now,
+            looked: now,
+            heard: now,
+            pinged: None,
+            stuck: None,
+            starved: None,
+            logout_by: None,
+            linger_until: None,
+        }
     }
 
     /// The host sent something.
@@ -68,6 +78,7 @@ impl Timers {
 
     /// Looks at the clock of an open connection.
     pub fn tick(&mut self, now: Moment, watch: Watch, settings: &Settings) -> Option<Due> {
+        self.looked = now;
         if !watch.is_in_session && now >= self.opened + settings.login_timeout {
             return Some(Due::Close(CloseReason::LoginTimeout));
         }
@@ -104,8 +115,8 @@ impl Timers {
     pub fn next_deadline(&self, is_in_session: bool, settings: &Settings) -> Moment {
         let silence = match (is_in_session, self.pinged) {
             (false, _) => self.opened + settings.login_timeout,
-            (true, None) => self.heard + settings.ping_interval,
-            (true, Some(pinged)) => pinged + settings.ping_timeout,
+            (true, None) => self.heard.min(self.looked) + settings.ping_interval,
+            (true, Some(pinged)) => pinged + settings.ping_timeout, // forgotten when anything comes
         };
         let others = [
             self.stuck.map(|since| since + settings.send_timeout),
