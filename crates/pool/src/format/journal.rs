@@ -15,7 +15,7 @@ use std::collections::VecDeque;
 use dyad_payload::{Buf, Slab};
 use dyad_units::PoolId;
 
-use crate::format::bytes::{Reader, Writer, crc};
+use crate::format::bytes::{Writer, crc};
 use crate::format::change;
 use crate::format::layout::Area;
 use crate::format::state::Change;
@@ -98,6 +98,11 @@ impl Ring {
     pub(crate) fn new(area: Area, pool: PoolId, mount: u64, start: RingStart) -> Self {
         let named = start.live.front().map_or(0, |tail| tail.seq);
         Self { area, pool, mount, at: start, needed_from: named, named, before: None }
+    }
+
+    /// Records from here on are of a later mount.
+    pub(crate) fn set_mount(&mut self, mount: u64) {
+        self.mount = mount;
     }
 
     /// Bytes in all.

@@ -82,12 +82,6 @@ pub(crate) fn sum_at(page: &[u8], at: usize, block: u8) -> u64 {
     u64::from_le_bytes(*page[start..].first_chunk().expect("within the page"))
 }
 
-/// All stored sums of a page, slot after slot.
-pub(crate) fn sums_of(page: &[u8]) -> [u64; SUMS_PER_TABLE_PAGE] {
-    let (sums, _) = page[HEADER_BYTES..].as_chunks::<SUM_BYTES>();
-    std::array::from_fn(|at| u64::from_le_bytes(sums[at]))
-}
-
 /// Stores sums of the page's slot `at`, from `first` on. [`seal`] must follow before the page is written.
 pub(crate) fn put_sums(page: &mut [u8], at: usize, first: u8, sums: &[u64]) {
     assert!(usize::from(first) + sums.len() <= BLOCKS_PER_EXTENT as usize, "sums beyond the slot");
@@ -145,7 +139,11 @@ mod tests {
         let mut bytes = sealed();
         assert_eq!(decode(&bytes, DISK, PAGE), Some(12));
         assert_eq!(sum_at(&bytes, 6, 63), 447 * 77);
-        assert_eq!(sums_of(&bytes), std::array::from_fn(|at| at as u64 * 77));
+        let page = TablePage(3);
+        for at in 0..SUMS_PER_TABLE_PAGE {
+            let (slot, block) = (at / BLOCKS_PER_EXTENT as usize, (at % BLOCKS_PER_EXTENT as usize) as u8);
+            assert_eq!(sum_at(&bytes, page.at(page.slot(slot)), block), at as u64 * 77);
+        }
         put_sums(&mut bytes, 6, 62, &[5, 6]);
         assert_eq!(decode(&bytes, DISK, PAGE), None, "not sealed yet");
         seal(&mut bytes, DISK, PAGE, 13);

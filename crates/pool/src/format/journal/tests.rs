@@ -1,7 +1,7 @@
 use std::collections::VecDeque;
 
 use dyad_units::{Extent, Region};
-use proptest::prelude::{ProptestConfig, Strategy, any, prop_assert, prop_assert_eq, proptest};
+use proptest::prelude::{ProptestConfig, Strategy, any, prop_assert, proptest};
 
 use super::*;
 use crate::entry::{Entry, Slot};

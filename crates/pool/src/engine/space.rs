@@ -1,0 +1,197 @@
+//! Slots: which are free, which are promised, which become free with the next commit (P3, P15).
+
+use dyad_contract::image::Space as PaidBy;
+use dyad_units::Extent;
+
+use crate::engine::image::Image;
+use crate::entry::{NO_SLOT, Slot};
+
+/// Allocation numbers are promised to the journal this many at a time, so that an allocation seldom costs a change.
+pub(super) const ALLOCATIONS_AHEAD: u64 = 1 << 20;
+/// When this few promised numbers are left, the next lot is promised.
+const ALLOCATIONS_LOW: u64 = 1 << 16;
+
+pub(super) struct Space {
+    /// One bit per slot, set while it may be allocated.
+    free: Vec<u64>,
+    slots_free: u64,
+    /// Where the search goes on: neighbours in time become neighbours on disk.
+    cursor: usize,
+    /// Credits that the owner of each image holds.
+    credits: Vec<u64>,
+    /// Slots held for one write each.
+    reserved: Vec<(usize, Extent)>,
+    /// Given up by the live map; free once the entry that gave them up is committed.
+    giving_up: Vec<Slot>,
+    /// Committed as free, but a read or a write of them is in flight (P3).
+    draining: Vec<Slot>,
+    alloc_next: u64,
+    /// Numbers below this are known to the journal or on their way there.
+    alloc_limit: u64,
+}
+
+impl Space {
+    pub(super) fn new(slots: u32, alloc_next: u64, images: &[Option<Image>]) -> Self {
+        let mut free = vec![u64::MAX; (slots as usize).div_ceil(64)];
+        if let (Some(last), rest @ 1..) = (free.last_mut(), slots % 64) {
+            *last = (1 << rest) - 1;
+        }
+        let mut space = Self {
+            free,
+            slots_free: u64::from(slots),
+            cursor: 0,
+            credits: vec![0; images.len()],
+            reserved: Vec::new(),
+            giving_up: Vec::new(),
+            draining: Vec::new(),
+            alloc_next,
+            alloc_limit: alloc_next,
+        };
+        for image in images.iter().flatten() {
+            for (_, entry) in image.map.entries() {
+                if let Some(slot) = entry.slot() {
+                    space.take(slot);
+                }
+            }
+        }
+        space
+    }
+
+    fn take(&mut self, slot: Slot) {
+        let (word, bit) = (slot.0 as usize / 64, 1 << (slot.0 % 64));
+        assert!(self.free[word] & bit != 0, "a slot has one user");
+        self.free[word] &= !bit;
+        self.slots_free -= 1;
+    }
+
+    pub(super) fn is_free(&self, slot: Slot) -> bool {
+        self.free.get(slot.0 as usize / 64).is_some_and(|word| word >> (slot.0 % 64) & 1 == 1)
+    }
+
+    /// Recovery: the slot is used, by the allocation of this number.
+    pub(super) fn claim(&mut self, slot: Slot, alloc: u64) {
+        self.take(slot);
+        self.alloc_next = self.alloc_next.max(alloc + 1);
+        self.alloc_limit = self.alloc_limit.max(self.alloc_next);
+    }
+
+    pub(super) fn slots_free(&self) -> u64 {
+        self.slots_free
+    }
+
+    pub(super) fn promised(&self) -> u64 {
+        self.credits.iter().sum::<u64>() + self.reserved.len() as u64
+    }
+
+    pub(super) fn has_uncommitted_frees(&self) -> bool {
+        !self.giving_up.is_empty()
+    }
+
+    /// A free slot and the number of its allocation.
+    pub(super) fn allocate(&mut self) -> Option<(Slot, u64)> {
+        let words = self.free.len();
+        let word = (0..words).map(|step| (self.cursor + step) % words).find(|&word| self.free[word] != 0)?;
+        self.cursor = word;
+        let slot = Slot(word as u32 * 64 + self.free[word].trailing_zeros());
+        debug_assert!(slot.0 != NO_SLOT);
+        self.take(slot);
+        let alloc = self.alloc_next;
+        self.alloc_next += 1;
+        Some((slot, alloc))
+    }
+
+    /// Undoes an allocation whose slot nothing refers to and nothing was written to.
+    pub(super) fn give_back(&mut self, slot: Slot) {
+        self.free[slot.0 as usize / 64] |= 1 << (slot.0 % 64);
+        self.slots_free += 1;
+    }
+
+    /// The new bound for the journal, when the numbers promised to it run low.
+    pub(super) fn allocations_to_promise(&mut self) -> Option<u64> {
+        if self.alloc_next + ALLOCATIONS_LOW < self.alloc_limit {
+            return None;
+        }
+        self.alloc_limit = self.alloc_next + ALLOCATIONS_AHEAD;
+        Some(self.alloc_limit)
+    }
+
+    /// Every allocation number so far is below this, and the journal knows it.
+    pub(super) fn allocations_promised(&self) -> u64 {
+        self.alloc_limit
+    }
+
+    /// Credits for as many writes as are sure to find a slot and, at worst, a map page each.
+    pub(super) fn grant(&mut self, at: usize, wanted: u32, pages_free: u64) -> u32 {
+        let sure = self.slots_free.min(pages_free).saturating_sub(self.promised());
+        let granted = u64::from(wanted).min(sure);
+        *self.credits_mut(at) += granted;
+        granted as u32
+    }
+
+    pub(super) fn reserve(&mut self, at: usize, extent: Extent, page_known: bool, pages_free: u64) -> bool {
+        let page = page_known || pages_free > self.promised();
+        let sure = page && self.slots_free > self.promised();
+        if sure {
+            self.reserved.push((at, extent));
+        }
+        sure
+    }
+
+    /// A write that was promised a slot has come, or will not come.
+    pub(super) fn settle(&mut self, at: usize, extent: Extent, paid_by: PaidBy, used_slot: bool) {
+        match paid_by {
+            // An unused credit goes back to the owner, who is told by the answer.
+            PaidBy::Credit if used_slot => {
+                let credits = self.credits_mut(at);
+                *credits = credits.saturating_sub(1);
+            }
+            PaidBy::Credit => {}
+            PaidBy::Reserved => {
+                if let Some(held) = self.reserved.iter().position(|&held| held == (at, extent)) {
+                    self.reserved.swap_remove(held);
+                }
+            }
+        }
+    }
+
+    /// The live map gave the slot up; the committed one may still refer to it.
+    pub(super) fn free_after_commit(&mut self, slot: Slot) {
+        self.giving_up.push(slot);
+    }
+
+    /// What the entries that are about to be committed give up.
+    pub(super) fn take_giving_up(&mut self) -> Vec<Slot> {
+        std::mem::take(&mut self.giving_up)
+    }
+
+    /// The commit is durable: free each slot that no I/O in flight uses, keep the others for later.
+    pub(super) fn freed(&mut self, slots: impl Iterator<Item = Slot>, in_use: impl Fn(Slot) -> bool) {
+        self.draining.extend(slots);
+        let mut kept = std::mem::take(&mut self.draining);
+        kept.retain(|&slot| {
+            let busy = in_use(slot);
+            if !busy {
+                self.give_back(slot);
+            }
+            busy
+        });
+        self.draining = kept;
+    }
+
+    pub(super) fn is_draining(&self) -> bool {
+        !self.draining.is_empty()
+    }
+
+    fn credits_mut(&mut self, at: usize) -> &mut u64 {
+        if at >= self.credits.len() {
+            self.credits.resize(at + 1, 0);
+        }
+        &mut self.credits[at]
+    }
+
+    /// The image is gone or has a new owner: what was promised to the old one is void (P15).
+    pub(super) fn void_promises(&mut self, at: usize) {
+        *self.credits_mut(at) = 0;
+        self.reserved.retain(|&(image, _)| image != at);
+    }
+}

@@ -1,0 +1,101 @@
+//! The map of one layer in memory: leaves of as many entries as a map page holds (P1).
+
+use dyad_units::{Extent, STATE_EXTENT};
+
+use crate::entry::Entry;
+
+/// Entries of one map page, and of one leaf.
+pub(crate) const LEAF_ENTRIES: u32 = 126;
+
+/// Index of a map page within its layer.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub(crate) struct LeafIndex(pub(crate) u32);
+
+impl LeafIndex {
+    pub(crate) const fn of(extent: Extent) -> Self {
+        Self(extent.0 / LEAF_ENTRIES)
+    }
+
+    /// The extent of entry `at` of this leaf; `None` beyond the last extent there can be.
+    pub(crate) fn extent(self, at: usize) -> Option<Extent> {
+        self.0.checked_mul(LEAF_ENTRIES)?.checked_add(at as u32).map(Extent)
+    }
+}
+
+pub(crate) type Leaf = [Entry; LEAF_ENTRIES as usize];
+
+/// All entries of one layer. A leaf exists once one of its entries was ever set.
+#[derive(Debug, Default)]
+pub(crate) struct ExtentMap {
+    leaves: Vec<Option<Box<Leaf>>>,
+    /// The leaf of the extent that is not the host's; kept apart because its index is beyond all others.
+    state: Option<Box<Leaf>>,
+}
+
+impl ExtentMap {
+    pub(crate) fn entry(&self, extent: Extent) -> Entry {
+        match self.leaf(LeafIndex::of(extent)) {
+            Some(leaf) => leaf[(extent.0 % LEAF_ENTRIES) as usize],
+            None => Entry::ABSENT,
+        }
+    }
+
+    /// The entry, to be changed; makes its leaf if there is none.
+    pub(crate) fn entry_mut(&mut self, extent: Extent) -> &mut Entry {
+        &mut self.leaf_mut(LeafIndex::of(extent))[(extent.0 % LEAF_ENTRIES) as usize]
+    }
+
+    pub(crate) fn leaf(&self, index: LeafIndex) -> Option<&Leaf> {
+        if index == LeafIndex::of(STATE_EXTENT) {
+            return self.state.as_deref();
+        }
+        self.leaves.get(index.0 as usize)?.as_deref()
+    }
+
+    pub(crate) fn leaf_mut(&mut self, index: LeafIndex) -> &mut Leaf {
+        let place = if index == LeafIndex::of(STATE_EXTENT) {
+            &mut self.state
+        } else {
+            let at = index.0 as usize;
+            if at >= self.leaves.len() {
+                self.leaves.resize_with(at + 1, || None);
+            }
+            &mut self.leaves[at]
+        };
+        place.get_or_insert_with(|| Box::new([Entry::ABSENT; LEAF_ENTRIES as usize]))
+    }
+
+    /// Indices of the leaves that exist, ascending.
+    pub(crate) fn leaf_indices(&self) -> impl Iterator<Item = LeafIndex> + '_ {
+        let ordinary = self.leaves.iter().enumerate().filter(|(_, leaf)| leaf.is_some());
+        let state = self.state.iter().map(|_| LeafIndex::of(STATE_EXTENT));
+        ordinary.map(|(at, _)| LeafIndex(at as u32)).chain(state)
+    }
+
+    /// Every entry that is not absent, ascending.
+    pub(crate) fn entries(&self) -> impl Iterator<Item = (Extent, &Entry)> + '_ {
+        self.leaf_indices().flat_map(move |index| {
+            let entries = self.leaf(index).into_iter().flatten().enumerate();
+            entries
+                .filter_map(move |(at, entry)| Some((index.extent(at)?, entry)))
+                .filter(|(_, entry)| !entry.is_absent())
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::entry::Slot;
+
+    #[test]
+    fn the_state_extent_costs_one_leaf() {
+        let mut map = ExtentMap::default();
+        map.entry_mut(STATE_EXTENT).place(Slot(1), 1);
+        map.entry_mut(Extent(1000)).place(Slot(2), 2);
+        assert_eq!(map.leaf_indices().count(), 2);
+        let found: Vec<_> = map.entries().map(|(extent, entry)| (extent, entry.slot())).collect();
+        assert_eq!(found, [(Extent(1000), Some(Slot(2))), (STATE_EXTENT, Some(Slot(1)))]);
+        assert!(map.entry(Extent(999)).is_absent());
+    }
+}

@@ -1,0 +1,195 @@
+//! Formatting and opening, in straight-line code.
+//!
+//! Opening, step by step; a crash anywhere leads to the same result at the next try:
+//!
+//! 1. superblock, sync (P11), pages and journal: the committed state;
+//! 2. L of this very mount there: replay it on top (P6); not there: extents of marked regions are suspect (P8);
+//! 3. everything that changed is flushed and checkpointed, by the same engine that serves requests; until the end of this
+//!    step the superblock still has the mount number that L has, so a crash replays the same L over a state that may
+//!    contain parts of it already;
+//! 4. the superblock gets the next mount number: L is void from here on;
+//! 5. L begins anew with that number.
+
+mod replay;
+
+use std::collections::BTreeSet;
+
+use dyad_units::Bytes;
+
+use crate::config::{FormatConfig, OpenConfig};
+use crate::disk::{BlockingDisk, DiskDone, DiskError, DiskOp};
+use crate::engine::Pool;
+use crate::error::{FormatError, OpenError};
+use crate::format::journal::{Ring, RingStart};
+use crate::format::layout::Layout;
+use crate::format::load::{Loaded, load};
+use crate::format::page::{self, PAGE_BYTES};
+use crate::format::recent::{Recent, RecentKind, read_back};
+use crate::format::state::{Committed, PageNo, PageOwner};
+use crate::format::superblock::{self, Superblock, VERSION};
+use crate::log::RecentLog;
+
+/// What opening found and did.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct OpenReport {
+    /// L was there: nothing acknowledged is missing (M11).
+    pub lived_through: bool,
+    /// Entries of L that were replayed.
+    pub entries_replayed: u64,
+    /// Blocks that L names and that match nothing known: they were being written when the process ended.
+    pub blocks_torn: u64,
+    /// The disk had failed under the process before, or failed its first sync: what it held unflushed is lost (P11, P12).
+    pub was_poisoned: bool,
+    /// Extents that are suspect because they lie in marked regions and L was not there (P8).
+    pub extents_suspect: u64,
+    /// Mount number of this opening.
+    pub mount: u64,
+    /// Start counter of the disk: how often a node took it into use (M11).
+    pub start_counter: u64,
+}
+
+/// What a pool is assembled from.
+pub(crate) struct Start {
+    pub(crate) superblock: Superblock,
+    pub(crate) committed: Committed,
+    pub(crate) ring: Ring,
+    pub(crate) ahead: BTreeSet<PageNo>,
+    pub(crate) lived_through: bool,
+}
+
+pub(crate) fn open(
+    disk: &mut dyn BlockingDisk,
+    log: Box<dyn RecentLog>,
+    config: &OpenConfig,
+) -> Result<(Pool, OpenReport), OpenError> {
+    let mut superblock = superblock::read(disk)?;
+    if let Some(wanted) = config.pool.filter(|wanted| *wanted != superblock.pool) {
+        return Err(OpenError::OtherPool { found: superblock.pool, wanted });
+    }
+    let entries = read_back(&*log, superblock.disk, superblock.mount);
+    // The first sync tells whether the kernel failed to write something that the process before thought written. Without L
+    // the machine restarted and the kernel knows of nothing.
+    let synced = disk.sync();
+    if let (Err(error), None) = (synced, &entries) {
+        return Err(OpenError::Disk(error));
+    }
+    let Loaded { committed, ring, ahead } = load(disk, &superblock)?;
+    let mut report = OpenReport {
+        lived_through: entries.is_some(),
+        was_poisoned: synced.is_err(),
+        start_counter: superblock.start_counter + 1,
+        mount: superblock.mount + 1,
+        ..OpenReport::default()
+    };
+    let start = Start { superblock: superblock.clone(), committed, ring, ahead, lived_through: entries.is_some() };
+    let mut pool = Pool::assemble(start, &config.slab);
+    match &entries {
+        Some(entries) => {
+            report.was_poisoned |= entries.iter().any(|entry| entry.head.kind == RecentKind::Poison);
+            pool.replay(disk, entries, &mut report)?;
+        }
+        None => report.extents_suspect = pool.suspect_marked(),
+    }
+    settle(&mut pool, disk)?;
+    superblock.mount = report.mount;
+    superblock.start_counter = report.start_counter;
+    superblock.clean = false;
+    superblock::write_both(disk, &superblock).map_err(OpenError::Disk)?;
+    let recent = Recent::begin(log, superblock.disk, superblock.mount);
+    pool.begin_serving(superblock, recent, report.blocks_torn);
+    Ok((pool, report))
+}
+
+/// Runs the engine until everything that recovery changed is in its place.
+fn settle(pool: &mut Pool, disk: &mut dyn BlockingDisk) -> Result<(), OpenError> {
+    pool.flush_and_checkpoint();
+    let mut ops = Vec::new();
+    loop {
+        pool.take_disk_ops(&mut ops);
+        if ops.is_empty() {
+            break;
+        }
+        for op in ops.drain(..) {
+            let token = op.token();
+            let result = carry_out(disk, op);
+            if let Err(error) = result {
+                return Err(OpenError::Disk(error));
+            }
+            pool.complete(token, result);
+        }
+    }
+    Ok(())
+}
+
+fn carry_out(disk: &mut dyn BlockingDisk, op: DiskOp) -> Result<DiskDone, DiskError> {
+    match op {
+        DiskOp::Read { offset, mut buf, .. } => {
+            disk.read_at(&mut buf, offset)?;
+            return Ok(DiskDone::Read(buf));
+        }
+        DiskOp::Write { mut offset, data, .. } => {
+            for slice in data.slices() {
+                disk.write_at(slice, offset)?;
+                offset += slice.len() as u64;
+            }
+        }
+        DiskOp::WriteDurable { offset, data, .. } => disk.write_durable_at(&data, offset)?,
+        DiskOp::Sync { .. } => disk.sync()?,
+    }
+    Ok(DiskDone::Done)
+}
+
+pub(crate) fn format(disk: &mut dyn BlockingDisk, config: &FormatConfig) -> Result<(), FormatError> {
+    let size = disk.size();
+    let too_small = FormatError::TooSmall { size, needed: Layout::SIZE_MIN };
+    let layout = Layout::plan(size).ok_or(too_small)?;
+    if let (false, Ok(found)) = (config.overwrite, superblock::read(disk)) {
+        return Err(FormatError::InUse { pool: found.pool, disk: found.disk });
+    }
+    let superblock = Superblock {
+        version: VERSION,
+        pool: config.pool,
+        disk: config.disk,
+        node: config.node,
+        generation: 1,
+        mount: 0,
+        start_counter: 0,
+        physical_block: disk.physical_block(),
+        clean: true,
+        layout,
+    };
+    write_empty(disk, &superblock).map_err(FormatError::Disk)
+}
+
+/// The superblock comes last: a crash before it leaves no pool, neither the new nor the old one.
+fn write_empty(disk: &mut dyn BlockingDisk, superblock: &Superblock) -> Result<(), DiskError> {
+    superblock::erase(disk)?;
+    let layout = &superblock.layout;
+    let zeros = vec![0; Bytes::mib(1).value() as usize];
+    let mut at = layout.journal.offset;
+    while at < layout.journal.offset + layout.journal.len {
+        let len = (layout.journal.offset + layout.journal.len - at).min(zeros.len() as u64);
+        disk.write_at(&zeros[..len as usize], at)?;
+        at += len;
+    }
+    let directory_pages = layout.directory_pages();
+    for index in 0..directory_pages {
+        let mut bytes = [0; PAGE_BYTES];
+        let first = index * page::DIRECTORY_ENTRIES as u32;
+        let listed = (first..directory_pages).take(page::DIRECTORY_ENTRIES);
+        let owners = listed.map(|page| ((page - first) as usize, PageOwner::Directory { index: page }));
+        let itself = PageOwner::Directory { index };
+        page::encode(&mut bytes, superblock.disk, PageNo(index), itself, 0, |body| {
+            page::encode_directory(owners, 1, body)
+        });
+        for home in 0..2 {
+            disk.write_at(&bytes, layout.page_offset(home, PageNo(index)))?;
+        }
+    }
+    let slab = dyad_payload::Slab::new(PAGE_BYTES);
+    let mut ring = Ring::new(layout.journal, superblock.pool, superblock.mount, RingStart::empty());
+    let first = ring.append(&[], 0, &slab).expect("an empty ring takes a first record");
+    disk.write_at(&first.bytes, first.offset)?;
+    disk.sync()?;
+    superblock::write_both(disk, superblock)
+}
