@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use dyad_cluster::{AckPolicy, IMAGES_MAX, Incarnation};
-use dyad_contract::image::{Request, Survey, Unmap, Write};
+use dyad_contract::image::{Request, Space, Survey, Unmap, Write};
 use dyad_contract::volume::{VolumeError, VolumeResult};
 use dyad_payload::Slab;
 use dyad_units::{Epoch, Moment, NodeId, Stamp};
@@ -145,22 +145,22 @@ impl Core {
             if self.members.gone.contains(image) {
                 self.work.push_back(Work::Fault { slot: op.slot, tag: op.tag, step: at, image });
             } else {
-                let request = self.request(op, &op.steps[at]);
+                let request = self.request(op, &op.steps[at], image);
                 out.push(Action::Image { image, token: op.token(at), request });
             }
         }
     }
 
-    fn request(&self, op: &Op, step: &Step) -> Request {
+    fn request(&self, op: &Op, step: &Step, image: ImageIndex) -> Request {
         let piece = step.piece;
         match op.phase {
             Phase::Reading | Phase::Verifying => Request::Read { piece: step.asked() },
             Phase::Reserving => Request::Reserve { piece },
             Phase::Releasing => Request::Release { piece },
             Phase::Applying if step.is_unmap => Request::Unmap(self.unmap(step)),
-            Phase::Applying => Request::Write(self.write(step)),
+            Phase::Applying => Request::Write(self.write(step, image)),
             Phase::Mending if step.is_unmap => Request::MendUnmap(self.unmap(step)),
-            Phase::Mending => Request::Mend(self.write(step)),
+            Phase::Mending => Request::Mend(self.write(step, image)),
             Phase::Flushing => Request::Flush,
             Phase::Examining => Request::Examine { extent: piece.extent },
             Phase::Adopting => Request::Adopt { piece },
@@ -183,7 +183,7 @@ impl Core {
         }
     }
 
-    fn write(&self, step: &Step) -> Write {
+    fn write(&self, step: &Step, image: ImageIndex) -> Write {
         Write {
             piece: step.piece,
             stamp: self.stamp(),
@@ -191,7 +191,7 @@ impl Core {
             settled: self.numbers.settled(),
             data: step.data.clone(),
             sums: step.sums.clone().expect("summed before it is sent"),
-            space: step.space,
+            space: if step.credited.contains(image) { Space::Credit } else { Space::Reserved },
         }
     }
 

@@ -5,7 +5,7 @@
 //! slot, the reservations are undone and the host is told, with nothing written.
 
 use dyad_cluster::{IMAGES_MAX, OutReason};
-use dyad_contract::image::{ImageError, Reply, Space};
+use dyad_contract::image::{ImageError, Reply};
 use dyad_contract::volume::VolumeError;
 use dyad_units::{Moment, Period};
 
@@ -59,6 +59,14 @@ impl Credits {
             self.wanted = self.wanted.saturating_mul(2).min(CREDITS_MAX);
         }
         is_enough
+    }
+
+    /// Takes one of one image, if there is one.
+    fn spend_one(&mut self, image: ImageIndex) -> bool {
+        let purse = &mut self.purses[usize::from(image.0)];
+        let left = purse.credits.checked_sub(1);
+        purse.credits = left.unwrap_or(0);
+        left.is_some()
     }
 
     /// One was not used after all.
@@ -121,7 +129,7 @@ impl Core {
             return;
         }
         for step in &mut op.steps {
-            step.space = Space::Credit;
+            step.credited = step.targets;
         }
         op.credit_life = self.credits.life;
         self.start_apply(op, Phase::Applying, out);
@@ -131,8 +139,9 @@ impl Core {
     pub(crate) fn start_reserving(&mut self, op: &mut Op, out: &mut Vec<Action>) {
         self.begin(op, Phase::Reserving);
         for step in &mut op.steps {
-            (step.space, step.reserved) = (Space::Reserved, Images::NONE);
+            (step.credited, step.reserved) = (Images::NONE, Images::NONE);
         }
+        op.credit_life = self.credits.life;
         self.send_all(op, out);
     }
 
@@ -146,6 +155,8 @@ impl Core {
     ) {
         match reply {
             Reply::Done => op.steps[at].reserved.insert(image),
+            // The last free slots may be those that were granted to us.
+            Reply::Failed(ImageError::Full) if self.credits.spend_one(image) => op.steps[at].credited.insert(image),
             Reply::Failed(ImageError::Full) => {
                 op.fail(VolumeError::NoSpace);
                 op.full.insert(image);
@@ -166,6 +177,10 @@ impl Core {
             let phase = if op.id.is_some() { Phase::Applying } else { Phase::Mending };
             self.start_apply(op, phase, out);
         } else {
+            for step in &op.steps {
+                let is_valid = op.credit_life == self.credits.life;
+                step.credited.into_iter().filter(|_| is_valid).for_each(|image| self.credits.bring_back(image));
+            }
             self.begin(op, Phase::Releasing);
             self.send_all(op, out);
         }
@@ -187,7 +202,7 @@ impl Core {
     /// A target has the write; a credit that bought no slot comes back.
     pub(crate) fn settle_credit(&mut self, op: &Op, at: usize, image: ImageIndex, used_slot: bool) {
         let step = &op.steps[at];
-        let is_credit = step.space == Space::Credit && !step.is_unmap;
+        let is_credit = step.credited.contains(image) && !step.is_unmap;
         if is_credit && !used_slot && op.credit_life == self.credits.life {
             self.credits.bring_back(image);
         }

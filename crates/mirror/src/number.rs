@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use dyad_units::WriteNumber;
+use dyad_units::{Epoch, WriteNumber};
 
 /// Gives numbers to writes in the owner's order and knows up to which one every image has them all.
 #[derive(Default)]
@@ -13,7 +13,17 @@ pub(crate) struct Numbers {
     after: VecDeque<bool>,
 }
 
+/// Room for 2^40 writes in an epoch, more than a year at 30,000 per second, and 2^24 epochs.
+const EPOCH_SHIFT: u32 = 40;
+
 impl Numbers {
+    /// Begins a life as owner above every number of earlier ones, so that whoever compares numbers of two
+    /// epochs, as an image does with what its log kept, compares them rightly.
+    pub(crate) fn begin(&mut self, epoch: Epoch) {
+        assert!(self.after.is_empty(), "nothing was written before the segment was claimed");
+        self.settled = u64::from(epoch.value()) << EPOCH_SHIFT;
+    }
+
     /// The next number.
     pub(crate) fn next(&mut self) -> WriteNumber {
         self.after.push_back(false);

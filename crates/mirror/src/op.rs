@@ -1,7 +1,7 @@
 //! Operations under way: plain data in a slab. What each does next is decided by its phase.
 
 use dyad_cluster::IMAGES_MAX;
-use dyad_contract::image::{Examined, Space, Token};
+use dyad_contract::image::{Examined, Token};
 use dyad_contract::volume::{VolumeError, VolumeOp};
 use dyad_payload::{Buf, Payload, Sums};
 use dyad_units::{Extent, Moment, Piece, Span, Stamp, WriteNumber};
@@ -118,7 +118,8 @@ pub(crate) struct Step {
     pub(crate) refused: Images,
     /// Who reserved a slot for it.
     pub(crate) reserved: Images,
-    pub(crate) space: Space,
+    /// Who is paid with a credit.
+    pub(crate) credited: Images,
     pub(crate) number: WriteNumber,
     /// To be written, or what was read.
     pub(crate) data: Payload,
@@ -139,7 +140,7 @@ impl Step {
             again: Images::NONE,
             refused: Images::NONE,
             reserved: Images::NONE,
-            space: Space::Reserved,
+            credited: Images::NONE,
             number: WriteNumber::default(),
             data: Payload::new(),
             sums: None,

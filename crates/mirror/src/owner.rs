@@ -87,6 +87,9 @@ impl Mirror {
     /// When [`Self::tick`] is wanted; none: an idle segment needs no time (M4).
     pub fn next_deadline(&self) -> Option<Moment> {
         let core = &self.core;
+        if matches!(core.state, MirrorState::Stopped | MirrorState::SteppedDown | MirrorState::Refused(_)) {
+            return None;
+        }
         [core.timers.next(), core.interval_deadline(), core.members.repeat_at()].into_iter().flatten().min()
     }
 

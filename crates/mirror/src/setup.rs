@@ -29,7 +29,8 @@ pub struct Tuning {
     /// Pause before a request is repeated that an image had no room for, or a proposal whose outcome is
     /// unknown (M7).
     pub retry: Period,
-    /// Slots asked for ahead per image (P15).
+    /// Slots asked for ahead per image, at first; more where they were short (P15). No other volume of the
+    /// pool can have them meanwhile.
     pub credits: u32,
 }
 
@@ -40,7 +41,7 @@ impl Default for Tuning {
             interval: Period::from_secs(10),
             silence: Period::from_secs(60),
             retry: Period::from_millis(5),
-            credits: 128,
+            credits: 32,
         }
     }
 }

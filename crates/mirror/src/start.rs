@@ -77,6 +77,7 @@ impl Core {
     /// The claim is recorded, in the store and at the images: begin to serve.
     pub(crate) fn serve(&mut self, out: &mut Vec<Action>) {
         self.state = MirrorState::Serving;
+        self.numbers.begin(self.members.epoch());
         // Marks of the last life are cleared by two closes without writes; none may be there, which costs
         // nothing (P5).
         self.interval.assume_marks(self.now);

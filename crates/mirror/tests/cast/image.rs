@@ -327,6 +327,7 @@ impl Image {
             }
         }
         self.closed = self.durable.closed;
+        self.harden();
         self.written.clear();
         self.restart();
         self.lived_through = false;
@@ -338,7 +339,6 @@ impl Image {
         self.reserved.clear();
         self.failures.clear();
         self.examined.clear();
-        self.harden();
     }
 
     /// Turns a byte of a block, so that its sum no longer matches.
