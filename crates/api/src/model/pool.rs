@@ -26,9 +26,8 @@ pub struct Pool {
     pub images: u32,
     /// Regions that would have to be compared after a power failure.
     pub marked_regions: u64,
-    /// Whether the log of recent operations is in memory that outlives a crash of the process.
-    pub recent_log_kept: bool,
-    /// Where that log is, or why it is not kept.
+    /// File in memory (tmpfs) with the log of recent operations, which outlives a crash of the process; empty while
+    /// the pool is not open.
     pub recent_log: String,
     /// What went wrong since the pool was opened.
     pub counters: PoolCounters,

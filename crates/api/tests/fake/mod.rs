@@ -169,8 +169,7 @@ impl Control for FakeNode {
             free_bytes: size,
             images: 0,
             marked_regions: 0,
-            recent_log_kept: true,
-            recent_log: "/dev/shm/dyad".into(),
+            recent_log: "/dev/shm/dyad-0/log".into(),
             counters: PoolCounters::default(),
         };
         let disk = Disk {

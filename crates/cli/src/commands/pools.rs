@@ -58,7 +58,6 @@ fn absolute(path: &Path) -> Result<String, Failure> {
 
 fn pool_told(pool: &Pool) -> String {
     let counters = &pool.counters;
-    let log = if pool.recent_log_kept { "" } else { "not kept: " };
     pairs_told(&[
         ("name", pool.name.clone()),
         ("id", pool.id.to_string()),
@@ -67,7 +66,7 @@ fn pool_told(pool: &Pool) -> String {
         ("free", size(pool.free_bytes)),
         ("images", pool.images.to_string()),
         ("marked regions", pool.marked_regions.to_string()),
-        ("recent log", format!("{log}{}", pool.recent_log)),
+        ("recent log", pool.recent_log.clone()),
         ("damaged blocks", format!("{}, {} of them healed", counters.damaged_blocks, counters.healed_blocks)),
         ("after crashes", format!("{} blocks adopted, {} torn", counters.adopted_blocks, counters.torn_blocks)),
         ("lost extents", counters.lost_extents.to_string()),

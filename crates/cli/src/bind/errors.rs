@@ -1,0 +1,129 @@
+//! The node's errors as the API's.
+
+use std::error::Error;
+
+use dyad_api::{ControlError, Kind};
+use dyad_node::control::{
+    CloseSessionError, CreatePoolError, CreateVolumeError, DeletePoolError, DeleteVolumeError, QueryError,
+};
+
+/// An error with all its causes, in one sentence.
+pub fn chain(error: &(dyn Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}
+
+/// A failure inside of the node, with its causes.
+fn failed(error: &(dyn Error + 'static)) -> ControlError {
+    ControlError::Failed { what: chain(error) }
+}
+
+pub(super) fn query(error: QueryError) -> ControlError {
+    match error {
+        QueryError::Stopping => ControlError::Stopping,
+        QueryError::Crowded { .. } => ControlError::Busy,
+        QueryError::Silent { seconds } => ControlError::Timeout { seconds },
+        QueryError::Unknown { kind, name } => ControlError::NotFound { kind: super::kind(kind), name },
+        other => failed(&other),
+    }
+}
+
+pub(super) fn create_pool(error: CreatePoolError) -> ControlError {
+    let refused = |path: &std::path::Path, error: &CreatePoolError, advice: &str| ControlError::Disk {
+        path: path.display().to_string(),
+        reason: chain(error),
+        advice: advice.into(),
+    };
+    match error {
+        CreatePoolError::BadName { .. } => ControlError::Invalid { field: "name", reason: error.to_string() },
+        CreatePoolError::NameTaken { name } => ControlError::Exists { kind: Kind::Pool, name },
+        CreatePoolError::SizeMissing { .. } | CreatePoolError::SizeDiffers { .. } => {
+            ControlError::Invalid { field: "size", reason: error.to_string() }
+        }
+        CreatePoolError::PathTaken { ref path, .. } => refused(path, &error, "choose another disk"),
+        CreatePoolError::NotEmpty { ref path, .. } => {
+            refused(path, &error, "choose another disk, or clear this one (`wipefs -a` for a device)")
+        }
+        CreatePoolError::Disk { ref path, .. } | CreatePoolError::Format { ref path, .. } => {
+            refused(path, &error, "mend that, or choose another disk; nothing was left behind")
+        }
+        CreatePoolError::Node(error) => query(error),
+        other => failed(&other),
+    }
+}
+
+pub(super) fn delete_pool(error: DeletePoolError) -> ControlError {
+    match error {
+        DeletePoolError::InUse { pool, volumes } => {
+            let by = format!("it holds images of {}; delete those volumes first", volumes.join(", "));
+            ControlError::InUse { kind: Kind::Pool, name: pool, by }
+        }
+        DeletePoolError::Disk { .. } => ControlError::Unavailable {
+            what: chain(&error),
+            advice: "clear the disk yourself before it is given to a pool again".into(),
+        },
+        DeletePoolError::Node(error) => query(error),
+        other => failed(&other),
+    }
+}
+
+pub(super) fn create_volume(error: CreateVolumeError) -> ControlError {
+    match error {
+        CreateVolumeError::BadName { .. } => ControlError::Invalid { field: "name", reason: error.to_string() },
+        CreateVolumeError::NameTaken { name } => ControlError::Exists { kind: Kind::Volume, name },
+        CreateVolumeError::BadSize { .. } => ControlError::Invalid { field: "size_bytes", reason: error.to_string() },
+        CreateVolumeError::BadRequest { problem } => ControlError::Invalid { field: "volume", reason: problem },
+        CreateVolumeError::Pool { ref pool, .. } => {
+            let advice = format!("`dyad pool show {pool}` says more; or choose another pool");
+            ControlError::Unavailable { what: chain(&error), advice }
+        }
+        CreateVolumeError::Node(error) => query(error),
+        other => failed(&other),
+    }
+}
+
+pub(super) fn delete_volume(error: DeleteVolumeError) -> ControlError {
+    match error {
+        DeleteVolumeError::InUse { volume, sessions } => {
+            let by = if sessions == 1 { "1 session is open".into() } else { format!("{sessions} sessions are open") };
+            ControlError::InUse { kind: Kind::Volume, name: volume, by }
+        }
+        DeleteVolumeError::Pool { .. } => ControlError::Unavailable {
+            what: chain(&error),
+            advice: "hosts no longer see the volume; restart the node when the pool works again".into(),
+        },
+        DeleteVolumeError::Node(error) => query(error),
+        other => failed(&other),
+    }
+}
+
+pub(super) fn close_session(error: CloseSessionError, id: u64) -> ControlError {
+    match error {
+        CloseSessionError::Node(QueryError::Unknown { .. }) => {
+            ControlError::NotFound { kind: Kind::Session, name: id.to_string() }
+        }
+        CloseSessionError::Node(error) => query(error),
+        other => failed(&other),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn causes_are_told_and_nobody_is_blamed_twice() {
+        let cause = std::io::Error::other("device is gone");
+        let error = CreatePoolError::Disk { path: "/dev/x".into(), source: Box::new(cause) };
+        let ControlError::Disk { reason, .. } = create_pool(error) else { panic!("a refused disk") };
+        assert_eq!(reason, "/dev/x: the disk cannot be used: device is gone");
+        let gone = CloseSessionError::Node(QueryError::Unknown { kind: "session", name: "7".into() });
+        assert_eq!(close_session(gone, 7).to_string(), "there is no session `7`");
+    }
+}

@@ -1,0 +1,121 @@
+//! Binds what the API asks ([`Control`]) to the running node ([`NodeHandle`]). No decisions here: only words of the one
+//! are put into words of the other.
+
+mod errors;
+mod told;
+mod troubles;
+
+pub use errors::chain;
+
+use dyad_api::model::{CreatePool, CreateVolume, Disk, Image, Node, Pool, Session, Status, Volume};
+use dyad_api::{Control, ControlError, Kind};
+use dyad_node::{NodeHandle, control};
+use dyad_units::{Bytes, PoolId, VolumeId};
+
+use dyad_api::model::{Chap, WhenFew};
+
+/// The running node, for the API.
+pub struct BoundNode(pub NodeHandle);
+
+impl Control for BoundNode {
+    fn status(&self) -> Result<Status, ControlError> {
+        let now = self.0.status().map_err(errors::query)?;
+        let troubles = troubles::of(&now);
+        Ok(Status {
+            volumes: now.volumes.iter().map(told::volume).collect(),
+            disks: now.pools.iter().flat_map(|pool| &pool.disks).map(told::disk).collect(),
+            pools: now.pools.iter().map(told::pool).collect(),
+            sessions: now.sessions.iter().map(told::session).collect(),
+            node: told::node(&now.node),
+            troubles,
+        })
+    }
+
+    fn nodes(&self) -> Result<Vec<Node>, ControlError> {
+        self.0.node().map(|node| vec![told::node(&node)]).map_err(errors::query)
+    }
+
+    fn pools(&self) -> Result<Vec<Pool>, ControlError> {
+        let pools = self.0.pools().map_err(errors::query)?;
+        Ok(pools.iter().map(told::pool).collect())
+    }
+
+    fn create_pool(&self, request: CreatePool) -> Result<Pool, ControlError> {
+        let Ok([disk]) = <[_; 1]>::try_from(request.disks) else {
+            return Err(ControlError::Unsupported { what: "a pool of more than one disk".into() });
+        };
+        let request = control::CreatePool {
+            name: request.name,
+            path: disk.path.into(),
+            size: disk.size_bytes.map(Bytes::new),
+            assume_atomic_4k: disk.atomic_4k,
+        };
+        self.0.create_pool(request).map(|pool| told::pool(&pool)).map_err(errors::create_pool)
+    }
+
+    fn delete_pool(&self, pool: PoolId) -> Result<(), ControlError> {
+        self.0.delete_pool(&pool.to_string()).map_err(errors::delete_pool)
+    }
+
+    fn disks(&self) -> Result<Vec<Disk>, ControlError> {
+        let disks = self.0.disks().map_err(errors::query)?;
+        Ok(disks.iter().map(told::disk).collect())
+    }
+
+    fn volumes(&self) -> Result<Vec<Volume>, ControlError> {
+        let volumes = self.0.volumes().map_err(errors::query)?;
+        Ok(volumes.iter().map(told::volume).collect())
+    }
+
+    fn create_volume(&self, request: CreateVolume) -> Result<Volume, ControlError> {
+        let chap = |chap: Chap| dyad_node::settings::Chap { user: chap.user, secret: chap.secret };
+        let request = control::CreateVolume {
+            name: request.name,
+            size: Bytes::new(request.size_bytes),
+            pools: request.pools,
+            block_bytes: request.block_bytes,
+            cache: request.write_cache,
+            min_in_sync: request.min_in_sync,
+            when_few: match request.when_few {
+                WhenFew::Error => control::WhenFew::Error,
+                WhenFew::Wait => control::WhenFew::Wait,
+            },
+            access: control::AccessRules {
+                initiators: request.access.initiators,
+                chap: request.access.chap.map(chap),
+                mutual_chap: request.access.mutual_chap.map(chap),
+            },
+        };
+        self.0.create_volume(request).map(|volume| told::volume(&volume)).map_err(errors::create_volume)
+    }
+
+    fn delete_volume(&self, volume: VolumeId, force: bool) -> Result<(), ControlError> {
+        self.0.delete_volume(&volume.to_string(), force).map_err(errors::delete_volume)
+    }
+
+    fn images(&self) -> Result<Vec<Image>, ControlError> {
+        let images = self.0.images().map_err(errors::query)?;
+        Ok(images.iter().map(told::image).collect())
+    }
+
+    fn sessions(&self) -> Result<Vec<Session>, ControlError> {
+        let sessions = self.0.sessions().map_err(errors::query)?;
+        Ok(sessions.iter().map(told::session).collect())
+    }
+
+    fn delete_session(&self, session: u64) -> Result<(), ControlError> {
+        self.0.close_session(session).map_err(|error| errors::close_session(error, session))
+    }
+}
+
+/// The kind that the node names by its word.
+fn kind(word: &str) -> Kind {
+    match word {
+        "pool" => Kind::Pool,
+        "disk" => Kind::Disk,
+        "volume" => Kind::Volume,
+        "image" => Kind::Image,
+        "session" => Kind::Session,
+        _ => Kind::Node,
+    }
+}

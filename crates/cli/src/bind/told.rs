@@ -1,0 +1,194 @@
+//! What the node says about itself, in the API's words.
+
+use dyad_api::model::{
+    Access, Activity, Disk, DiskAccess, DiskKind, Health, Image, ImageState, Node, NodeState, Pool, PoolCounters,
+    Redundancy, Session, Volume, VolumeState,
+};
+use dyad_node::control::{
+    BackendInfo, DiskInfo, ImageInfo, IoCounters, NodeInfo, NodePhase, PoolInfo, PoolPhase, SessionInfo, VolumeInfo,
+    VolumePhase,
+};
+use dyad_units::Period;
+
+/// Sentences of the API end without full stop.
+pub(super) fn sentence(text: &str) -> String {
+    text.trim_end().trim_end_matches('.').to_owned()
+}
+
+fn seconds(period: Period) -> u64 {
+    period.to_duration().as_secs()
+}
+
+fn micros(period: Period) -> u64 {
+    period.as_nanos() / 1000
+}
+
+pub(super) fn node(node: &NodeInfo) -> Node {
+    let (disk_access, reason) = match &node.backend {
+        BackendInfo::IoUring => (DiskAccess::IoUring, String::new()),
+        BackendInfo::Threads { reason } => (DiskAccess::Threads, sentence(reason)),
+    };
+    Node {
+        id: node.id,
+        name: node.name.clone(),
+        version: node.version.into(),
+        site: node.site.clone(),
+        state: match node.phase {
+            NodePhase::Starting => NodeState::Starting,
+            NodePhase::Running => NodeState::Serving,
+            NodePhase::Stopping => NodeState::Stopping,
+        },
+        uptime_seconds: seconds(node.uptime),
+        start_counter: node.starts,
+        portals: node.portals.iter().map(ToString::to_string).collect(),
+        disk_access,
+        disk_access_reason: reason,
+        data_dir: node.data_dir.display().to_string(),
+        connections: node.connections,
+        half_open: node.half_open,
+        refused_connections: node.refused,
+        buffer_bytes: node.buffers_held.value(),
+        buffer_bytes_max: node.buffers_max.value(),
+        faults: node.faults,
+    }
+}
+
+pub(super) fn pool(pool: &PoolInfo) -> Pool {
+    let (health, reason) = match &pool.phase {
+        PoolPhase::Failed { reason } => {
+            let poisoned = pool.disks.iter().any(|disk| disk.is_poisoned);
+            (if poisoned { Health::Failed } else { Health::Missing }, sentence(reason))
+        }
+        PoolPhase::Open if pool.disks.iter().any(|disk| disk.is_poisoned) => {
+            (Health::Failed, "its disk failed a write or a sync and is out of use until the node is restarted".into())
+        }
+        PoolPhase::Open if pool.damaged > pool.healed || pool.lost > 0 => {
+            (Health::Damaged, "it holds blocks that have no good copy here".into())
+        }
+        PoolPhase::Open => (Health::Online, String::new()),
+    };
+    Pool {
+        id: pool.id,
+        name: pool.name.clone(),
+        health,
+        reason,
+        capacity_bytes: pool.total.value(),
+        free_bytes: pool.free.value(),
+        images: pool.images,
+        marked_regions: pool.marked_regions,
+        recent_log: pool.log.as_ref().map(|log| log.path.display().to_string()).unwrap_or_default(),
+        counters: PoolCounters {
+            damaged_blocks: pool.damaged,
+            healed_blocks: pool.healed,
+            adopted_blocks: pool.adopted,
+            torn_blocks: pool.torn,
+            lost_extents: pool.lost,
+        },
+    }
+}
+
+pub(super) fn disk(disk: &DiskInfo) -> Disk {
+    Disk {
+        id: disk.id,
+        pool: disk.pool_name.clone(),
+        pool_id: disk.pool,
+        path: disk.path.display().to_string(),
+        kind: match disk.kind {
+            dyad_node::control::DiskKind::File => DiskKind::File,
+            dyad_node::control::DiskKind::BlockDevice => DiskKind::BlockDevice,
+        },
+        health: match (disk.is_poisoned, disk.id, disk.errors) {
+            (true, ..) => Health::Failed,
+            (false, None, _) => Health::Missing,
+            (false, Some(_), 0) => Health::Online,
+            (false, Some(_), _) => Health::Damaged,
+        },
+        size_bytes: disk.size.value(),
+        physical_block_bytes: disk.physical_block,
+        direct_io: disk.is_direct,
+        errors: disk.errors,
+        syncs: disk.syncs,
+        activity: activity(&disk.io),
+    }
+}
+
+pub(super) fn volume(volume: &VolumeInfo) -> Volume {
+    let (state, reason, comparing) = match &volume.phase {
+        VolumePhase::Creating => (VolumeState::Creating, String::new(), 0),
+        VolumePhase::Serving { comparing } => (VolumeState::Serving, String::new(), *comparing),
+        VolumePhase::Failed { reason } => (VolumeState::Unavailable, sentence(reason), 0),
+        VolumePhase::Deleting => (VolumeState::Deleting, String::new(), 0),
+    };
+    let images: Vec<_> = volume.images.iter().map(image).collect();
+    let access = &volume.access;
+    Volume {
+        id: volume.id,
+        name: volume.name.clone(),
+        target: volume.target.clone(),
+        state,
+        redundancy: Redundancy::judge(state, &reason, &images, comparing),
+        reason,
+        size_bytes: volume.size.value(),
+        block_bytes: volume.block_bytes,
+        write_cache: volume.cache,
+        min_in_sync: volume.min_in_sync,
+        access: Access {
+            initiators: access.initiators.clone(),
+            chap_user: access.chap_user.clone(),
+            mutual_chap_user: access.mutual_chap_user.clone(),
+        },
+        images,
+        comparing_extents: comparing,
+        sessions: volume.sessions,
+        in_flight: volume.in_flight,
+        activity: activity(&volume.io),
+    }
+}
+
+pub(super) fn image(image: &ImageInfo) -> Image {
+    Image {
+        id: image.id,
+        volume: image.volume_name.clone(),
+        volume_id: image.volume,
+        node: image.node,
+        pool: image.pool_name.clone(),
+        pool_id: image.pool,
+        state: match image.state.as_str() {
+            "in-sync" => ImageState::InSync,
+            "syncing" => ImageState::Syncing,
+            "detached" => ImageState::Detached,
+            _ => ImageState::Stale,
+        },
+        reason: image.reason.as_deref().map(sentence).unwrap_or_default(),
+        allocated_bytes: image.allocated.map(|bytes| bytes.value()),
+    }
+}
+
+pub(super) fn session(session: &SessionInfo) -> Session {
+    Session {
+        id: session.id,
+        volume: session.volume.clone(),
+        target: session.target.clone(),
+        initiator: session.initiator.clone(),
+        host: session.peer.to_string(),
+        portal: session.portal.to_string(),
+        age_seconds: seconds(session.age),
+        in_flight: session.in_flight,
+        activity: activity(&session.io),
+    }
+}
+
+fn activity(io: &IoCounters) -> Activity {
+    Activity {
+        reads: io.reads,
+        read_bytes: io.read_bytes,
+        read_micros: micros(io.read_time),
+        writes: io.writes,
+        written_bytes: io.write_bytes,
+        write_micros: micros(io.write_time),
+        others: io.others,
+        other_micros: micros(io.other_time),
+        micros_max: micros(io.time_max),
+        errors: io.errors,
+    }
+}

@@ -1,0 +1,85 @@
+//! What an administrator should know about, found in what the node says of itself.
+
+use dyad_api::model::{Severity, Trouble};
+use dyad_node::control::{BackendInfo, NodeStatus, PoolInfo, PoolPhase, VolumePhase};
+
+use super::told::sentence;
+
+/// Troubles, the worst first.
+pub(super) fn of(status: &NodeStatus) -> Vec<Trouble> {
+    let mut troubles = Vec::new();
+    volumes(status, &mut troubles);
+    for pool in &status.pools {
+        of_pool(pool, &mut troubles);
+    }
+    of_node(status, &mut troubles);
+    troubles.sort_by_key(|trouble| trouble.severity);
+    troubles
+}
+
+fn trouble(severity: Severity, object: String, what: String, advice: &str) -> Trouble {
+    Trouble { severity, object, what, advice: advice.into() }
+}
+
+fn volumes(status: &NodeStatus, troubles: &mut Vec<Trouble>) {
+    for volume in &status.volumes {
+        if let VolumePhase::Failed { reason } = &volume.phase {
+            let object = format!("volume {}", volume.name);
+            let advice = "bring its pools back and restart the node";
+            troubles.push(trouble(Severity::Critical, object, sentence(reason), advice));
+        }
+    }
+}
+
+fn of_pool(pool: &PoolInfo, troubles: &mut Vec<Trouble>) {
+    let object = || format!("pool {}", pool.name);
+    if let PoolPhase::Failed { reason } = &pool.phase {
+        let advice = "volumes with an image elsewhere go on; mend or replace the disk, then restart the node";
+        troubles.push(trouble(Severity::Warning, object(), sentence(reason), advice));
+    } else if let Some(disk) = pool.disks.iter().find(|disk| disk.is_poisoned) {
+        let what = format!("disk {} failed a write or a sync and is out of use", disk.path.display());
+        let advice = "volumes with an image elsewhere go on; mend or replace the disk, then restart the node";
+        troubles.push(trouble(Severity::Warning, object(), what, advice));
+    }
+    let unhealed = pool.damaged.saturating_sub(pool.healed);
+    if pool.lost > 0 {
+        let what = format!("its disk lost {} extents", pool.lost);
+        let advice = "restore what volumes without another image held there from a backup";
+        troubles.push(trouble(Severity::Critical, object(), what, advice));
+    }
+    if unhealed > 0 {
+        let what = format!("{unhealed} blocks were found damaged and could not be healed");
+        let advice = "they give hosts an error until they are written again; look at the disk's health";
+        troubles.push(trouble(Severity::Critical, object(), what, advice));
+    } else if pool.healed > 0 {
+        let what = format!("{} damaged blocks were healed from another image", pool.healed);
+        troubles.push(trouble(Severity::Notice, object(), what, "nothing was lost; look at the disk's health"));
+    }
+    if pool.adopted > 0 {
+        let what = format!(
+            "after a crash {} blocks were believed that no checksum vouches for, {} of them torn",
+            pool.adopted, pool.torn
+        );
+        let advice = "hosts were writing them and had not flushed; a file system check on the host tells more";
+        troubles.push(trouble(Severity::Notice, object(), what, advice));
+    }
+    let almost_full = pool.total.value() / 10;
+    if matches!(pool.phase, PoolPhase::Open) && pool.free.value() < almost_full {
+        let what = format!("{} of {} free", pool.free, pool.total);
+        let advice = "when it is full, writes to new places fail; delete or move volumes, or make another pool";
+        troubles.push(trouble(Severity::Warning, object(), what, advice));
+    }
+}
+
+fn of_node(status: &NodeStatus, troubles: &mut Vec<Trouble>) {
+    let node = &status.node;
+    let object = || format!("node {}", node.name);
+    if node.faults > 0 {
+        let what = format!("{} sessions or volumes were closed by a fault of the program", node.faults);
+        troubles.push(trouble(Severity::Warning, object(), what, "report it with the node's log"));
+    }
+    if let BackendInfo::Threads { reason } = &node.backend {
+        let what = format!("disks are reached by threads instead of io_uring, which is slower: {}", sentence(reason));
+        troubles.push(trouble(Severity::Notice, object(), what, ""));
+    }
+}
