@@ -8,24 +8,44 @@
 mod error;
 mod info;
 mod request;
+mod status;
 
 pub use error::{
     CloseSessionError, CreatePoolError, CreateVolumeError, DeletePoolError, DeleteVolumeError, QueryError, StopError,
 };
 pub use info::{
-    BackendInfo, DiskInfo, DiskKind, ImageInfo, IoCounters, LogInfo, NodeInfo, NodePhase, NodeStatus, PoolInfo,
-    PoolPhase, Redundancy, SessionInfo, VolumeInfo, VolumePhase,
+    AccessInfo, BackendInfo, DiskInfo, DiskKind, ImageInfo, IoCounters, LogInfo, NodeInfo, NodePhase, NodeStatus,
+    PoolInfo, PoolPhase, Redundancy, SessionInfo, VolumeInfo, VolumePhase,
 };
 pub use request::{AccessRules, CreatePool, CreateVolume, WhenFew};
 
+use std::sync::Arc;
+use std::sync::mpsc::{RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::time::{Duration, Instant};
+
 use dyad_units::Period;
+
+use crate::admin::{REQUESTS_MAX, Request};
+use crate::catalog::Catalog;
+use crate::reactor::{Mailbox, Message, Reply};
+use crate::settings::Settings;
 
 /// How long a question waits for the reactor, which answers within milliseconds unless the machine is stuck.
 pub const ANSWER_TIMEOUT: Period = Period::from_secs(5);
 
+/// How often [`NodeHandle::wait_until_running`] looks.
+const LOOK: Duration = Duration::from_millis(10);
+
 /// Asks a running node; see the module's head.
 #[derive(Clone, Debug)]
-pub struct NodeHandle {}
+pub struct NodeHandle {
+    pub(crate) settings: Arc<Settings>,
+    pub(crate) portals: Vec<std::net::SocketAddr>,
+    pub(crate) mailbox: Arc<Mailbox>,
+    pub(crate) catalog: Arc<Catalog>,
+    pub(crate) requests: SyncSender<Request>,
+    pub(crate) buffers_max: dyad_units::Bytes,
+}
 
 impl NodeHandle {
     /// Everything that fits one screen.
@@ -33,7 +53,8 @@ impl NodeHandle {
     /// # Errors
     /// See [`QueryError`].
     pub fn status(&self) -> Result<NodeStatus, QueryError> {
-        Err(QueryError::Stopping)
+        let snapshot = self.ask(Message::Look)?;
+        Ok(status::merge(self, &self.catalog.lock(), snapshot))
     }
 
     /// The node itself.
@@ -106,64 +127,93 @@ impl NodeHandle {
     ///
     /// # Errors
     /// See [`CreatePoolError`].
-    pub fn create_pool(&self, _request: CreatePool) -> Result<PoolInfo, CreatePoolError> {
-        Err(QueryError::Stopping.into())
+    pub fn create_pool(&self, request: CreatePool) -> Result<PoolInfo, CreatePoolError> {
+        let name = request.name.clone();
+        self.request(|reply| Request::CreatePool(request, reply))??;
+        Ok(self.pool(&name)?)
     }
 
     /// Deletes a pool that holds no image; `which` is a name or an id.
     ///
     /// # Errors
     /// See [`DeletePoolError`].
-    pub fn delete_pool(&self, _which: &str) -> Result<(), DeletePoolError> {
-        Err(QueryError::Stopping.into())
+    pub fn delete_pool(&self, which: &str) -> Result<(), DeletePoolError> {
+        self.request(|reply| Request::DeletePool(which.into(), reply))?
     }
 
     /// Makes a volume and serves it.
     ///
     /// # Errors
     /// See [`CreateVolumeError`].
-    pub fn create_volume(&self, _request: CreateVolume) -> Result<VolumeInfo, CreateVolumeError> {
-        Err(QueryError::Stopping.into())
+    pub fn create_volume(&self, request: CreateVolume) -> Result<VolumeInfo, CreateVolumeError> {
+        let name = request.name.clone();
+        self.request(|reply| Request::CreateVolume(Box::new(request), reply))??;
+        Ok(self.volume(&name)?)
     }
 
     /// Deletes a volume and its data; `which` is a name or an id. With sessions only if `force`.
     ///
     /// # Errors
     /// See [`DeleteVolumeError`].
-    pub fn delete_volume(&self, _which: &str, _force: bool) -> Result<(), DeleteVolumeError> {
-        Err(QueryError::Stopping.into())
+    pub fn delete_volume(&self, which: &str, force: bool) -> Result<(), DeleteVolumeError> {
+        self.request(|reply| Request::DeleteVolume(which.into(), force, reply))?
     }
 
     /// Closes a host's session; the host may come back at once.
     ///
     /// # Errors
     /// See [`CloseSessionError`].
-    pub fn close_session(&self, _id: u64) -> Result<(), CloseSessionError> {
-        Err(QueryError::Stopping.into())
+    pub fn close_session(&self, id: u64) -> Result<(), CloseSessionError> {
+        if self.ask(|reply| Message::CloseSession { id, reply })? {
+            return Ok(());
+        }
+        Err(QueryError::Unknown { kind: "session", name: id.to_string() }.into())
+    }
+
+    /// Waits until every pool and volume is in service, or known not to be.
+    ///
+    /// # Errors
+    /// [`QueryError::Silent`] if that takes longer than `timeout`, [`QueryError::Stopping`] if it never will.
+    pub fn wait_until_running(&self, timeout: Period) -> Result<(), QueryError> {
+        let deadline = Instant::now() + timeout.to_duration();
+        loop {
+            match self.catalog.lock().phase {
+                NodePhase::Running => return Ok(()),
+                NodePhase::Stopping => return Err(QueryError::Stopping),
+                NodePhase::Starting => {}
+            }
+            if Instant::now() >= deadline {
+                return Err(QueryError::Silent { seconds: timeout.to_duration().as_secs() });
+            }
+            std::thread::sleep(LOOK);
+        }
     }
 
     /// Asks the node to end in good order: no new sessions, commands in flight finish, everything is flushed
     /// and the pools are closed cleanly. Returns at once; [`Node::wait`] tells the end.
-    pub fn stop(&self) {}
-}
-
-/// A running node: the owner of its threads.
-#[derive(Debug)]
-pub struct Node {
-    handle: NodeHandle,
-}
-
-impl Node {
-    /// A way in, to be cloned as needed.
-    pub fn handle(&self) -> &NodeHandle {
-        &self.handle
+    pub fn stop(&self) {
+        self.catalog.lock().phase = NodePhase::Stopping;
+        self.mailbox.post(Message::Stop);
     }
 
-    /// Waits for the end of the node, which [`NodeHandle::stop`] asks for.
-    ///
-    /// # Errors
-    /// See [`StopError`].
-    pub fn wait(self) -> Result<(), StopError> {
-        Ok(())
+    fn ask<T>(&self, message: impl FnOnce(Reply<T>) -> Message) -> Result<T, QueryError> {
+        let (reply, answer) = sync_channel(1);
+        self.mailbox.ask(message(reply)).map_err(|waiting| QueryError::Crowded { waiting })?;
+        answer.recv_timeout(ANSWER_TIMEOUT.to_duration()).map_err(|error| match error {
+            RecvTimeoutError::Timeout => QueryError::Silent { seconds: ANSWER_TIMEOUT.to_duration().as_secs() },
+            RecvTimeoutError::Disconnected => QueryError::Stopping,
+        })
+    }
+
+    fn request<T>(&self, request: impl FnOnce(SyncSender<T>) -> Request) -> Result<T, QueryError> {
+        if self.catalog.lock().phase == NodePhase::Stopping {
+            return Err(QueryError::Stopping);
+        }
+        let (reply, answer) = sync_channel(1);
+        self.requests.try_send(request(reply)).map_err(|error| match error {
+            TrySendError::Full(_) => QueryError::Crowded { waiting: REQUESTS_MAX },
+            TrySendError::Disconnected(_) => QueryError::Stopping,
+        })?;
+        answer.recv().map_err(|_| QueryError::Stopping)
     }
 }

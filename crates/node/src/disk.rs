@@ -15,13 +15,17 @@
 mod blocking;
 mod engine;
 mod file;
+mod live;
 
 mod ring;
+mod set;
 mod threads;
 mod work;
 
-pub use engine::{Engine, EngineError};
+pub use engine::EngineError;
 pub use file::{CreateDiskError, DiskFile, OpenDiskError};
+pub use live::LiveCounters;
+pub use set::{DiskIndex, Disks, End};
 
 #[cfg(test)]
 mod tests;

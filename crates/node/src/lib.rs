@@ -10,10 +10,18 @@
 //! All decisions are made in the pure rooms; here things are opened, read, written, timed and carried from
 //! one room to the next. The reactor never waits for a disk, for the config store or for a person.
 
+mod admin;
+mod catalog;
 pub mod clock;
 pub mod control;
 pub mod disk;
+mod keeper;
+mod reactor;
 pub mod settings;
+pub mod shm;
+mod start;
 
-pub use control::{Node, NodeHandle};
+pub use control::NodeHandle;
+pub use reactor::{ListenError, ReactorError};
 pub use settings::Settings;
+pub use start::{Node, StartError};

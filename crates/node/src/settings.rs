@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 
+use dyad_cluster::Name;
 use dyad_units::{Bytes, Period};
 
 /// Port of iSCSI (RFC 7143 §13, IANA `iscsi-target`).
@@ -144,6 +145,28 @@ impl Default for IscsiSettings {
     }
 }
 
+impl IscsiSettings {
+    /// Name of the target of the volume with this name.
+    pub fn target_of(&self, volume: &str) -> String {
+        format!("{}:{volume}", self.target_prefix)
+    }
+
+    /// What connections are told; the values were checked.
+    pub(crate) fn for_connections(&self) -> dyad_iscsi::Settings {
+        let bytes = |bytes: Bytes| u32::try_from(bytes.value()).unwrap_or(u32::MAX);
+        dyad_iscsi::Settings {
+            queue_depth: self.queue_depth as u16,
+            receive_segment_bytes_max: bytes(self.receive_segment_max),
+            burst_bytes_max: bytes(self.burst_max),
+            first_burst_bytes_max: bytes(self.first_burst_max),
+            login_timeout: self.login_timeout,
+            ping_interval: self.nop_interval,
+            ping_timeout: self.nop_timeout,
+            ..dyad_iscsi::Settings::default()
+        }
+    }
+}
+
 impl Default for DiskSettings {
     fn default() -> Self {
         Self {
@@ -174,10 +197,14 @@ impl Settings {
         let ensure = |good: bool, key, problem: &str| {
             if good { Ok(()) } else { Err(BadSetting { key, problem: problem.into() }) }
         };
+        let name = |text: &str, key| match text.parse::<Name>() {
+            Ok(_) => Ok(()),
+            Err(error) => Err(BadSetting { key, problem: error.to_string() }),
+        };
         let within = |value: Bytes, low: Bytes, high: Bytes| (low..=high).contains(&value);
         let iscsi = &self.iscsi;
-        ensure(is_plain_name(&self.node_name), "node_name", "use 1 to 64 letters, digits, `.`, `_` or `-`")?;
-        ensure(is_plain_name(&self.site), "site", "use 1 to 64 letters, digits, `.`, `_` or `-`")?;
+        name(&self.node_name, "node_name")?;
+        name(&self.site, "site")?;
         ensure(within(self.recent_log, Bytes::mib(1), Bytes::gib(1)), "recent_log", "use 1 MiB to 1 GiB")?;
         ensure(within(self.buffers, Bytes::mib(64), Bytes::gib(1024)), "buffers", "use 64 MiB to 1 TiB")?;
         ensure(!iscsi.portals.is_empty(), "iscsi.portals", "name at least one address")?;
@@ -200,10 +227,6 @@ impl Settings {
 
 /// More addresses than any machine needs; each costs a descriptor.
 const PORTALS_MAX: usize = 64;
-
-fn is_plain_name(name: &str) -> bool {
-    (1..=64).contains(&name.len()) && name.bytes().all(|c| c.is_ascii_alphanumeric() || b"._-".contains(&c))
-}
 
 /// `iqn.yyyy-mm.reversed.domain`, in the characters that RFC 3722 leaves; short enough for a volume's name after it.
 fn is_iqn(name: &str) -> bool {

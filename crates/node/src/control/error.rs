@@ -38,7 +38,7 @@ pub enum QueryError {
 #[non_exhaustive]
 pub enum CreatePoolError {
     /// The name cannot be used.
-    #[error("`{name}` cannot be a pool's name; use 1 to 64 letters, digits, `.`, `_` or `-`")]
+    #[error("`{name}` cannot be a pool's name; use 1 to 63 of a-z, 0-9, `-` and `.`")]
     BadName {
         /// The name.
         name: String,
@@ -141,7 +141,7 @@ pub enum DeletePoolError {
 #[non_exhaustive]
 pub enum CreateVolumeError {
     /// The name cannot be used.
-    #[error("`{name}` cannot be a volume's name; use 1 to 64 lower case letters, digits, `.` or `-`")]
+    #[error("`{name}` cannot be a volume's name; use 1 to 63 of a-z, 0-9, `-` and `.`")]
     BadName {
         /// The name.
         name: String,

@@ -90,20 +90,13 @@ pub enum PoolPhase {
     },
 }
 
-/// The log of recent operations of a pool (P6).
+/// The log of recent operations of a pool (P6), in memory that outlives the process.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub enum LogInfo {
-    /// In memory that outlives the process.
-    Kept {
-        /// The file.
-        path: PathBuf,
-    },
-    /// In the process's own memory, because there is no tmpfs: after a crash of the process the pool recovers
-    /// as after a restart of the machine (P8).
-    Private {
-        /// Why.
-        reason: String,
-    },
+pub struct LogInfo {
+    /// The file, in a tmpfs.
+    pub path: PathBuf,
+    /// Its size.
+    pub size: Bytes,
 }
 
 /// A pool.
@@ -135,8 +128,8 @@ pub struct PoolInfo {
     pub torn: u64,
     /// Extents lost by the disk (P12).
     pub lost: u64,
-    /// Where its recent operations are kept.
-    pub log: LogInfo,
+    /// Where its recent operations are kept; `None` while it is not open.
+    pub log: Option<LogInfo>,
 }
 
 /// What a disk is made of.
@@ -250,7 +243,7 @@ pub struct VolumeInfo {
     /// Fewest in-sync images with which writes are acknowledged (A4).
     pub min_in_sync: u32,
     /// Who may log in.
-    pub access: super::AccessRules,
+    pub access: AccessInfo,
     /// Whether it can be used.
     pub phase: VolumePhase,
     /// Whether it is redundant.
@@ -263,6 +256,17 @@ pub struct VolumeInfo {
     pub in_flight: u32,
     /// What it did since the start.
     pub io: IoCounters,
+}
+
+/// Who may log in to a volume; secrets are never told.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct AccessInfo {
+    /// iSCSI names of the hosts that may; empty: all.
+    pub initiators: Vec<String>,
+    /// Name by which hosts prove themselves (CHAP); `None`: they need not.
+    pub chap_user: Option<String>,
+    /// Name by which we prove ourselves to hosts that ask.
+    pub mutual_chap_user: Option<String>,
 }
 
 /// An image.

@@ -5,8 +5,10 @@ use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
 
+use dyad_pool::{BlockingDisk, DiskError};
+use dyad_units::Bytes;
+
 use super::file::DiskFile;
-use crate::control::DiskKind;
 
 const PAGE: usize = dyad_payload::PAGE;
 /// Unit of direct transfers of any length: they go through one aligned buffer of this size.
@@ -101,21 +103,41 @@ impl DiskFile {
     pub fn sync_bytes(&self) -> io::Result<()> {
         self.buffered().sync_data()
     }
+}
 
-    /// Tells a device that the bytes are not needed; files keep their space (P3).
-    ///
-    /// # Errors
-    /// As the system says; a device that knows no discard is no error.
-    pub fn discard_bytes(&self, at: u64, len: u64) -> io::Result<()> {
-        if self.kind() == DiskKind::File {
-            return Ok(());
-        }
-        let mode = rustix::fs::FallocateFlags::PUNCH_HOLE | rustix::fs::FallocateFlags::KEEP_SIZE;
-        match rustix::fs::fallocate(self.buffered(), mode, at, len) {
-            Ok(()) | Err(rustix::io::Errno::OPNOTSUPP) => Ok(()),
-            Err(errno) => Err(errno.into()),
-        }
+impl BlockingDisk for DiskFile {
+    fn size(&self) -> Bytes {
+        Bytes::new(self.size_bytes())
     }
+
+    fn physical_block(&self) -> u32 {
+        self.physical_block_bytes()
+    }
+
+    fn read_at(&mut self, to: &mut [u8], offset: u64) -> Result<(), DiskError> {
+        self.read_bytes(to, offset).map_err(disk_error)
+    }
+
+    fn read_direct_at(&mut self, to: &mut [u8], offset: u64) -> Result<(), DiskError> {
+        self.read_bytes_direct(to, offset).map_err(disk_error)
+    }
+
+    fn write_at(&mut self, from: &[u8], offset: u64) -> Result<(), DiskError> {
+        self.write_bytes(from, offset).map_err(disk_error)
+    }
+
+    fn write_durable_at(&mut self, from: &[u8], offset: u64) -> Result<(), DiskError> {
+        self.write_bytes_durable(from, offset).map_err(disk_error)
+    }
+
+    fn sync(&mut self) -> Result<(), DiskError> {
+        self.sync_bytes().map_err(disk_error)
+    }
+}
+
+/// The system's error number; EIO where there is none.
+pub(super) fn disk_error(error: io::Error) -> DiskError {
+    DiskError { errno: error.raw_os_error().unwrap_or(DiskError::IO.errno) }
 }
 
 fn forget_cached(file: &File, at: u64, len: usize) {

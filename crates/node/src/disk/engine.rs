@@ -11,7 +11,7 @@ use crate::control::BackendInfo;
 use crate::settings::BackendChoice;
 
 /// Carries out the operations of all disks of a reactor. Made, used and dropped by the reactor's thread.
-pub struct Engine {
+pub(super) struct Engine {
     backend: Backend,
     info: BackendInfo,
 }

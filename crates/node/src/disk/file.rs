@@ -179,7 +179,7 @@ impl DiskFile {
     }
 
     /// Usable size in bytes, a multiple of 4096.
-    pub fn size(&self) -> u64 {
+    pub fn size_bytes(&self) -> u64 {
         self.len
     }
 
@@ -191,6 +191,11 @@ impl DiskFile {
     /// Whether there is a descriptor that goes past the page cache.
     pub fn is_direct(&self) -> bool {
         self.direct.is_some()
+    }
+
+    /// The administrator says that the disk writes 4 KiB untorn although it does not say so itself (A5).
+    pub fn assume_atomic_4k(&mut self) {
+        self.physical_block = ALIGNMENT;
     }
 
     /// Pretends that the file system knows no O_DIRECT, so that tests reach the other path.
@@ -213,8 +218,7 @@ impl DiskFile {
     /// # Errors
     /// If it cannot be read.
     pub fn first_used_byte(&self) -> io::Result<Option<u64>> {
-        let tail = self.len.saturating_sub(LOOK_BYTES).max(LOOK_BYTES.min(self.len));
-        for (start, end) in [(0, LOOK_BYTES.min(self.len)), (tail, self.len)] {
+        for (start, end) in self.ends() {
             let mut bytes = vec![0; (end - start) as usize];
             self.buffered.read_exact_at(&mut bytes, start)?;
             if let Some(at) = bytes.iter().position(|&byte| byte != 0) {
@@ -222,6 +226,22 @@ impl DiskFile {
             }
         }
         Ok(None)
+    }
+
+    /// Makes the disk look empty to [`Self::first_used_byte`].
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub fn clear_ends(&self) -> io::Result<()> {
+        for (start, end) in self.ends() {
+            self.buffered.write_all_at(&vec![0; (end - start) as usize], start)?;
+        }
+        self.buffered.sync_all()
+    }
+
+    fn ends(&self) -> [(u64, u64); 2] {
+        let head = LOOK_BYTES.min(self.len);
+        [(0, head), (self.len.saturating_sub(LOOK_BYTES).max(head), self.len)]
     }
 }
 
@@ -368,7 +388,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("disk");
         let disk = DiskFile::create(&path, Bytes::mib(3), SHORT).unwrap();
-        assert_eq!(disk.size(), 3 << 20);
+        assert_eq!(disk.size_bytes(), 3 << 20);
         let meta = rustix::fs::stat(&path).unwrap();
         assert!(meta.st_blocks as u64 * 512 >= 3 << 20, "P3: preallocated");
         assert_eq!(meta.st_mode & 0o777, 0o600);

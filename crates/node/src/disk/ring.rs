@@ -13,7 +13,6 @@ use io_uring::{IoUring, Probe, opcode, squeue};
 use rustix::io::Errno;
 
 use super::work::{Finished, Job, SLICES_MAX, Step, Work, durable_descriptor, slices_after};
-use crate::control::DiskKind;
 
 /// Operations in flight on one ring. A disk has at most [`super::live::ENGINE_OPS_MAX`]; more wait there.
 pub(super) const DEPTH: usize = 1024;
@@ -180,12 +179,6 @@ impl Ring {
             Work::StartWriteback => {
                 opcode::SyncFileRange::new(buffered, 0).offset(0).flags(libc::SYNC_FILE_RANGE_WRITE).build()
             }
-            // Punching a hole into a file would give back its reserved space (P3).
-            Work::Discard { .. } if job.file.kind() == DiskKind::File => opcode::Nop::new().build(),
-            Work::Discard { at, len } => {
-                let mode = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
-                opcode::Fallocate::new(buffered, *len).offset(*at).mode(mode).build()
-            }
         }
     }
 }
@@ -229,8 +222,6 @@ fn check_operations(uring: &IoUring) -> io::Result<()> {
         opcode::Writev::CODE,
         opcode::Fsync::CODE,
         opcode::SyncFileRange::CODE,
-        opcode::Fallocate::CODE,
-        opcode::Nop::CODE,
     ];
     let has_all = needed.iter().all(|&code| probe.is_supported(code));
     if has_all && uring.params().is_feature_nodrop() && uring.params().is_feature_ext_arg() {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dyad_payload::{Payload, Slab};
-use dyad_units::{Bytes, Period};
+use dyad_units::{Bytes, Moment, Period};
 
 use super::engine::Engine;
 use super::file::DiskFile;
@@ -37,7 +37,7 @@ impl Bench {
 
     fn start(&mut self, work: Work) -> u64 {
         self.next += 1;
-        let job = Job { file: self.file.clone(), disk: 0, tag: self.next, work, done: 0 };
+        let job = Job { file: self.file.clone(), disk: 0, tag: self.next, work, done: 0, started: Moment::START };
         self.engine.start(job).expect("room for the test's few operations");
         self.next
     }
@@ -104,7 +104,6 @@ fn check_against_model(choice: BackendChoice, is_direct: bool) {
                 }
                 _ => {
                     bench.start(if byte < 128 { Work::Sync } else { Work::StartWriteback });
-                    bench.start(Work::Discard { at: offset, len: (pages * PAGE) as u64 });
                 }
             }
             at += pages + random.below(6);
@@ -178,9 +177,105 @@ fn more_operations_than_a_ring_holds_are_given_back() {
     let mut bench = Bench::new(BackendChoice::IoUring, true);
     let mut refused = 0;
     for _ in 0..super::ring::DEPTH + 10 {
-        let job = Job { file: bench.file.clone(), disk: 0, tag: 0, work: Work::Sync, done: 0 };
+        let job = Job { file: bench.file.clone(), disk: 0, tag: 0, work: Work::Sync, done: 0, started: Moment::START };
         refused += usize::from(bench.engine.start(job).is_err());
     }
     assert_eq!(refused, 10);
     assert_eq!(bench.drain().len(), super::ring::DEPTH);
+}
+
+mod in_use {
+    //! A disk in use, with the pool's operations.
+
+    use std::time::Duration;
+
+    use dyad_payload::{Payload, Slab};
+    use dyad_pool::{DiskDone, DiskOp, DiskToken};
+    use dyad_units::{Bytes, Period};
+
+    use crate::clock;
+    use crate::disk::{DiskFile, DiskIndex, Disks, End};
+    use crate::settings::{BackendChoice, DiskSettings};
+
+    struct Room {
+        dir: tempfile::TempDir,
+        disks: Disks,
+        disk: DiskIndex,
+        slab: Slab,
+    }
+
+    fn room(backend: BackendChoice, writeback_start: u64) -> Room {
+        let dir = tempfile::tempdir().unwrap();
+        let file = DiskFile::create(&dir.path().join("disk"), Bytes::mib(8), Period::from_secs(1)).unwrap();
+        let settings = DiskSettings { backend, ..DiskSettings::default() };
+        let mut disks = Disks::new(&settings).unwrap();
+        disks.writeback_start = writeback_start;
+        let disk = disks.add(file.into()).unwrap();
+        Room { dir, disks, disk, slab: Slab::new(32 << 20) }
+    }
+
+    impl Room {
+        fn run(&mut self, ops: Vec<DiskOp>) -> Vec<End> {
+            let mut ends = Vec::new();
+            let (mut ops, disk) = (ops, self.disk);
+            self.disks.execute(clock::now(), disk, &mut ops, |token, result| ends.push((disk, token, result)));
+            assert!(self.disks.drain(Duration::from_secs(20), &mut ends));
+            ends
+        }
+
+        fn write(&self, token: u64, offset: u64, byte: u8, len: usize) -> DiskOp {
+            let data = Payload::from(self.slab.copy_of(&vec![byte; len]).unwrap());
+            DiskOp::Write { token: DiskToken(token), offset, data }
+        }
+    }
+
+    /// The reactor waits for nothing that the page cache has or takes.
+    #[test]
+    fn what_is_in_the_page_cache_is_done_at_once() {
+        let mut room = room(BackendChoice::Auto, 64 << 20);
+        let mut ends = Vec::new();
+        let buf = room.slab.take(8192).unwrap();
+        let mut ops = vec![room.write(1, 4096, 7, 8192), DiskOp::Read { token: DiskToken(2), offset: 4096, buf }];
+        room.disks.execute(clock::now(), room.disk, &mut ops, |token, result| ends.push((token, result.unwrap())));
+        assert_eq!(room.disks.in_flight(), 0);
+        let [(DiskToken(1), DiskDone::Done), (DiskToken(2), DiskDone::Read(buf))] = &ends[..] else {
+            panic!("{ends:?}");
+        };
+        assert!(buf.iter().all(|&byte| byte == 7));
+    }
+
+    #[test]
+    fn every_operation_ends_once_also_when_much_is_dirty() {
+        for backend in [BackendChoice::IoUring, BackendChoice::Threads] {
+            let mut room = room(backend, 64 << 10);
+            let mut tokens: Vec<u64> = Vec::new();
+            for round in 0..6 {
+                let base = round * 1000;
+                let mut ops: Vec<_> =
+                    (0..400).map(|n| room.write(base + n, n % 400 * 16384, round as u8, 16384)).collect();
+                ops.push(DiskOp::Sync { token: DiskToken(base + 500) });
+                ops.push(DiskOp::Sync { token: DiskToken(base + 501) });
+                let data = room.slab.copy_of(&[9; 4096]).unwrap();
+                ops.push(DiskOp::WriteDurable { token: DiskToken(base + 503), offset: 7 << 20, data });
+                let ends = room.run(ops);
+                tokens.extend(ends.iter().map(|(_, token, result)| {
+                    assert!(result.is_ok());
+                    token.0
+                }));
+            }
+            tokens.sort_unstable();
+            let wanted: Vec<u64> =
+                (0..6).flat_map(|round| (0..400).chain([500, 501, 503]).map(move |n| round * 1000 + n)).collect();
+            assert_eq!(tokens, wanted, "each token of the pool, and none of ours");
+        }
+    }
+
+    #[test]
+    fn a_disk_given_up_can_be_opened_again() {
+        let mut room = room(BackendChoice::Auto, 64 << 20);
+        assert!(room.run(vec![room.write(1, 0, 1, 4096)])[0].2.is_ok());
+        assert!(room.disks.remove(room.disk));
+        DiskFile::open(&room.dir.path().join("disk"), Period::from_secs(1)).unwrap();
+        assert!(room.run(vec![DiskOp::Sync { token: DiskToken(2) }])[0].2.is_err(), "nobody is there to do it");
+    }
 }

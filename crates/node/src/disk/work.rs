@@ -5,11 +5,10 @@ use std::io::{self, IoSlice};
 use std::sync::Arc;
 
 use dyad_payload::{Buf, BufMut, PAGE, Payload};
-use rustix::fs::FallocateFlags;
+use dyad_units::Moment;
 use rustix::io::{Errno, ReadWriteFlags};
 
 use super::file::DiskFile;
-use crate::control::DiskKind;
 
 /// Slices handed to the kernel at once; a payload of more goes in several steps. IOV_MAX is 1024.
 pub(super) const SLICES_MAX: usize = 64;
@@ -27,8 +26,6 @@ pub(super) enum Work {
     Sync,
     /// Start writing back what is dirty, without waiting for the end.
     StartWriteback,
-    /// Tell the disk that the bytes are not needed.
-    Discard { at: u64, len: u64 },
 }
 
 /// An operation of a disk. It owns its buffers and keeps the descriptors open: whatever happens to the rest
@@ -43,6 +40,8 @@ pub(super) struct Job {
     pub(super) work: Work,
     /// Bytes done; the kernel may do a part only.
     pub(super) done: usize,
+    /// When it was asked for.
+    pub(super) started: Moment,
 }
 
 /// An operation that ended, its buffers included.
@@ -65,7 +64,7 @@ impl Job {
             Work::Read { buf, .. } => buf.len(),
             Work::Write { data, .. } => data.len(),
             Work::WriteDurable { data, .. } => data.len(),
-            Work::Sync | Work::StartWriteback | Work::Discard { .. } => 0,
+            Work::Sync | Work::StartWriteback => 0,
         }
     }
 
@@ -73,10 +72,8 @@ impl Job {
     pub(super) fn advance(&mut self, answer: Result<usize, Errno>) -> Step {
         match answer {
             Err(Errno::INTR | Errno::AGAIN) => Step::Again,
-            // A device or file system that knows no discard loses nothing: the bytes are just kept.
-            Err(Errno::OPNOTSUPP) if matches!(self.work, Work::Discard { .. } | Work::StartWriteback) => {
-                Step::End(Ok(()))
-            }
+            // It was advice.
+            Err(Errno::OPNOTSUPP) if matches!(self.work, Work::StartWriteback) => Step::End(Ok(())),
             Err(errno) => Step::End(Err(errno.into())),
             Ok(0) if self.done < self.len() => Step::End(Err(io::ErrorKind::UnexpectedEof.into())),
             Ok(bytes) => {
@@ -109,11 +106,6 @@ impl Job {
             }
             Work::Sync => rustix::fs::fdatasync(file.buffered()).map(|()| 0),
             Work::StartWriteback => start_writeback(file.buffered()).map(|()| 0),
-            Work::Discard { .. } if file.kind() == DiskKind::File => Ok(0),
-            Work::Discard { at, len } => {
-                let mode = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
-                rustix::fs::fallocate(file.buffered(), mode, *at, *len).map(|()| 0)
-            }
         }
     }
 }

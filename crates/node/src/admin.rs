@@ -1,0 +1,135 @@
+//! The administration thread: opens pools and volumes at the start, then makes and deletes them on request.
+//!
+//! One at a time, in the order of asking. Every change is durable in the config store before the next step
+//! depends on it, and creating and deleting go through states, so that whatever ends the process in between
+//! is finished or undone at the next start.
+
+mod pools;
+mod volumes;
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::time::Duration;
+
+use dyad_cluster::{Key, Kind, Record, SetError, Store, StoreError, Version, Versioned};
+use dyad_payload::Slab;
+use dyad_units::NodeId;
+
+use crate::catalog::Catalog;
+use crate::control::{
+    CreatePool, CreatePoolError, CreateVolume, CreateVolumeError, DeletePoolError, DeleteVolumeError, NodePhase,
+    QueryError,
+};
+use crate::reactor::{Mailbox, Message, Reply};
+use crate::settings::Settings;
+use crate::shm::ShmDir;
+
+/// Requests that may wait for the thread; more are refused.
+pub(crate) const REQUESTS_MAX: usize = 16;
+/// How long the thread waits for the reactor to carry out a change that waits for disks.
+const CHANGE_TIMEOUT: Duration = Duration::from_secs(90);
+/// Attempts at a change of a record that somebody else changed meanwhile.
+const ATTEMPTS: usize = 8;
+
+/// What the thread can be asked for.
+pub(crate) enum Request {
+    CreatePool(CreatePool, SyncSender<Result<(), CreatePoolError>>),
+    DeletePool(String, SyncSender<Result<(), DeletePoolError>>),
+    CreateVolume(Box<CreateVolume>, SyncSender<Result<(), CreateVolumeError>>),
+    DeleteVolume(String, bool, SyncSender<Result<(), DeleteVolumeError>>),
+    /// The node ends.
+    End,
+}
+
+/// Everything that the thread works with.
+pub(crate) struct Admin {
+    pub(crate) settings: Arc<Settings>,
+    pub(crate) node: NodeId,
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) shm: ShmDir,
+    pub(crate) slab: Slab,
+    pub(crate) mailbox: Arc<Mailbox>,
+    pub(crate) catalog: Arc<Catalog>,
+}
+
+impl Admin {
+    /// Brings everything into service, then does what it is asked until the node ends.
+    pub(crate) fn run(&self, requests: &Receiver<Request>) {
+        self.open_pools();
+        self.open_volumes();
+        self.mailbox.post(Message::Open);
+        {
+            let mut known = self.catalog.lock();
+            if known.phase == NodePhase::Starting {
+                known.phase = NodePhase::Running;
+            }
+        }
+        for request in requests {
+            match request {
+                Request::CreatePool(request, reply) => drop(reply.try_send(self.create_pool(&request))),
+                Request::DeletePool(which, reply) => drop(reply.try_send(self.delete_pool(&which))),
+                Request::CreateVolume(request, reply) => drop(reply.try_send(self.create_volume(&request))),
+                Request::DeleteVolume(which, force, reply) => {
+                    drop(reply.try_send(self.delete_volume(&which, force)));
+                }
+                Request::End => return,
+            }
+        }
+    }
+
+    /// Asks the reactor for something that may take its time.
+    fn ask<T>(&self, message: impl FnOnce(Reply<T>) -> Message) -> Result<T, QueryError> {
+        let (reply, answer) = sync_channel(1);
+        self.mailbox.post(message(reply));
+        answer.recv_timeout(CHANGE_TIMEOUT).map_err(|error| match error {
+            RecvTimeoutError::Timeout => QueryError::Silent { seconds: CHANGE_TIMEOUT.as_secs() },
+            RecvTimeoutError::Disconnected => QueryError::Stopping,
+        })
+    }
+
+    /// All records of a kind; those that cannot be read are told in the log and left out.
+    fn list(&self, kind: Kind) -> Vec<Record> {
+        match self.store.list(kind) {
+            Ok(records) => records.into_iter().map(|versioned| versioned.record).collect(),
+            Err(error) => {
+                tracing::error!(?kind, error = chain(&error), "records of the config store cannot be read");
+                Vec::new()
+            }
+        }
+    }
+
+    /// Stores a new record.
+    fn insert(&self, record: &Record) -> Result<(), SetError> {
+        self.store.compare_and_set(record.key(), None, Some(record)).map(|_| ())
+    }
+
+    /// Changes a record, or deletes it if `change` gives none. A record that is gone stays gone.
+    fn change(&self, key: Key, change: impl Fn(Record) -> Option<Record>) -> Result<(), SetError> {
+        for _ in 0..ATTEMPTS {
+            let Some((version, record)) = self.find(key).map_err(SetError::Store)? else { return Ok(()) };
+            match self.store.compare_and_set(key, Some(version), change(record).as_ref()) {
+                Ok(_) => return Ok(()),
+                Err(SetError::Conflict { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        let reason = "the record is changed all the time".to_owned();
+        Err(SetError::Store(StoreError::Unavailable { reason }))
+    }
+
+    fn find(&self, key: Key) -> Result<Option<(Version, Record)>, StoreError> {
+        Ok(self.store.get(key)?.map(|Versioned { version, record }| (version, record)))
+    }
+}
+
+/// An error with its causes, in one line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        next = cause.source();
+    }
+    text
+}

@@ -1,0 +1,292 @@
+//! Volumes: starting, making, deleting.
+
+use dyad_cluster::{
+    Access, AccessError, AckPolicy, Chap, ChapPair, IMAGES_MAX, InitiatorName, Key, Kind, LogicalBlock, Name,
+    NewSegment, OnFew, Presence, Record, SegmentRecord, SetError, Step, StepOrder, VolumeRecord, VolumeState,
+    next_step,
+};
+use dyad_pool::{ImageMeta, ImagePhase};
+use dyad_units::{BLOCK_BYTES, Bytes, Epoch, ImageId, LayerId, NodeId, PoolId, SegmentId, Span, Stamp, VolumeId};
+
+use super::{Admin, chain};
+use crate::catalog::{Known, KnownVolume};
+use crate::clock;
+use crate::control::{AccessRules, CreateVolume, CreateVolumeError, DeleteVolumeError, QueryError, WhenFew};
+use crate::reactor::Message;
+
+/// Steps of creating or deleting a volume: a few per segment and image; more is a fault of ours.
+const STEPS_MAX: usize = 64;
+
+/// Creating or deleting did not come to its end.
+#[derive(Debug, thiserror::Error)]
+enum Halt {
+    #[error("the pool {pool} cannot do it now: {reason}")]
+    Pool { pool: PoolId, reason: String },
+    #[error(transparent)]
+    Set(#[from] SetError),
+    #[error(transparent)]
+    Node(#[from] QueryError),
+}
+
+impl Admin {
+    /// Starts all volumes; those that were being made or deleted are finished first.
+    pub(super) fn open_volumes(&self) {
+        for record in self.list(Kind::Volume) {
+            let Record::Volume(volume) = record else { continue };
+            self.catalog.lock().put_volume(KnownVolume {
+                segment: self.segments_of(&volume).into_iter().next(),
+                record: volume.clone(),
+                fault: None,
+            });
+            let outcome = self.carry(volume.id);
+            self.settle(volume.id, outcome.err().map(|halt| chain(&halt)));
+        }
+    }
+
+    /// Serves a volume that is ready, and notes in the catalog how it is: why it is not in service, if so.
+    fn settle(&self, id: VolumeId, halted: Option<String>) -> Option<String> {
+        let Ok(Some((_, Record::Volume(record)))) = self.find(Key::Volume(id)) else {
+            self.catalog.lock().forget_volume(id);
+            return None;
+        };
+        let segment = self.segments_of(&record).into_iter().next();
+        let fault = match (&segment, record.state) {
+            (Some(segment), VolumeState::Ready) => self.serve(&record, segment).err(),
+            (None, VolumeState::Ready) => Some("the config store has no record of its segment".to_owned()),
+            (_, VolumeState::Creating | VolumeState::Deleting) => halted,
+        };
+        if let Some(reason) = &fault {
+            tracing::error!(volume = %record.name, reason, "volume not in service");
+        }
+        self.catalog.lock().put_volume(KnownVolume { record, segment, fault: fault.clone() });
+        fault
+    }
+
+    fn serve(&self, record: &VolumeRecord, segment: &SegmentRecord) -> Result<(), String> {
+        if record.segments.len() != 1 {
+            return Err(format!("it has {} segments; this version knows volumes of one", record.segments.len()));
+        }
+        let (volume, segment) = (Box::new(record.clone()), Box::new(segment.clone()));
+        let added = self.ask(|reply| Message::AddVolume { volume, segment, reply });
+        added.map_err(|error| error.to_string()).and_then(|added| added)
+    }
+
+    fn segments_of(&self, volume: &VolumeRecord) -> Vec<SegmentRecord> {
+        let find = |id: &SegmentId| match self.find(Key::Segment(*id)) {
+            Ok(Some((_, Record::Segment(segment)))) => Some(segment),
+            _ => None,
+        };
+        volume.segments.iter().filter_map(find).collect()
+    }
+
+    /// Takes a volume that is being made or deleted as far as it goes, one durable step after the other.
+    fn carry(&self, id: VolumeId) -> Result<(), Halt> {
+        for _ in 0..STEPS_MAX {
+            let found = self.find(Key::Volume(id)).map_err(SetError::Store)?;
+            let Some((_, Record::Volume(volume))) = found else { return Ok(()) };
+            let segments = self.segments_of(&volume);
+            let step = next_step(&volume, &segments, |order| self.presence(order));
+            match step {
+                Step::Finished => return Ok(()),
+                Step::Wait(order) => {
+                    return Err(Halt::Pool { pool: order.pool, reason: "it is not open".into() });
+                }
+                Step::CreateImage(order) => self.create_image(&volume, &segments, &order)?,
+                Step::DeleteImage(order) => {
+                    let (pool, image) = (order.pool, order.image);
+                    let deleted = self.ask(|reply| Message::DeleteImage { pool, image, reply })?;
+                    deleted.map_err(|fault| Halt::Pool { pool, reason: fault.to_string() })?;
+                }
+                Step::SetState(state) => self.change(Key::Volume(id), |record| match record {
+                    Record::Volume(volume) => Some(Record::Volume(VolumeRecord { state, ..volume })),
+                    other => Some(other),
+                })?,
+                Step::DeleteSegment(segment) => self.change(Key::Segment(segment), |_| None)?,
+                Step::DeleteVolume => self.change(Key::Volume(id), |_| None)?,
+            }
+        }
+        Err(Halt::Pool { pool: PoolId::from_bytes([0; 16]), reason: "it takes too many steps".into() })
+    }
+
+    fn presence(&self, order: &StepOrder) -> Presence {
+        if order.node != self.node {
+            return Presence::Unknown;
+        }
+        let (pool, image) = (order.pool, order.image);
+        match self.ask(|reply| Message::HasImage { pool, image, reply }) {
+            Ok(Some(true)) => Presence::There,
+            Ok(Some(false)) => Presence::NotThere,
+            Ok(None) | Err(_) => Presence::Unknown,
+        }
+    }
+
+    fn create_image(&self, volume: &VolumeRecord, segments: &[SegmentRecord], order: &StepOrder) -> Result<(), Halt> {
+        let Some(segment) = segments.iter().find(|segment| segment.id == order.segment) else { return Ok(()) };
+        let meta = Box::new(ImageMeta {
+            id: order.image,
+            segment: segment.id,
+            volume: volume.id,
+            layer: segment.layer,
+            parent: None,
+            size: segment.size,
+            phase: ImagePhase::Ready,
+            closed: Stamp::NEVER,
+            epoch: Epoch::default(),
+            record: Vec::new(),
+            cursor: None,
+            complete: Stamp::NEVER,
+        });
+        let pool = order.pool;
+        let created = self.ask(|reply| Message::CreateImage { pool, meta, reply })?;
+        created.map_err(|fault| Halt::Pool { pool, reason: fault.to_string() })
+    }
+
+    pub(super) fn create_volume(&self, request: &CreateVolume) -> Result<(), CreateVolumeError> {
+        let (volume, segment) = self.plan_volume(request)?;
+        let id = volume.id;
+        let set = |error: SetError| CreateVolumeError::Store(Box::new(error));
+        self.insert(&Record::Volume(volume.clone())).map_err(set)?;
+        self.catalog.lock().put_volume(KnownVolume { record: volume, segment: Some(segment.clone()), fault: None });
+        let made = self.insert(&Record::Segment(segment)).map_err(Halt::Set).and_then(|()| self.carry(id));
+        if let Err(halt) = made {
+            // Nobody has seen it: undo it now, or at the next start what cannot be undone now.
+            let begun = self.begin_deletion(id).map_err(Halt::Set);
+            let undone = begun.and_then(|()| self.carry(id));
+            self.settle(id, undone.err().map(|halt| chain(&halt)));
+            return Err(self.creation_error(halt));
+        }
+        match self.settle(id, None) {
+            None => Ok(()),
+            Some(problem) => Err(CreateVolumeError::BadRequest { problem }),
+        }
+    }
+
+    fn creation_error(&self, halt: Halt) -> CreateVolumeError {
+        match halt {
+            Halt::Pool { pool, reason } => CreateVolumeError::Pool { pool: self.pool_name(pool), reason },
+            Halt::Set(error) => CreateVolumeError::Store(Box::new(error)),
+            Halt::Node(error) => CreateVolumeError::Node(error),
+        }
+    }
+
+    fn pool_name(&self, id: PoolId) -> String {
+        let known = self.catalog.lock();
+        let found = known.pools.iter().find(|pool| pool.record.id == id);
+        found.map_or_else(|| id.to_string(), |pool| pool.record.name.to_string())
+    }
+
+    /// The records of a new volume, if the request makes sense.
+    fn plan_volume(&self, request: &CreateVolume) -> Result<(VolumeRecord, SegmentRecord), CreateVolumeError> {
+        let name: Name = request.name.parse().map_err(|_| CreateVolumeError::BadName { name: request.name.clone() })?;
+        let bad = |problem: String| CreateVolumeError::BadRequest { problem };
+        let size = rounded(request.size)?;
+        let block = match request.block_bytes {
+            512 => LogicalBlock::Sector,
+            4096 => LogicalBlock::Native,
+            other => return Err(bad(format!("blocks of {other} bytes are not possible; use 512 or 4096"))),
+        };
+        let images = self.choose_pools(&name, request)?;
+        if request.access.mutual_chap.is_some() && request.access.chap.is_none() {
+            return Err(bad("mutual CHAP needs CHAP: give the host's name and secret as well".into()));
+        }
+        let access = access_of(&request.access).map_err(|error| bad(error.to_string()))?;
+        let on_few = match request.when_few {
+            WhenFew::Error => OnFew::Error,
+            WhenFew::Wait => OnFew::Wait,
+        };
+        let min_in_sync = u8::try_from(request.min_in_sync).unwrap_or(u8::MAX);
+        let (id, segment) = (VolumeId::from_bytes(clock::random_id()), SegmentId::from_bytes(clock::random_id()));
+        let volume = VolumeRecord {
+            id,
+            name,
+            size,
+            block,
+            segments: vec![segment],
+            policy: AckPolicy { min_in_sync, on_few },
+            cache: request.cache,
+            access,
+            state: VolumeState::Creating,
+        };
+        volume.check(images.len()).map_err(|error| bad(error.to_string()))?;
+        let layer = LayerId::from_bytes(clock::random_id());
+        Ok((volume, SegmentRecord::new(NewSegment { id: segment, volume: id, layer, size, images })))
+    }
+
+    /// One new image in each of the pools.
+    fn choose_pools(
+        &self,
+        name: &Name,
+        request: &CreateVolume,
+    ) -> Result<Vec<(ImageId, NodeId, PoolId)>, CreateVolumeError> {
+        let known = self.catalog.lock();
+        if known.volumes.iter().any(|volume| volume.record.name == *name) {
+            return Err(CreateVolumeError::NameTaken { name: name.to_string() });
+        }
+        let mut images: Vec<(ImageId, NodeId, PoolId)> = Vec::new();
+        for which in &request.pools {
+            let pool = pool_for_image(&known, which)?;
+            if images.iter().any(|(_, _, other)| *other == pool) {
+                let problem = format!("pool `{which}` is named twice; each image needs a pool of its own");
+                return Err(CreateVolumeError::BadRequest { problem });
+            }
+            images.push((ImageId::from_bytes(clock::random_id()), self.node, pool));
+        }
+        if !(1..=IMAGES_MAX).contains(&images.len()) {
+            let problem = format!("{} pools are named; a volume has 1 to {IMAGES_MAX} images", images.len());
+            return Err(CreateVolumeError::BadRequest { problem });
+        }
+        Ok(images)
+    }
+
+    pub(super) fn delete_volume(&self, which: &str, force: bool) -> Result<(), DeleteVolumeError> {
+        let known = self.catalog.lock().volume(which).cloned();
+        let known = known.ok_or_else(|| QueryError::Unknown { kind: "volume", name: which.into() })?;
+        let (id, name) = (known.record.id, known.record.name);
+        let removed = self.ask(|reply| Message::RemoveVolume { volume: id, force, reply })?;
+        removed.map_err(|sessions| DeleteVolumeError::InUse { volume: name.to_string(), sessions })?;
+        self.begin_deletion(id).map_err(|error| DeleteVolumeError::Store(Box::new(error)))?;
+        let outcome = self.carry(id);
+        self.settle(id, outcome.as_ref().err().map(|halt| chain(halt)));
+        outcome.map_err(|halt| match halt {
+            Halt::Pool { pool, reason } => DeleteVolumeError::Pool { pool: self.pool_name(pool), reason },
+            Halt::Set(error) => DeleteVolumeError::Store(Box::new(error)),
+            Halt::Node(error) => DeleteVolumeError::Node(error),
+        })?;
+        tracing::info!(volume = %name, "volume deleted");
+        Ok(())
+    }
+
+    fn begin_deletion(&self, id: VolumeId) -> Result<(), SetError> {
+        self.change(Key::Volume(id), |record| match record {
+            Record::Volume(volume) => Some(Record::Volume(VolumeRecord { state: VolumeState::Deleting, ..volume })),
+            other => Some(other),
+        })
+    }
+}
+
+fn pool_for_image(known: &Known, which: &str) -> Result<PoolId, CreateVolumeError> {
+    let pool = known.pool(which).ok_or_else(|| QueryError::Unknown { kind: "pool", name: which.into() })?;
+    match &pool.fault {
+        Some(reason) => Err(CreateVolumeError::Pool { pool: which.into(), reason: reason.clone() }),
+        None => Ok(pool.record.id),
+    }
+}
+
+/// The size that a volume gets: whole blocks of 4 KiB.
+fn rounded(size: Bytes) -> Result<Bytes, CreateVolumeError> {
+    let (min, max) = (Bytes::new(u64::from(BLOCK_BYTES)), Bytes::new(Span::END_MAX));
+    if size < min || size > max {
+        return Err(CreateVolumeError::BadSize { size, min, max });
+    }
+    Ok(Bytes::new(size.value().next_multiple_of(min.value())))
+}
+
+fn access_of(rules: &AccessRules) -> Result<Access, AccessError> {
+    let initiators = rules.initiators.iter().map(|name| InitiatorName::new(name)).collect::<Result<_, _>>()?;
+    let chap = |chap: &crate::settings::Chap| Chap::new(&chap.user, &chap.secret);
+    let host = rules.chap.as_ref().map(chap).transpose()?;
+    let mutual = rules.mutual_chap.as_ref().map(chap).transpose()?;
+    let access = Access { initiators, chap: host.map(|host| ChapPair { host, mutual }) };
+    access.check()?;
+    Ok(access)
+}

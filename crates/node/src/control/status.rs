@@ -1,0 +1,197 @@
+//! A status: what the catalog and the reactor know, put together.
+
+use dyad_cluster::{ImageRecord, ImageState, PoolRecord, VolumeState};
+use dyad_mirror::{MirrorState, MirrorStatus};
+use dyad_units::{Bytes, EXTENT_BYTES, ImageId, PoolId};
+
+use super::{
+    AccessInfo, DiskInfo, DiskKind, ImageInfo, IoCounters, NodeHandle, NodeInfo, NodePhase, NodeStatus, PoolInfo,
+    PoolPhase, Redundancy, VolumeInfo, VolumePhase,
+};
+use crate::catalog::{Known, KnownPool, KnownVolume};
+use crate::clock;
+use crate::reactor::{PoolLook, Snapshot, VolumeLook};
+
+pub(super) fn merge(handle: &NodeHandle, known: &Known, snapshot: Snapshot) -> NodeStatus {
+    let pools = known.pools.iter().map(|pool| pool_info(pool, &snapshot)).collect();
+    let volumes = known.volumes.iter().map(|volume| volume_info(handle, known, volume, &snapshot)).collect();
+    NodeStatus { node: node_info(handle, known, &snapshot), pools, volumes, sessions: snapshot.sessions }
+}
+
+fn node_info(handle: &NodeHandle, known: &Known, snapshot: &Snapshot) -> NodeInfo {
+    NodeInfo {
+        id: known.node.id,
+        name: known.node.name.to_string(),
+        site: known.node.site.to_string(),
+        version: env!("CARGO_PKG_VERSION"),
+        phase: if snapshot.is_stopping { NodePhase::Stopping } else { known.phase },
+        starts: known.node.incarnation.start,
+        uptime: clock::now().since(known.started),
+        portals: handle.portals.clone(),
+        data_dir: handle.settings.data_dir.clone(),
+        backend: snapshot.backend.clone(),
+        connections: snapshot.connections,
+        half_open: snapshot.half_open,
+        refused: snapshot.refused,
+        buffers_held: snapshot.buffers_held,
+        buffers_max: handle.buffers_max,
+        faults: snapshot.faults,
+    }
+}
+
+fn pool_info(known: &KnownPool, snapshot: &Snapshot) -> PoolInfo {
+    let record = &known.record;
+    let look = snapshot.pools.iter().find(|pool| pool.id == record.id);
+    let later = snapshot.failed_pools.iter().find(|(id, _)| *id == record.id);
+    let fault = known.fault.clone().or_else(|| later.map(|(_, fault)| format!("a fault of this program: {fault}")));
+    let phase = match (look, fault) {
+        (Some(look), None) if look.usage.poisoned => PoolPhase::Failed {
+            reason: "its disk failed a write or a sync and is not believed any more; replace it or restart the node"
+                .into(),
+        },
+        (Some(_), None) => PoolPhase::Open,
+        (_, fault) => PoolPhase::Failed { reason: fault.unwrap_or_else(|| "it is closed".into()) },
+    };
+    let (usage, counters) = look.map(|look| (look.usage, look.counters)).unwrap_or_default();
+    let slots = |count: u64| Bytes::new(count * u64::from(EXTENT_BYTES));
+    PoolInfo {
+        id: record.id,
+        name: record.name.to_string(),
+        phase,
+        disks: disks_of(record, look),
+        total: slots(usage.slots_total),
+        free: slots(usage.slots_free),
+        images: look.map_or(0, |look| look.images.len() as u32),
+        marked_regions: usage.regions_marked,
+        damaged: counters.blocks_damaged,
+        healed: counters.blocks_mended,
+        adopted: counters.blocks_adopted,
+        torn: counters.blocks_torn,
+        lost: 0,
+        log: known.log.clone(),
+    }
+}
+
+fn disks_of(record: &PoolRecord, look: Option<&PoolLook>) -> Vec<DiskInfo> {
+    if let Some(look) = look {
+        return vec![DiskInfo { pool_name: record.name.to_string(), ..look.disk.clone() }];
+    }
+    let unknown = |disk: &dyad_cluster::DiskRecord| DiskInfo {
+        id: Some(disk.id),
+        pool: record.id,
+        pool_name: record.name.to_string(),
+        path: disk.path.clone().into(),
+        kind: if disk.path.starts_with("/dev/") { DiskKind::BlockDevice } else { DiskKind::File },
+        size: Bytes::ZERO,
+        physical_block: 0,
+        is_direct: false,
+        is_poisoned: false,
+        io: IoCounters::default(),
+        syncs: 0,
+        errors: 0,
+    };
+    record.disks.iter().map(unknown).collect()
+}
+
+fn volume_info(handle: &NodeHandle, known: &Known, volume: &KnownVolume, snapshot: &Snapshot) -> VolumeInfo {
+    let record = &volume.record;
+    let look = snapshot.volumes.iter().find(|look| look.id == record.id);
+    let images = volume.segment.iter().flat_map(|segment| &segment.images);
+    let images: Vec<_> = images.map(|image| image_info(known, volume, image, look, snapshot)).collect();
+    let chap = record.access.chap.as_ref();
+    VolumeInfo {
+        id: record.id,
+        name: record.name.to_string(),
+        target: handle.settings.iscsi.target_of(record.name.as_str()),
+        size: record.size,
+        block_bytes: record.block.bytes(),
+        cache: record.cache,
+        min_in_sync: u32::from(record.policy.min_in_sync),
+        access: AccessInfo {
+            initiators: record.access.initiators.iter().map(|name| name.as_str().to_owned()).collect(),
+            chap_user: chap.map(|pair| pair.host.name.clone()),
+            mutual_chap_user: chap.and_then(|pair| pair.mutual.as_ref()).map(|mutual| mutual.name.clone()),
+        },
+        phase: phase_of(volume, look, snapshot),
+        redundancy: redundancy_of(volume, look),
+        images,
+        sessions: look.map_or(0, |look| look.sessions),
+        in_flight: look.map_or(0, |look| look.in_flight),
+        io: look.map(|look| look.io).unwrap_or_default(),
+    }
+}
+
+fn phase_of(volume: &KnownVolume, look: Option<&VolumeLook>, snapshot: &Snapshot) -> VolumePhase {
+    match volume.record.state {
+        VolumeState::Creating => return VolumePhase::Creating,
+        VolumeState::Deleting => return VolumePhase::Deleting,
+        VolumeState::Ready => {}
+    }
+    let later = snapshot.failed_volumes.iter().find(|(id, _)| *id == volume.record.id);
+    let Some(look) = look else {
+        let fault = later.map(|(_, fault)| format!("a fault of this program: {fault}; restart the node"));
+        let reason = fault.or_else(|| volume.fault.clone()).unwrap_or_else(|| "it is not started yet".into());
+        return VolumePhase::Failed { reason };
+    };
+    match look.mirror.state {
+        MirrorState::Refused(refusal) => VolumePhase::Failed { reason: refusal.to_string() },
+        MirrorState::SteppedDown => VolumePhase::Failed { reason: "another owner took over".into() },
+        MirrorState::Starting
+        | MirrorState::Claiming
+        | MirrorState::Serving
+        | MirrorState::Stopping
+        | MirrorState::Stopped => VolumePhase::Serving { comparing: look.mirror.suspect },
+    }
+}
+
+fn redundancy_of(volume: &KnownVolume, look: Option<&VolumeLook>) -> Redundancy {
+    let images = volume.segment.iter().flat_map(|segment| &segment.images);
+    let wanted = images.filter(|image| image.state != ImageState::Detached).count() as u32;
+    match look {
+        Some(look) => {
+            Redundancy { in_sync: look.mirror.good_images() as u32, wanted, sentence: look.mirror.sentence() }
+        }
+        None => Redundancy { in_sync: 0, wanted, sentence: "not served".into() },
+    }
+}
+
+fn image_info(
+    known: &Known,
+    volume: &KnownVolume,
+    image: &ImageRecord,
+    look: Option<&VolumeLook>,
+    snapshot: &Snapshot,
+) -> ImageInfo {
+    let live = look.and_then(|look| status_of(&look.mirror, image.id));
+    let (state, reason) = live.map_or((image.state, image.reason), |live| (live.state, live.reason));
+    let pool = known.pools.iter().find(|pool| pool.record.id == image.pool);
+    ImageInfo {
+        id: image.id,
+        volume: volume.record.id,
+        volume_name: volume.record.name.to_string(),
+        node: image.node,
+        pool: image.pool,
+        pool_name: pool.map_or_else(|| image.pool.to_string(), |pool| pool.record.name.to_string()),
+        state: state_text(state).to_owned(),
+        reason: reason.map(|reason| reason.text().to_owned()),
+        allocated: allocated(snapshot, image.pool, image.id),
+    }
+}
+
+fn status_of(mirror: &MirrorStatus, image: ImageId) -> Option<&dyad_mirror::ImageStatus> {
+    mirror.images.iter().find(|status| status.id == image)
+}
+
+fn state_text(state: ImageState) -> &'static str {
+    match state {
+        ImageState::InSync => "in-sync",
+        ImageState::Syncing => "syncing",
+        ImageState::Stale => "stale",
+        ImageState::Detached => "detached",
+    }
+}
+
+fn allocated(snapshot: &Snapshot, pool: PoolId, image: ImageId) -> Option<Bytes> {
+    let pool = snapshot.pools.iter().find(|look| look.id == pool)?;
+    pool.images.iter().find(|(id, _)| *id == image).map(|(_, bytes)| *bytes)
+}

@@ -1,0 +1,38 @@
+//! The data reactor: one thread that carries every command from its socket to the disks and back.
+//!
+//! ```text
+//!          +------------------------------ turn ------------------------------+
+//!  epoll ->| sockets -> conns -> command -> volumes <-> pools <-> disks        |-> one sendmsg per connection,
+//!          | mailbox, timers, listeners       (until nothing moves any more)   |   one io_uring submission
+//!          +-------------------------------------------------------------------+
+//! ```
+//!
+//! A turn takes what came, lets the rooms act until nothing moves, then sends what is to be sent. Nothing in
+//! it waits. A panic while a connection is served closes that connection, one in a volume or a pool takes that
+//! one out of use; everybody else goes on.
+//!
+//! There are no globals: several reactors can live side by side, each with volumes and pools of its own.
+
+mod command;
+mod conns;
+mod listen;
+mod login;
+mod mailbox;
+mod manage;
+mod message;
+mod pools;
+mod pump;
+mod run;
+mod snapshot;
+mod socket;
+mod stop;
+mod timers;
+mod volumes;
+
+pub use listen::ListenError;
+pub(crate) use listen::Listener;
+pub(crate) use mailbox::Mailbox;
+pub(crate) use message::{Message, Proposal, Reply};
+pub use run::ReactorError;
+pub(crate) use run::{Reactor, ReactorSetup};
+pub(crate) use snapshot::{PoolLook, Snapshot, VolumeLook};

@@ -1,0 +1,144 @@
+//! A command on its way: from the session to the unit, to the volume, and back.
+
+use dyad_contract::volume::{VolumeOp, VolumeResult};
+use dyad_iscsi::{Command, TaskTag};
+use dyad_mirror::{Event, OpId};
+use dyad_payload::Payload;
+use dyad_scsi::{Begun, Response, Step, Task, Transfer};
+use dyad_units::Period;
+
+use super::conns::{Conn, ConnRef, Held};
+use super::run::{Reactor, guarded};
+use super::volumes::{Op, Weight};
+use crate::clock;
+use crate::control::IoCounters;
+
+impl Reactor {
+    /// A command came.
+    pub(super) fn on_command(&mut self, at: ConnRef, command: &Command) {
+        let Some((index, nexus)) = self.use_of(at) else {
+            // Discovery sessions have no commands; the connection rejects them before.
+            return;
+        };
+        let Some(volume) = self.volume_mut(index) else { return };
+        let unit = &mut volume.unit;
+        let transfer = match (command.write, command.read) {
+            (true, _) => Transfer::Out(command.expected_len),
+            (false, true) => Transfer::In(command.expected_len),
+            (false, false) => Transfer::None,
+        };
+        match guarded(|| unit.begin(nexus, command.lun, &command.cdb, transfer)) {
+            Ok(Begun::Answer(response)) => self.respond(at, command.task, response),
+            Ok(Begun::DataOut { task, len }) => {
+                let Some(conn) = self.conns.get_mut(at) else { return };
+                if let Some(session) = &mut conn.session {
+                    session.hold(command.task, Held::DataOut { tag: command.task, task });
+                }
+                conn.iscsi.solicit(command.task, len);
+            }
+            Ok(Begun::Volume { task, op }) => self.begin_op(at, index, command.task, task, op),
+            Err(fault) => self.fail_volume(index, &fault.0),
+        }
+    }
+
+    /// The data of a command came.
+    pub(super) fn on_data_out(&mut self, at: ConnRef, tag: TaskTag, data: Payload) {
+        let Some((index, _)) = self.use_of(at) else { return };
+        let Some(session) = self.conns.get_mut(at).and_then(|conn| conn.session.as_mut()) else { return };
+        let Held::DataOut { task, .. } = session.take(tag) else { return };
+        let Some(volume) = self.volume_mut(index) else { return };
+        let unit = &mut volume.unit;
+        match guarded(|| unit.data_out(task, data)) {
+            Ok(Step::Answer(response)) => self.respond(at, tag, response),
+            Ok(Step::Volume { task, op }) => self.begin_op(at, index, tag, task, op),
+            Err(fault) => self.fail_volume(index, &fault.0),
+        }
+    }
+
+    /// The data of a command will not come; its host has its answer.
+    pub(super) fn on_data_out_failed(&mut self, at: ConnRef, tag: TaskTag) {
+        if let Some(session) = self.conns.get_mut(at).and_then(|conn| conn.session.as_mut()) {
+            session.take(tag);
+        }
+    }
+
+    /// Asks the volume. It counts as arrived now, when the last of its bytes is here: what it waited for until
+    /// then was its own host (M19).
+    fn begin_op(&mut self, at: ConnRef, index: u32, tag: TaskTag, task: Task, op: VolumeOp) {
+        let now = self.now;
+        let Some(volume) = self.volume_mut(index) else { return };
+        let id = volume.ops.add(Op { conn: Some(at), tag, task: Some(task), begun: now, weight: Weight::of(&op) });
+        if let Some(session) = self.conns.get_mut(at).and_then(|conn| conn.session.as_mut()) {
+            session.hold(tag, Held::Volume { tag, op: id.0 as u32 });
+        }
+        self.volume_event(index, Event::Op { id, op, arrived: now });
+    }
+
+    /// The volume answered an operation.
+    pub(super) fn answer(&mut self, index: u32, id: OpId, result: VolumeResult) {
+        let now = self.now;
+        let Some(volume) = self.volume_mut(index) else { return };
+        let is_error = result.is_err();
+        let Some(op) = volume.ops.get_mut(id) else { return };
+        let Some((at, task)) = op.conn.zip(op.task.take()) else {
+            // Its host gave it up; whoever waits for its end may go on now (M19).
+            volume.ops.remove(id);
+            return self.on_op_over(index, id);
+        };
+        let (tag, begun, weight) = (op.tag, op.begun, op.weight);
+        let unit = &mut volume.unit;
+        match guarded(|| unit.finish(task, result)) {
+            Ok(Step::Answer(response)) => {
+                volume.ops.remove(id);
+                let took = clock::now().since(begun);
+                count(&mut volume.io, weight, took, is_error);
+                if let Some(session) = self.conns.get_mut(at).and_then(|conn| conn.session.as_mut()) {
+                    count(&mut session.io, weight, took, is_error);
+                    session.take(tag);
+                }
+                self.respond(at, tag, response);
+            }
+            Ok(Step::Volume { task, op: next }) => {
+                if let Some(op) = volume.ops.get_mut(id) {
+                    op.task = Some(task);
+                }
+                self.volume_event(index, Event::Op { id, op: next, arrived: now });
+            }
+            Err(fault) => self.fail_volume(index, &fault.0),
+        }
+    }
+
+    fn respond(&mut self, at: ConnRef, tag: TaskTag, response: Response) {
+        let Some(Conn { iscsi, .. }) = self.conns.get_mut(at) else { return };
+        let answered = guarded(|| {
+            let status = response.status as u8;
+            iscsi.respond(tag, status, response.sense.as_deref().unwrap_or_default(), response.data_in);
+        });
+        match answered {
+            Ok(()) => self.list(at),
+            Err(fault) => self.fail_conn(at, &fault.0),
+        }
+    }
+}
+
+fn count(io: &mut IoCounters, weight: Weight, took: Period, is_error: bool) {
+    let add = |sum: &mut Period| *sum = Period::from_nanos(sum.as_nanos().saturating_add(took.as_nanos()));
+    io.errors += u64::from(is_error);
+    io.time_max = io.time_max.max(took);
+    match weight {
+        Weight::Read(bytes) => {
+            io.reads += 1;
+            io.read_bytes += bytes;
+            add(&mut io.read_time);
+        }
+        Weight::Write(bytes) => {
+            io.writes += 1;
+            io.write_bytes += bytes;
+            add(&mut io.write_time);
+        }
+        Weight::Other => {
+            io.others += 1;
+            add(&mut io.other_time);
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! Connections: what the node keeps about each, and the table that they are in.
+
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use dyad_iscsi::{Connection, SessionKey, TaskTag};
+use dyad_scsi::{NexusId, Task};
+use dyad_units::Moment;
+
+use crate::control::IoCounters;
+
+/// Generations stay below 2^31: the other numbers name what is not a connection, for epoll.
+const GENERATION_MASK: u32 = u32::MAX >> 1;
+
+/// Names a connection; one that came later in the same place has another generation.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub(crate) struct ConnRef {
+    pub(crate) index: u32,
+    pub(crate) generation: u32,
+}
+
+impl ConnRef {
+    /// As a number, for epoll.
+    pub(crate) fn to_u64(self) -> u64 {
+        u64::from(self.generation) << 32 | u64::from(self.index)
+    }
+
+    pub(crate) fn from_u64(value: u64) -> Self {
+        Self { index: value as u32, generation: (value >> 32) as u32 }
+    }
+}
+
+/// A TCP connection of a host.
+pub(crate) struct Conn {
+    pub(crate) socket: OwnedFd,
+    pub(crate) iscsi: Connection,
+    pub(crate) peer: SocketAddr,
+    /// Our address, as the host sees it.
+    pub(crate) portal: SocketAddr,
+    /// The name that the host claims; known from its first login request on.
+    pub(crate) claim: Option<String>,
+    /// Not logged in, or only to ask for targets: to be dropped first when room is needed.
+    pub(crate) is_half_open: bool,
+    /// `None` until the login is over, and after the end.
+    pub(crate) session: Option<Box<Session>>,
+    /// What epoll watches for.
+    pub(crate) interest: Interest,
+    /// No buffer was left to receive into; tried again soon.
+    pub(crate) is_starved: bool,
+    /// The connection said that it is over: the socket closes when its last bytes are sent, or then.
+    pub(crate) closes_at: Option<Moment>,
+    /// In the list of those to be looked at before the turn ends.
+    pub(crate) is_listed: bool,
+    pub(crate) timer: Option<Moment>,
+}
+
+/// What epoll watches a socket for.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(crate) struct Interest {
+    pub(crate) input: bool,
+    pub(crate) output: bool,
+}
+
+/// A session in full feature phase.
+pub(crate) struct Session {
+    /// Names it for people.
+    pub(crate) id: u64,
+    pub(crate) tsih: u16,
+    pub(crate) key: SessionKey,
+    pub(crate) initiator: Arc<str>,
+    /// The volume and the nexus there; `None` for discovery.
+    pub(crate) use_of: Option<(u32, NexusId)>,
+    pub(crate) since: Moment,
+    /// By the task's slot.
+    pub(crate) tasks: Vec<Held>,
+    pub(crate) in_flight: u32,
+    pub(crate) io: IoCounters,
+}
+
+/// What a task waits for. Kept in place: a command allocates nothing.
+#[allow(clippy::large_enum_variant, reason = "a box per command is what this avoids")]
+pub(crate) enum Held {
+    /// There is no such task.
+    Nothing,
+    /// Its data-out.
+    DataOut { tag: TaskTag, task: Task },
+    /// The volume; the index of the operation there.
+    Volume { tag: TaskTag, op: u32 },
+}
+
+/// All connections.
+#[derive(Default)]
+pub(crate) struct Conns {
+    slots: Vec<Slot>,
+    free: Vec<u32>,
+    count: usize,
+}
+
+#[derive(Default)]
+struct Slot {
+    generation: u32,
+    conn: Option<Box<Conn>>,
+}
+
+impl Conns {
+    pub(crate) fn len(&self) -> usize {
+        self.count
+    }
+
+    pub(crate) fn add(&mut self, conn: Conn) -> ConnRef {
+        let index = self.free.pop().unwrap_or_else(|| {
+            self.slots.push(Slot::default());
+            (self.slots.len() - 1) as u32
+        });
+        let slot = &mut self.slots[index as usize];
+        slot.conn = Some(Box::new(conn));
+        self.count += 1;
+        ConnRef { index, generation: slot.generation }
+    }
+
+    pub(crate) fn remove(&mut self, at: ConnRef) -> Option<Box<Conn>> {
+        let slot = self.slots.get_mut(at.index as usize).filter(|slot| slot.generation == at.generation)?;
+        let conn = slot.conn.take()?;
+        slot.generation = slot.generation.wrapping_add(1) & GENERATION_MASK;
+        self.free.push(at.index);
+        self.count -= 1;
+        Some(conn)
+    }
+
+    pub(crate) fn get(&self, at: ConnRef) -> Option<&Conn> {
+        let slot = self.slots.get(at.index as usize).filter(|slot| slot.generation == at.generation)?;
+        slot.conn.as_deref()
+    }
+
+    pub(crate) fn get_mut(&mut self, at: ConnRef) -> Option<&mut Conn> {
+        let slot = self.slots.get_mut(at.index as usize).filter(|slot| slot.generation == at.generation)?;
+        slot.conn.as_deref_mut()
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (ConnRef, &Conn)> {
+        self.slots.iter().enumerate().filter_map(|(index, slot)| {
+            let at = ConnRef { index: index as u32, generation: slot.generation };
+            slot.conn.as_deref().map(|conn| (at, conn))
+        })
+    }
+}
+
+impl Session {
+    /// Takes what the task with this tag waits for out of the table.
+    pub(crate) fn take(&mut self, wanted: TaskTag) -> Held {
+        let Some(held) = self.tasks.get_mut(wanted.slot()) else { return Held::Nothing };
+        match held {
+            Held::DataOut { tag, .. } | Held::Volume { tag, .. } if *tag == wanted => {
+                self.in_flight -= 1;
+                std::mem::replace(held, Held::Nothing)
+            }
+            _ => Held::Nothing,
+        }
+    }
+
+    /// Notes what a task waits for.
+    pub(crate) fn hold(&mut self, tag: TaskTag, held: Held) {
+        if self.tasks.len() <= tag.slot() {
+            self.tasks.resize_with(tag.slot() + 1, || Held::Nothing);
+        }
+        let before = std::mem::replace(&mut self.tasks[tag.slot()], held);
+        if matches!(before, Held::Nothing) {
+            self.in_flight += 1;
+        }
+    }
+}

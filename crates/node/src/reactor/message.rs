@@ -1,0 +1,60 @@
+//! What other threads tell the reactor.
+
+use std::sync::Arc;
+use std::sync::mpsc::SyncSender;
+
+use dyad_cluster::{Outcome, SegmentRecord, VolumeRecord};
+use dyad_pool::{AdminError, ImageMeta, Pool};
+use dyad_units::{ImageId, PoolId, VolumeId};
+
+use super::snapshot::Snapshot;
+use crate::disk::DiskFile;
+
+/// Where an answer goes: a channel with room for one, so that answering never waits.
+pub(crate) type Reply<T> = SyncSender<T>;
+
+/// A message to the reactor.
+pub(crate) enum Message {
+    /// Take over an opened pool.
+    AddPool { pool: Box<Pool>, file: Arc<DiskFile>, reply: Reply<std::io::Result<()>> },
+    /// Flush a pool, close it cleanly and give up its disk; `false` if it could not be closed cleanly.
+    ClosePool { pool: PoolId, reply: Reply<bool> },
+    /// Make an image.
+    CreateImage { pool: PoolId, meta: Box<ImageMeta>, reply: Reply<Result<(), ImageFault>> },
+    /// Delete an image.
+    DeleteImage { pool: PoolId, image: ImageId, reply: Reply<Result<(), ImageFault>> },
+    /// Which of these images are there.
+    HasImage { pool: PoolId, image: ImageId, reply: Reply<Option<bool>> },
+    /// Serve a volume.
+    AddVolume { volume: Box<VolumeRecord>, segment: Box<SegmentRecord>, reply: Reply<Result<(), String>> },
+    /// Stop serving a volume: drain, flush, close. Refused with the count of sessions, unless forced.
+    RemoveVolume { volume: VolumeId, force: bool, reply: Reply<Result<(), u32>> },
+    /// What became of a volume's proposal.
+    Outcome { volume: VolumeId, outcome: Outcome },
+    /// Tell everything.
+    Look(Reply<Snapshot>),
+    /// Close a session.
+    CloseSession { id: u64, reply: Reply<bool> },
+    /// Volumes are there as far as they can be: sessions may come.
+    Open,
+    /// End: drain, flush, close.
+    Stop,
+}
+
+/// An image was not made or deleted.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+pub(crate) enum ImageFault {
+    /// The pool is not open.
+    #[error("it is not open")]
+    NoPool,
+    /// The pool refused.
+    #[error(transparent)]
+    Refused(AdminError),
+}
+
+/// A proposal of a volume's mirror, for the thread of the config store.
+pub(crate) struct Proposal {
+    pub(crate) volume: VolumeId,
+    pub(crate) record: Box<SegmentRecord>,
+    pub(crate) expected: dyad_units::Epoch,
+}

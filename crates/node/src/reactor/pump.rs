@@ -1,0 +1,172 @@
+//! Between the rooms: what a mirror wants goes to pools, what a pool wants goes to disks, and back, until
+//! nothing moves any more.
+
+use std::sync::mpsc::TrySendError;
+
+use dyad_cluster::Outcome;
+use dyad_contract::image::{ImageError, Reply};
+use dyad_mirror::{Action, Event, Note};
+
+use super::message::Proposal;
+use super::pools::PoolRoom;
+use super::run::{Reactor, guarded};
+use crate::disk::End;
+
+impl Reactor {
+    pub(super) fn pump(&mut self) {
+        loop {
+            if let Some(volume) = self.dirty_volumes.pop() {
+                self.pump_volume(volume);
+            } else if let Some(pool) = self.dirty_pools.pop() {
+                self.pump_pool(pool);
+            } else {
+                return;
+            }
+        }
+    }
+
+    /// Carries out what a mirror wants.
+    fn pump_volume(&mut self, index: u32) {
+        let Some(volume) = self.volumes.get_mut(index as usize).and_then(Option::as_deref_mut) else { return };
+        volume.is_dirty = false;
+        let mut actions = std::mem::replace(&mut volume.actions, std::mem::take(&mut self.scratch.actions));
+        for action in actions.drain(..) {
+            match action {
+                Action::Answer { id, result } => self.answer(index, id, result),
+                Action::Image { image, token, request } => {
+                    let place = self.volume(index).and_then(|volume| *volume.places.get(usize::from(image.0))?);
+                    let room = place.and_then(|(pool, _)| self.pools[pool as usize].as_deref_mut());
+                    let (Some((pool, handle)), Some(room)) = (place, room) else {
+                        // The mirror was told that the image is gone; an answer costs nothing.
+                        let reply = Reply::Failed(ImageError::Poisoned);
+                        self.volume_event(index, Event::Image { image, token, reply });
+                        continue;
+                    };
+                    let part = &mut room.pool;
+                    match guarded(|| part.submit(handle, token, request)) {
+                        Ok(()) => self.soil_pool(pool),
+                        Err(fault) => self.fail_pool(pool, &fault.0),
+                    }
+                }
+                Action::Propose { record, expected } => {
+                    let Some(volume) = self.volume(index) else { continue };
+                    let proposal = Proposal { volume: volume.record.id, record, expected };
+                    if let Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) =
+                        self.proposals.try_send(proposal)
+                    {
+                        // Nobody knows (M7): the mirror asks again.
+                        self.volume_event(index, Event::Outcome(Outcome::Unknown));
+                    }
+                }
+                Action::Note(note) => self.tell(index, note),
+                Action::Stopped => {
+                    if let Some(stop) = self.volume_mut(index).and_then(|volume| volume.stop.as_mut()) {
+                        stop.is_stopped = true;
+                    }
+                }
+            }
+        }
+        self.scratch.actions = actions;
+        self.time_volume(index);
+        self.finish_stopped(index);
+    }
+
+    /// Carries out what a pool wants, and hands its replies to the mirrors.
+    fn pump_pool(&mut self, index: u32) {
+        let Some(room) = self.pools.get_mut(index as usize).and_then(Option::as_deref_mut) else { return };
+        room.is_dirty = false;
+        let (disks, ops, now, disk) = (&mut self.disks, &mut self.scratch.disk_ops, self.now, room.disk);
+        let pool = &mut room.pool;
+        let worked = guarded(|| {
+            loop {
+                pool.take_disk_ops(ops);
+                if ops.is_empty() {
+                    return;
+                }
+                disks.execute(now, disk, ops, |token, result| pool.complete(token, result));
+            }
+        });
+        if let Err(fault) = worked {
+            self.scratch.disk_ops.clear();
+            return self.fail_pool(index, &fault.0);
+        }
+        self.deliver(index);
+    }
+
+    fn deliver(&mut self, index: u32) {
+        let mut replies = std::mem::take(&mut self.scratch.replies);
+        let mut changes = Vec::new();
+        if let Some(room) = self.room_mut(index) {
+            let PoolRoom { pool, .. } = room;
+            let taken = guarded(|| {
+                pool.take_replies(&mut replies);
+                pool.take_admin_replies(&mut changes);
+            });
+            if let Err(fault) = taken {
+                self.fail_pool(index, &fault.0);
+            }
+        }
+        for (handle, token, reply) in replies.drain(..) {
+            let route = self.pools[index as usize].as_deref().and_then(|room| Self::routed(room, handle));
+            if let Some((volume, image)) = route {
+                self.volume_event(volume, Event::Image { image, token, reply });
+            }
+        }
+        self.scratch.replies = replies;
+        for (token, result) in changes {
+            self.on_change(index, token, result);
+        }
+    }
+
+    /// Takes what ended on the disks to the pools.
+    pub(super) fn collect_disks(&mut self) {
+        let mut ends = std::mem::take(&mut self.scratch.ends);
+        self.disks.collect(self.now, &mut ends);
+        self.complete_disks(&mut ends);
+        self.scratch.ends = ends;
+    }
+
+    pub(super) fn complete_disks(&mut self, ends: &mut Vec<End>) {
+        if ends.is_empty() {
+            return;
+        }
+        for (disk, token, result) in ends.drain(..) {
+            let is_its = |slot: &Option<Box<PoolRoom>>| slot.as_ref().is_some_and(|room| room.disk == disk);
+            let Some(index) = self.pools.iter().position(is_its) else { continue };
+            let Some(room) = self.room_mut(index as u32) else { continue };
+            let pool = &mut room.pool;
+            match guarded(|| pool.complete(token, result)) {
+                Ok(()) => self.soil_pool(index as u32),
+                Err(fault) => self.fail_pool(index as u32, &fault.0),
+            }
+        }
+        if !self.leaving.is_empty() {
+            self.sweep_disks();
+        }
+    }
+
+    /// News of a mirror, for the log.
+    fn tell(&self, index: u32, note: Note) {
+        let Some(volume) = self.volume(index) else { return };
+        let name = &volume.record.name;
+        let image = |image: dyad_mirror::ImageIndex| {
+            volume.mirror.record().images.get(usize::from(image.0)).map(|image| image.id.to_string())
+        };
+        match note {
+            Note::Serving { epoch, suspect } => tracing::info!(volume = %name, %epoch, suspect, "volume in service"),
+            Note::Equalised { mended, adopted } => {
+                tracing::info!(volume = %name, mended, adopted, "images are equal again after a crash");
+            }
+            Note::TakenOut { image: which, reason } => {
+                tracing::warn!(volume = %name, image = image(which), reason = reason.text(), "image out of sync");
+            }
+            Note::LastImageFailed { image: which, reason } => {
+                tracing::error!(volume = %name, image = image(which), reason = reason.text(), "the last image failed");
+            }
+            Note::Healed { image: which, blocks } => {
+                tracing::warn!(volume = %name, image = image(which), blocks, "damaged blocks rewritten from another image");
+            }
+            Note::SteppedDown { epoch } => tracing::warn!(volume = %name, %epoch, "volume is served elsewhere"),
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! What the reactor knows about everything, taken at one moment.
+
+use dyad_mirror::MirrorStatus;
+use dyad_pool::{Counters, PoolUse};
+use dyad_units::{Bytes, ImageId, PoolId, VolumeId};
+
+use super::run::Reactor;
+use crate::control::{BackendInfo, DiskInfo, IoCounters, SessionInfo};
+use crate::disk::LiveCounters;
+
+/// The answer to "look".
+#[derive(Debug)]
+pub(crate) struct Snapshot {
+    pub(crate) pools: Vec<PoolLook>,
+    pub(crate) volumes: Vec<VolumeLook>,
+    pub(crate) sessions: Vec<SessionInfo>,
+    pub(crate) failed_volumes: Vec<(VolumeId, String)>,
+    pub(crate) failed_pools: Vec<(PoolId, String)>,
+    pub(crate) backend: BackendInfo,
+    pub(crate) connections: u32,
+    pub(crate) half_open: u32,
+    pub(crate) refused: u64,
+    pub(crate) faults: u64,
+    pub(crate) buffers_held: Bytes,
+    pub(crate) is_stopping: bool,
+}
+
+/// A pool in use.
+#[derive(Debug)]
+pub(crate) struct PoolLook {
+    pub(crate) id: PoolId,
+    pub(crate) usage: PoolUse,
+    pub(crate) counters: Counters,
+    pub(crate) disk: DiskInfo,
+    pub(crate) images: Vec<(ImageId, Bytes)>,
+}
+
+/// A volume in service.
+#[derive(Debug)]
+pub(crate) struct VolumeLook {
+    pub(crate) id: VolumeId,
+    pub(crate) mirror: MirrorStatus,
+    pub(crate) sessions: u32,
+    pub(crate) in_flight: u32,
+    pub(crate) io: IoCounters,
+}
+
+impl Reactor {
+    pub(super) fn look(&self) -> Snapshot {
+        Snapshot {
+            pools: self.look_at_pools(),
+            volumes: self.look_at_volumes(),
+            sessions: self.look_at_sessions(),
+            failed_volumes: self.failed_volumes.clone(),
+            failed_pools: self.failed_pools.clone(),
+            backend: self.disks.backend().clone(),
+            connections: self.conns.len() as u32,
+            half_open: self.half_open as u32,
+            refused: self.refused,
+            faults: self.faults,
+            buffers_held: Bytes::new(self.slab.usage().bytes_total as u64),
+            is_stopping: self.stopping.is_some(),
+        }
+    }
+
+    fn look_at_pools(&self) -> Vec<PoolLook> {
+        let look = |room: &super::pools::PoolRoom| {
+            let (file, counters) = self.disks.look(room.disk)?;
+            let usage = room.pool.usage();
+            let disk = DiskInfo {
+                id: Some(room.pool.disk_id()),
+                pool: room.id,
+                pool_name: String::new(),
+                path: file.path().to_owned(),
+                kind: file.kind(),
+                size: Bytes::new(file.size_bytes()),
+                physical_block: file.physical_block_bytes(),
+                is_direct: file.is_direct(),
+                is_poisoned: usage.poisoned,
+                io: io_of(&counters),
+                syncs: counters.syncs,
+                errors: counters.errors,
+            };
+            let images = room.pool.images().map(|(handle, meta)| (meta.id, room.pool.image_bytes(handle))).collect();
+            Some(PoolLook { id: room.id, usage, counters: room.pool.counters(), disk, images })
+        };
+        self.pools.iter().flatten().filter_map(|room| look(room)).collect()
+    }
+
+    fn look_at_volumes(&self) -> Vec<VolumeLook> {
+        let look = |volume: &super::volumes::Volume| VolumeLook {
+            id: volume.record.id,
+            mirror: volume.mirror.status(),
+            sessions: volume.sessions.len() as u32,
+            in_flight: volume.ops.len() as u32,
+            io: volume.io,
+        };
+        self.volumes.iter().flatten().map(|volume| look(volume)).collect()
+    }
+
+    fn look_at_sessions(&self) -> Vec<SessionInfo> {
+        let mut sessions: Vec<_> = (self.conns.iter())
+            .filter_map(|(_, conn)| conn.session.as_deref().map(|session| (conn, session)))
+            .map(|(conn, session)| {
+                let volume = session.use_of.and_then(|(index, _)| self.volume(index));
+                SessionInfo {
+                    id: session.id,
+                    initiator: session.initiator.to_string(),
+                    target: session.key.target.clone(),
+                    volume: volume.map(|volume| volume.record.name.to_string()),
+                    peer: conn.peer,
+                    portal: conn.portal,
+                    age: self.now.since(session.since),
+                    in_flight: session.in_flight,
+                    io: session.io,
+                }
+            })
+            .collect();
+        sessions.sort_by_key(|session| session.id);
+        sessions
+    }
+}
+
+fn io_of(counters: &LiveCounters) -> IoCounters {
+    IoCounters {
+        reads: counters.reads,
+        read_bytes: counters.read_bytes,
+        read_time: counters.read_time,
+        writes: counters.writes,
+        write_bytes: counters.write_bytes,
+        write_time: counters.write_time,
+        others: counters.syncs,
+        other_time: counters.sync_time,
+        time_max: counters.time_max,
+        errors: counters.errors,
+    }
+}

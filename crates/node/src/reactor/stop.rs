@@ -1,0 +1,143 @@
+//! The end of a reactor: drain, flush, close, in bounded time.
+
+use std::sync::mpsc::{Receiver, sync_channel};
+use std::time::Duration;
+
+use dyad_iscsi::CloseReason;
+use dyad_units::{Moment, Period};
+use rustix::event::epoll;
+
+use super::message::{Message, Reply};
+use super::run::Reactor;
+
+/// How often an end under way is looked at.
+const LOOK: Period = Period::from_millis(20);
+
+/// An end under way.
+pub(super) struct Stopping {
+    deadline: Moment,
+    /// Pools that are being closed.
+    pools: Option<Vec<Receiver<bool>>>,
+    /// Everything was closed cleanly so far.
+    is_clean: bool,
+}
+
+impl Reactor {
+    /// A message from another thread.
+    pub(super) fn on_message(&mut self, message: Message) {
+        match message {
+            Message::AddPool { pool, file, reply } => {
+                let added = self.add_pool(*pool, file);
+                let _ = reply.try_send(added);
+            }
+            Message::ClosePool { pool, reply } => self.close_pool(pool, reply),
+            Message::CreateImage { pool, meta, reply } => self.create_image(pool, *meta, reply),
+            Message::DeleteImage { pool, image, reply } => self.delete_image(pool, image, reply),
+            Message::HasImage { pool, image, reply } => {
+                let _ = reply.try_send(self.has_image(pool, image));
+            }
+            Message::AddVolume { volume, segment, reply } => {
+                let added = self.add_volume(*volume, *segment);
+                let _ = reply.try_send(added);
+            }
+            Message::RemoveVolume { volume, force, reply } => self.remove_volume(volume, force, Some(reply)),
+            Message::Outcome { volume, outcome } => {
+                if let Some(index) = self.volume_with_id(volume) {
+                    self.volume_event(index, dyad_mirror::Event::Outcome(outcome));
+                }
+            }
+            Message::Look(reply) => {
+                let _ = reply.try_send(self.look());
+            }
+            Message::CloseSession { id, reply } => {
+                let _ = reply.try_send(self.close_session(id));
+            }
+            Message::Open => self.is_open = true,
+            Message::Stop => self.begin_stop(),
+        }
+    }
+
+    fn close_session(&mut self, id: u64) -> bool {
+        let is_it = |session: &super::conns::Session| session.id == id;
+        let found = self.conns.iter().find(|(_, conn)| conn.session.as_deref().is_some_and(is_it));
+        let Some((at, _)) = found else { return false };
+        self.close(at, CloseReason::Node("an administrator closed the session"), false);
+        true
+    }
+
+    /// No new sessions; volumes drain, flush and close.
+    fn begin_stop(&mut self) {
+        if self.stopping.is_some() {
+            return;
+        }
+        tracing::info!(volumes = self.volumes.iter().flatten().count(), "stopping");
+        let deadline = self.now + self.settings.stop_timeout;
+        self.stopping = Some(Stopping { deadline, pools: None, is_clean: true });
+        for listener in self.listeners.drain(..) {
+            let _ = epoll::delete(&self.epoll, &listener.socket);
+        }
+        let volumes: Vec<_> = self.volumes.iter().flatten().map(|volume| volume.record.id).collect();
+        for id in volumes {
+            self.remove_volume(id, true, None);
+        }
+    }
+
+    /// Takes an end under way as far as it goes.
+    pub(super) fn advance_stop(&mut self) {
+        let Some(stopping) = &self.stopping else { return };
+        let is_late = self.now >= stopping.deadline;
+        if self.volumes.iter().any(Option::is_some) && !is_late {
+            return self.wake_in(LOOK);
+        }
+        if stopping.pools.is_none() {
+            let closing = self.close_pools();
+            if let Some(stopping) = &mut self.stopping {
+                stopping.pools = Some(closing);
+            }
+            self.settle();
+        }
+        let Some(stopping) = &mut self.stopping else { return };
+        let pools = stopping.pools.get_or_insert_default();
+        let is_clean = &mut stopping.is_clean;
+        pools.retain(|pool| match pool.try_recv() {
+            Ok(clean) => {
+                *is_clean &= clean;
+                false
+            }
+            Err(std::sync::mpsc::TryRecvError::Empty) => true,
+            Err(std::sync::mpsc::TryRecvError::Disconnected) => false,
+        });
+        if (pools.is_empty() && self.disks.in_flight() == 0 && self.conns.len() == 0) || is_late {
+            self.end(is_late);
+        } else {
+            self.disks.flush();
+            self.wake_in(LOOK);
+        }
+    }
+
+    fn close_pools(&mut self) -> Vec<Receiver<bool>> {
+        let pools: Vec<_> = self.pools.iter().flatten().map(|room| room.id).collect();
+        let close = |id| {
+            let (reply, answer): (Reply<bool>, _) = sync_channel(1);
+            self.close_pool(id, reply);
+            answer
+        };
+        pools.into_iter().map(close).collect()
+    }
+
+    fn end(&mut self, is_late: bool) {
+        if is_late {
+            // The last bytes may still go out; nothing acknowledged depends on them.
+            self.drain_disks(Duration::from_millis(100));
+            self.left =
+                self.disks.in_flight() + self.volumes.iter().flatten().map(|volume| volume.ops.len()).sum::<usize>();
+            self.left += self.pools.iter().flatten().count();
+        }
+        self.is_done = true;
+    }
+
+    /// Operations that did not end in time; after [`Self::run`](super::Reactor::run).
+    pub(crate) fn left(&self) -> usize {
+        self.left
+    }
+}

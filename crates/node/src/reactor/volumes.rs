@@ -1,0 +1,323 @@
+//! Volumes: each is a unit, a mirror and the images that it stands on.
+
+use std::sync::Arc;
+
+use dyad_cluster::{OutReason, SegmentRecord, VolumeRecord};
+use dyad_contract::volume::VolumeOp;
+use dyad_iscsi::{CloseReason, TaskTag};
+use dyad_mirror::{Action, Event, ImageIndex, Mirror, OpId, Setup, Tuning};
+use dyad_pool::ImageHandle;
+use dyad_scsi::{BlockSize, Identity, LogicalUnit, Settings, Shape, Task};
+use dyad_units::{Moment, VolumeId};
+use smallvec::SmallVec;
+
+use super::conns::ConnRef;
+use super::manage::Waiter;
+use super::message::Reply;
+use super::run::{Reactor, guarded};
+use super::timers::Timer;
+use crate::control::IoCounters;
+
+/// Where an image is: which pool, and which image there.
+pub(super) type Place = Option<(u32, ImageHandle)>;
+
+/// A volume in service.
+pub(crate) struct Volume {
+    pub(super) record: VolumeRecord,
+    pub(super) target: String,
+    pub(super) unit: LogicalUnit,
+    pub(super) mirror: Mirror,
+    /// In the order of the segment's record; `None`: cannot be reached from here.
+    pub(super) places: SmallVec<[Place; 4]>,
+    pub(super) ops: Ops,
+    pub(super) sessions: Vec<ConnRef>,
+    pub(super) waiters: Vec<Waiter>,
+    /// Operations of lost sessions, with the host that had sent them.
+    pub(super) orphans: Vec<(OpId, Arc<str>)>,
+    /// What the mirror wants done and has not been done yet.
+    pub(super) actions: Vec<Action>,
+    pub(super) io: IoCounters,
+    pub(super) is_dirty: bool,
+    pub(super) timer: Option<Moment>,
+    /// It is being closed; who wants to know the end.
+    pub(super) stop: Option<Stop>,
+}
+
+/// A volume on its way out.
+#[derive(Default)]
+pub(super) struct Stop {
+    pub(super) reply: Option<Reply<Result<(), u32>>>,
+    pub(super) is_stopped: bool,
+}
+
+/// What an operation is counted as.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Weight {
+    Read(u64),
+    Write(u64),
+    Other,
+}
+
+impl Weight {
+    pub(super) fn of(op: &VolumeOp) -> Self {
+        match op {
+            VolumeOp::Read { span } => Self::Read(span.len()),
+            VolumeOp::Write { span, .. } | VolumeOp::Fill { span, .. } | VolumeOp::CompareAndWrite { span, .. } => {
+                Self::Write(span.len())
+            }
+            VolumeOp::Unmap { .. } | VolumeOp::Compare { .. } | VolumeOp::Verify { .. } | VolumeOp::Flush => {
+                Self::Other
+            }
+        }
+    }
+}
+
+/// An operation that the mirror has not answered.
+pub(super) struct Op {
+    /// The connection that it came by; `None`: given up.
+    pub(super) conn: Option<ConnRef>,
+    pub(super) tag: TaskTag,
+    /// What the unit wants back; `None` while the unit has it, and when given up.
+    pub(super) task: Option<Task>,
+    pub(super) begun: Moment,
+    pub(super) weight: Weight,
+}
+
+/// Operations by number; places are used again, numbers are not.
+#[derive(Default)]
+pub(super) struct Ops {
+    slots: Vec<(u32, Option<Op>)>,
+    free: Vec<u32>,
+}
+
+impl Ops {
+    pub(super) fn len(&self) -> usize {
+        self.slots.len() - self.free.len()
+    }
+
+    pub(super) fn add(&mut self, op: Op) -> OpId {
+        let index = self.free.pop().unwrap_or_else(|| {
+            self.slots.push((0, None));
+            (self.slots.len() - 1) as u32
+        });
+        let (generation, slot) = &mut self.slots[index as usize];
+        *slot = Some(op);
+        OpId(u64::from(*generation) << 32 | u64::from(index))
+    }
+
+    pub(super) fn get_mut(&mut self, id: OpId) -> Option<&mut Op> {
+        let (generation, op) = self.slots.get_mut(id.0 as u32 as usize)?;
+        op.as_mut().filter(|_| u64::from(*generation) == id.0 >> 32)
+    }
+
+    pub(super) fn remove(&mut self, id: OpId) {
+        if self.get_mut(id).is_some() {
+            let (generation, op) = &mut self.slots[id.0 as u32 as usize];
+            *op = None;
+            *generation = generation.wrapping_add(1);
+            self.free.push(id.0 as u32);
+        }
+    }
+
+    /// The operation at this place loses its host; its number.
+    pub(super) fn give_up(&mut self, index: u32) -> Option<OpId> {
+        let (generation, op) = self.slots.get_mut(index as usize)?;
+        let op = op.as_mut()?;
+        op.conn = None;
+        op.task = None;
+        Some(OpId(u64::from(*generation) << 32 | u64::from(index)))
+    }
+
+    /// Those that lost their host and are not over.
+    pub(super) fn given_up(&self) -> impl Iterator<Item = OpId> + '_ {
+        let of = |(index, (generation, op)): (usize, &(u32, Option<Op>))| {
+            let id = OpId(u64::from(*generation) << 32 | index as u64);
+            op.as_ref().filter(|op| op.conn.is_none()).map(|_| id)
+        };
+        self.slots.iter().enumerate().filter_map(of)
+    }
+}
+
+impl Reactor {
+    pub(super) fn volume(&self, index: u32) -> Option<&Volume> {
+        self.volumes.get(index as usize)?.as_deref()
+    }
+
+    pub(super) fn volume_mut(&mut self, index: u32) -> Option<&mut Volume> {
+        self.volumes.get_mut(index as usize)?.as_deref_mut()
+    }
+
+    pub(super) fn volume_with_id(&self, id: VolumeId) -> Option<u32> {
+        let at = self.volumes.iter().position(|slot| slot.as_ref().is_some_and(|volume| volume.record.id == id))?;
+        Some(at as u32)
+    }
+
+    pub(super) fn volume_of_target(&self, target: &str) -> Option<u32> {
+        let is_it = |volume: &Volume| volume.target.eq_ignore_ascii_case(target);
+        let at = self.volumes.iter().position(|slot| slot.as_deref().is_some_and(is_it))?;
+        Some(at as u32)
+    }
+
+    /// Begins to serve a volume.
+    pub(super) fn add_volume(&mut self, record: VolumeRecord, segment: SegmentRecord) -> Result<(), String> {
+        if self.volume_with_id(record.id).is_some() {
+            return Err("it is in service already".into());
+        }
+        let target = self.settings.iscsi.target_of(record.name.as_str());
+        let block = BlockSize::from_bytes(record.block.bytes()).ok_or("its blocks have an odd size")?;
+        let shape = Shape::new(block, record.size).map_err(|error| error.to_string())?;
+        let identity = Identity {
+            volume: record.id,
+            target_name: target.clone(),
+            target_port: 1,
+            target_port_group: super::login::PORTAL_GROUP,
+        };
+        let settings = Settings { identity, shape, write_cache: record.cache, read_only: false };
+        let tuning = Tuning::default();
+        let setup = Setup { node: self.node, incarnation: self.incarnation, policy: record.policy, tuning };
+        let places: SmallVec<[Place; 4]> = segment.images.iter().map(|image| self.place_of(image)).collect();
+        let mirror = Mirror::new(segment, setup, self.slab.clone()).map_err(|error| error.to_string())?;
+        let volume = Volume {
+            record,
+            target,
+            unit: LogicalUnit::new(settings, self.slab.clone()),
+            mirror,
+            places: places.clone(),
+            ops: Ops::default(),
+            sessions: Vec::new(),
+            waiters: Vec::new(),
+            orphans: Vec::new(),
+            actions: Vec::new(),
+            io: IoCounters::default(),
+            is_dirty: false,
+            timer: None,
+            stop: None,
+        };
+        let free = self.volumes.iter().position(Option::is_none).unwrap_or(self.volumes.len());
+        if free == self.volumes.len() {
+            self.volumes.push(None);
+        }
+        self.volumes[free] = Some(Box::new(volume));
+        self.start_volume(free as u32, &places);
+        Ok(())
+    }
+
+    fn start_volume(&mut self, index: u32, places: &[Place]) {
+        for (image, place) in places.iter().enumerate() {
+            let image = ImageIndex(image as u8);
+            match place {
+                Some((pool, handle)) => self.route(*pool, *handle, index, image),
+                None => self.volume_event(index, Event::Gone { image, reason: OutReason::Absent }),
+            }
+        }
+        self.with_mirror(index, |mirror, now, actions| mirror.start(now, actions));
+    }
+
+    /// Tells a volume's mirror something.
+    pub(super) fn volume_event(&mut self, index: u32, event: Event) {
+        self.with_mirror(index, |mirror, now, actions| mirror.handle(now, event, actions));
+    }
+
+    fn with_mirror(&mut self, index: u32, act: impl FnOnce(&mut Mirror, Moment, &mut Vec<Action>)) {
+        let now = self.now;
+        let Some(volume) = self.volumes.get_mut(index as usize).and_then(Option::as_deref_mut) else { return };
+        let Volume { mirror, actions, .. } = &mut *volume;
+        if let Err(fault) = guarded(|| act(mirror, now, actions)) {
+            return self.fail_volume(index, &fault.0);
+        }
+        if !volume.is_dirty {
+            volume.is_dirty = true;
+            self.dirty_volumes.push(index);
+        }
+    }
+
+    pub(super) fn on_volume_timer(&mut self, index: u32, deadline: Moment) {
+        let Some(volume) = self.volume_mut(index).filter(|volume| volume.timer == Some(deadline)) else { return };
+        volume.timer = None;
+        self.with_mirror(index, |mirror, now, actions| mirror.tick(now, actions));
+    }
+
+    /// Notes when the mirror wants to look at the clock again.
+    pub(super) fn time_volume(&mut self, index: u32) {
+        let Some(volume) = self.volumes.get_mut(index as usize).and_then(Option::as_deref_mut) else { return };
+        let deadline = volume.mirror.next_deadline();
+        self.timers.want(Timer::Volume(index), &mut volume.timer, deadline);
+    }
+
+    /// Begins to close a volume. Refused with the count of sessions, unless forced.
+    pub(super) fn remove_volume(&mut self, id: VolumeId, force: bool, reply: Option<Reply<Result<(), u32>>>) {
+        let tell = |reply: Option<Reply<_>>, answer| reply.map(|reply| reply.try_send(answer));
+        let Some(index) = self.volume_with_id(id) else {
+            tell(reply, Ok(()));
+            return;
+        };
+        let Some(volume) = self.volume_mut(index) else { return };
+        let sessions = volume.sessions.len() as u32;
+        if sessions > 0 && !force {
+            tell(reply, Err(sessions));
+            return;
+        }
+        if let Some(stop) = &mut volume.stop {
+            stop.reply = reply.or(stop.reply.take());
+            return;
+        }
+        volume.stop = Some(Stop { reply, is_stopped: false });
+        if force {
+            self.close_sessions(index, "the volume is taken out of service");
+        }
+        self.with_mirror(index, |mirror, now, actions| mirror.stop(now, actions));
+    }
+
+    pub(super) fn close_sessions(&mut self, index: u32, reason: &'static str) {
+        let sessions = self.volume(index).map(|volume| volume.sessions.clone()).unwrap_or_default();
+        for at in sessions {
+            self.close(at, CloseReason::Node(reason), false);
+        }
+    }
+
+    /// Forgets a volume whose mirror has stopped.
+    pub(super) fn finish_stopped(&mut self, index: u32) {
+        let is_over = |volume: &Volume| volume.stop.as_ref().is_some_and(|stop| stop.is_stopped);
+        if !self.volume(index).is_some_and(is_over) {
+            return;
+        }
+        self.close_sessions(index, "the volume is taken out of service");
+        if let Some(volume) = self.volumes[index as usize].take() {
+            self.unroute(index);
+            if let Some(reply) = volume.stop.and_then(|stop| stop.reply) {
+                let _ = reply.try_send(Ok(()));
+            }
+        }
+    }
+
+    /// A fault of ours in a volume: it goes out of service with its sessions, the others stay.
+    pub(super) fn fail_volume(&mut self, index: u32, fault: &str) {
+        self.faults += 1;
+        let Some(volume) = self.volume(index) else { return };
+        tracing::error!(volume = %volume.record.name, fault, "volume out of service after a fault of this program; restart the node");
+        let sessions = volume.sessions.clone();
+        let Some(volume) = self.volumes[index as usize].take() else { return };
+        self.failed_volumes.push((volume.record.id, fault.to_owned()));
+        self.unroute(index);
+        for at in sessions {
+            self.close(at, CloseReason::Node("the volume failed"), false);
+        }
+        if let Some(reply) = volume.stop.and_then(|stop| stop.reply) {
+            let _ = reply.try_send(Ok(()));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_operations_number_is_never_used_again() {
+        let mut ops = Ops::default();
+        assert!(ops.get_mut(OpId(0)).is_none());
+        assert!(ops.give_up(0).is_none());
+        ops.remove(OpId(7));
+        assert_eq!(ops.len(), 0);
+    }
+}
