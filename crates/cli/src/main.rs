@@ -1,11 +1,17 @@
 //! `dyad`: runs a node, or asks one.
 
 mod args;
+mod bind;
 mod client;
 mod commands;
 mod config;
 mod failure;
+#[cfg(test)]
+#[path = "../../api/tests/fake/mod.rs"]
+mod fake;
 mod offline;
+mod quickstart;
+mod serve;
 mod status;
 mod table;
 
@@ -28,6 +34,8 @@ fn main() -> ExitCode {
 fn run(cli: Cli) -> Result<(), Failure> {
     match cli.command {
         Command::Config(command) => offline::config(&command),
+        Command::Serve(args) => serve::run(&args),
+        Command::Quickstart(args) => quickstart::run(&args),
         Command::Token => offline::token(cli.json),
         Command::Openapi => {
             table::print(&dyad_api::openapi_json());
