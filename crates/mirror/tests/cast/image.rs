@@ -18,6 +18,12 @@ pub struct Cell {
     pub sum: BlockSum,
 }
 
+impl Cell {
+    pub fn is_good(&self) -> bool {
+        BlockSum::of(&self.bytes) == self.sum
+    }
+}
+
 /// What survives a loss of power.
 #[derive(Clone, Default)]
 struct Durable {
@@ -45,6 +51,9 @@ pub struct Image {
     /// Writes in L: number and place; and the highest settled heard of.
     written: Vec<(u64, Piece)>,
     settled: u64,
+    /// Highest number heard of, now and when the newest record came.
+    numbers_heard: u64,
+    numbers_before: u64,
     pub lived_through: bool,
     suspects: BTreeSet<u32>,
     examined: BTreeSet<u32>,
@@ -75,6 +84,8 @@ impl Image {
             marks: BTreeMap::new(),
             written: Vec::new(),
             settled: 0,
+            numbers_heard: 0,
+            numbers_before: 0,
             lived_through: true,
             suspects: BTreeSet::new(),
             examined: BTreeSet::new(),
@@ -95,6 +106,9 @@ impl Image {
     /// A request arrives. Asserts M2 and the uniqueness of tokens.
     pub fn receive(&mut self, token: Token, request: Request) {
         self.heard.push(name(&request));
+        if let Request::Write(write) = &request {
+            self.numbers_heard = self.numbers_heard.max(write.number.value());
+        }
         if let Some((piece, is_write)) = touched(&request) {
             for other in &self.pending {
                 assert_ne!(other.token, token, "a token in flight twice");
@@ -108,6 +122,17 @@ impl Image {
 
     /// Carries out one pending request; its reply waits.
     pub fn execute(&mut self, at: usize) {
+        // M3: before it adopts a higher epoch it finishes all of the lower, and what comes after waits for it.
+        let is_record =
+            |pending: &Pending| matches!(pending.request, Request::Record { .. }) && pending.reply.is_none();
+        if let Some(record) = self.pending.iter().take(at + 1).position(is_record) {
+            (0..record).for_each(|earlier| self.execute_alone(earlier));
+            self.execute_alone(record);
+        }
+        self.execute_alone(at);
+    }
+
+    fn execute_alone(&mut self, at: usize) {
         if self.pending[at].reply.is_none() {
             let request = self.pending[at].request.clone();
             self.pending[at].reply = Some(self.carry_out(&request));
@@ -163,6 +188,7 @@ impl Image {
             Request::Record { epoch, record } => {
                 assert!(*epoch >= self.epoch, "epochs only rise");
                 (self.epoch, self.record, self.granted) = (*epoch, record.to_vec(), 0);
+                self.numbers_before = self.numbers_heard;
                 (self.durable.epoch, self.durable.record) = (self.epoch, self.record.clone());
                 Reply::Done
             }
@@ -225,8 +251,13 @@ impl Image {
                 self.reserved.remove(at);
             }
             Space::Credit => {
-                assert!(self.granted > 0 || self.epoch < write.stamp.epoch, "P15: a credit that was not granted");
-                self.granted -= usize::from(used_slot);
+                // Credits are void at a new epoch: a write of before it that is sent again may find no slot.
+                let is_paid = self.granted > 0;
+                assert!(is_paid || write.number.value() <= self.numbers_before, "P15: a credit that was not granted");
+                if used_slot && !is_paid && self.room() == 0 {
+                    return Reply::Failed(ImageError::Full);
+                }
+                self.granted -= usize::from(used_slot && is_paid);
             }
         }
         self.note(write.piece, write.stamp, write.number.value(), write.settled.value());
@@ -332,6 +363,15 @@ impl Image {
         self.restart();
         self.lived_through = false;
         self.suspects = self.marks.keys().flat_map(|region| region.0 * 16..region.0 * 16 + 16).collect();
+    }
+
+    /// After a loss of power, checksums of some blocks are as old as their data is new, or the other way round.
+    pub fn spoil_sums(&mut self, spoilt: impl Fn(u64) -> bool) {
+        let marked = |block: u64| self.marks.contains_key(&Extent((block / 64) as u32).region());
+        for (block, cell) in self.cells.iter_mut().filter(|(block, _)| marked(**block) && spoilt(**block)) {
+            cell.sum = BlockSum(*block);
+        }
+        self.harden();
     }
 
     fn restart(&mut self) {

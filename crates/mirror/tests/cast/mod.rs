@@ -1,6 +1,7 @@
 //! The cast of the plays: a mirror, its images, a config store and a host, in virtual time.
 #![allow(dead_code, reason = "every play uses another part of the cast")]
 
+pub mod history;
 pub mod image;
 
 use std::collections::BTreeMap;
@@ -11,7 +12,7 @@ use dyad_mirror::{Action, Event, ImageIndex, Mirror, MirrorState, Note, OpId, Se
 use dyad_payload::{Payload, Slab};
 use dyad_units::{BootId, Bytes, ImageId, LayerId, Moment, NodeId, Period, PoolId, SegmentId, Span, VolumeId};
 
-pub use image::BLOCK;
+pub const BLOCK: usize = image::BLOCK;
 use image::Image;
 
 pub const NODE: NodeId = NodeId::from_bytes([1; 16]);
@@ -223,12 +224,17 @@ impl Stage {
                 self.now = end;
                 return;
             };
-            self.now = self.now.max(next);
-            self.mirror.tick(self.now, &mut self.out);
-            self.carry_out();
+            self.tick_at(next);
             self.drive_without(image);
         }
         panic!("its timers never rest");
+    }
+
+    /// The time comes.
+    pub fn tick_at(&mut self, now: Moment) {
+        self.now = self.now.max(now);
+        self.mirror.tick(self.now, &mut self.out);
+        self.carry_out();
     }
 
     /// The store says what became of the proposal that it thought about.
