@@ -52,11 +52,17 @@ struct Cell {
     entries: Vec<Entry>,
     /// The power failed when there were so many entries, and nobody has looked since.
     open: Option<usize>,
+    /// Something other than zeros was here once and was flushed: an unmap leaves a tombstone (P9).
+    had_data: bool,
 }
 
 impl Cell {
     fn new() -> Self {
-        Self { entries: vec![Entry { value: Value::ZERO, stamp: Stamp::NEVER, answered: Some(0) }], open: None }
+        Self {
+            entries: vec![Entry { value: Value::ZERO, stamp: Stamp::NEVER, answered: Some(0) }],
+            open: None,
+            had_data: false,
+        }
     }
 
     /// Index of the first entry that a read may show now.
@@ -74,6 +80,7 @@ impl Cell {
             // What a power cut left is durable, so nothing older may come back either.
             Some(at_cut) if found < at_cut => {
                 let newer = self.entries.split_off(at_cut);
+                self.had_data |= self.entries[found].value != Value::ZERO;
                 self.entries = vec![self.entries[found]];
                 self.entries.extend(newer);
             }
@@ -156,6 +163,7 @@ impl Model {
             let from = cell.open.unwrap_or(0);
             let covered = |entry: &Entry| entry.answered.is_some_and(|answered| answered < begun);
             if let Some(base) = cell.entries[from..].iter().rposition(covered) {
+                cell.had_data |= cell.entries[from..=from + base].iter().any(|entry| entry.value != Value::ZERO);
                 cell.entries.drain(..from + base);
                 cell.open = None;
             }
@@ -181,6 +189,17 @@ impl Model {
         if crash == Crash::Power {
             for cell in self.cells.values_mut().filter(|cell| !cell.is_certain()) {
                 cell.open = Some(cell.entries.len());
+            }
+        }
+    }
+
+    /// After a power cut, in a region that is not marked: no write since the last flush can have reached the
+    /// extent, or its images would differ without anybody knowing (P5).
+    pub fn expect_unchanged(&mut self, extent: Extent) {
+        let first = u64::from(extent.0) * u64::from(BLOCKS_PER_EXTENT);
+        for (_, cell) in self.cells.range_mut(first..first + u64::from(BLOCKS_PER_EXTENT)) {
+            if cell.open.take().is_some() {
+                cell.entries.truncate(1);
             }
         }
     }
@@ -222,8 +241,19 @@ impl Model {
         Err(Violation(format!("{place} holds {value}; allowed: {}", self.allowed(block))))
     }
 
+    /// The contents that the block may show now.
+    pub fn candidates(&self, block: u64) -> Vec<Value> {
+        let Some(cell) = self.cells.get(&block) else { return vec![Value::ZERO] };
+        cell.entries[cell.live_from()..].iter().map(|entry| entry.value).collect()
+    }
+
+    /// Whether the power failed on the block and nobody has looked since: then it may be torn, if the disk tears.
+    pub fn may_be_torn(&self, block: u64) -> bool {
+        self.unit < BLOCK && self.cells.get(&block).is_some_and(|cell| cell.open.is_some())
+    }
+
     /// What the block may show now, in words.
-    fn allowed(&self, block: u64) -> String {
+    pub fn allowed(&self, block: u64) -> String {
         let Some(cell) = self.cells.get(&block) else { return "zeros (never written)".into() };
         let from = cell.live_from();
         let listed = cell.entries.iter().enumerate().map(|(at, entry)| {
@@ -239,13 +269,25 @@ impl Model {
         self.cells.get(&block).is_none_or(Cell::is_certain)
     }
 
-    /// The extent's stamp was asked for after everything in it was seen: it must not be below that of any
-    /// content that is there, or a resync would miss it (M1, M13).
-    pub fn check_stamp(&self, extent: Extent, stamp: Stamp) -> Result<(), Violation> {
+    /// Whether anything but zeros was ever written to the extent, as far as is remembered.
+    pub fn ever_written(&self, extent: Extent) -> bool {
+        let is_data = |entry: &Entry| entry.value != Value::ZERO;
+        self.cells_of(extent).any(|(_, cell)| cell.had_data || cell.entries.iter().any(is_data))
+    }
+
+    fn cells_of(&self, extent: Extent) -> impl Iterator<Item = (&u64, &Cell)> {
         let first = u64::from(extent.0) * u64::from(BLOCKS_PER_EXTENT);
-        for (block, cell) in self.cells.range(first..first + u64::from(BLOCKS_PER_EXTENT)) {
+        self.cells.range(first..first + u64::from(BLOCKS_PER_EXTENT))
+    }
+
+    /// The extent's stamp was asked for after everything in it was seen: it must not be below that of any
+    /// content that is there, or a resync would miss it (M1, M13). An unmap of what was never there needs no
+    /// stamp; one of what was flushed leaves a tombstone until the image closed past it (P9).
+    pub fn check_stamp(&self, extent: Extent, stamp: Stamp, closed: Stamp) -> Result<(), Violation> {
+        for (block, cell) in self.cells_of(extent) {
             let held = cell.entries[cell.live_from()];
-            if stamp < held.stamp {
+            let needs_none = held.value == Value::ZERO && (!cell.had_data || held.stamp <= closed);
+            if stamp < held.stamp && !needs_none {
                 let image = self.image;
                 let text = format!("extent {} of image {image} has stamp {stamp}", extent.0);
                 return Err(Violation(format!("{text}, but its block {block} holds {} of {}", held.value, held.stamp)));
@@ -359,7 +401,7 @@ mod tests {
         let (mut model, piece, stamp) = model(4096);
         model.begin(piece, Value::of(1), stamp);
         model.answer(piece);
-        assert!(model.check_stamp(piece.extent, stamp).is_ok());
-        assert!(model.check_stamp(piece.extent, Stamp::NEVER).is_err());
+        assert!(model.check_stamp(piece.extent, stamp, Stamp::NEVER).is_ok());
+        assert!(model.check_stamp(piece.extent, Stamp::NEVER, Stamp::NEVER).is_err());
     }
 }

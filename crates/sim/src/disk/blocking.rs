@@ -4,7 +4,7 @@ use dyad_pool::{BlockingDisk, DiskError};
 use dyad_units::Bytes;
 
 use super::faults::Kind;
-use super::flight::{error, parts};
+use super::flight::parts;
 use super::{SimDisk, Tick};
 
 enum Turn {
@@ -17,7 +17,7 @@ enum Turn {
 impl SimDisk {
     fn turn(&mut self, kind: Kind, offset: u64, len: u64) -> Result<Turn, DiskError> {
         if self.is_off || offset.checked_add(len).is_none_or(|end| end > self.len) {
-            return Err(error(kind));
+            return Err(DiskError::IO);
         }
         self.now += 1;
         self.counts.count(kind);
@@ -46,7 +46,7 @@ impl SimDisk {
             }
         }
         if !matches!(turn, Turn::Goes) {
-            return Err(error(kind));
+            return Err(DiskError::IO);
         }
         self.medium.answer(id, offset, bytes.len() as u64, self.now);
         Ok(())
@@ -59,7 +59,7 @@ impl SimDisk {
 }
 
 impl BlockingDisk for SimDisk {
-    fn len(&self) -> Bytes {
+    fn size(&self) -> Bytes {
         Bytes::new(self.len)
     }
 
@@ -73,7 +73,7 @@ impl BlockingDisk for SimDisk {
                 self.medium.read(to, offset);
                 Ok(())
             }
-            Turn::Fails | Turn::Cut => Err(error(Kind::Read)),
+            Turn::Fails | Turn::Cut => Err(DiskError::IO),
         }
     }
 
@@ -83,7 +83,7 @@ impl BlockingDisk for SimDisk {
                 self.medium.read_direct(to, offset);
                 Ok(())
             }
-            Turn::Fails | Turn::Cut => Err(error(Kind::Read)),
+            Turn::Fails | Turn::Cut => Err(DiskError::IO),
         }
     }
 
@@ -103,10 +103,6 @@ impl BlockingDisk for SimDisk {
             Turn::Fails => self.medium.fail_sync(started, &mut self.rng),
             Turn::Cut => {}
         }
-        if matches!(turn, Turn::Goes) { Ok(()) } else { Err(error(Kind::Sync)) }
-    }
-
-    fn discard(&mut self, offset: u64, len: u64) -> Result<(), DiskError> {
-        self.change(Kind::Discard, offset, &vec![0; len as usize])
+        if matches!(turn, Turn::Goes) { Ok(()) } else { Err(DiskError::IO) }
     }
 }

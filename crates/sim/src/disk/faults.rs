@@ -13,13 +13,11 @@ pub enum Kind {
     Durable,
     /// Syncs.
     Sync,
-    /// Discards.
-    Discard,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 5] = [Self::Read, Self::Write, Self::Durable, Self::Sync, Self::Discard];
+    pub const ALL: [Self; 4] = [Self::Read, Self::Write, Self::Durable, Self::Sync];
 
     /// Whether the operation changes what would survive something.
     pub fn changes(self) -> bool {
@@ -34,7 +32,6 @@ impl fmt::Display for Kind {
             Self::Write => "write",
             Self::Durable => "durable write",
             Self::Sync => "sync",
-            Self::Discard => "discard",
         })
     }
 }

@@ -21,7 +21,6 @@ enum Work {
         is_durable: bool,
     },
     Sync,
-    Discard,
 }
 
 /// An operation in flight.
@@ -45,7 +44,6 @@ impl Job {
                 (token, offset, data.len() as u64, Work::write(data.to_vec(), offset, true))
             }
             DiskOp::Sync { token } => (token, 0, 0, Work::Sync),
-            DiskOp::Discard { token, offset, len } => (token, offset, len, Work::Discard),
         };
         Self { id, started, token, offset, len, work }
     }
@@ -56,7 +54,6 @@ impl Job {
             Work::Write { is_durable: false, .. } => Kind::Write,
             Work::Write { is_durable: true, .. } => Kind::Durable,
             Work::Sync => Kind::Sync,
-            Work::Discard => Kind::Discard,
         }
     }
 
@@ -68,12 +65,10 @@ impl Job {
         self.len
     }
 
-    /// Whether no correct pool has both in flight at once: the disk may do them in either order (P3, M2).
+    /// Whether no correct pool has both in flight at once: the disk may do them in either order.
     pub(super) fn clashes_with(&self, other: &Self) -> bool {
         let overlaps = self.offset < other.offset + other.len && other.offset < self.offset + self.len;
-        let kinds = [self.kind(), other.kind()];
-        let both_change = kinds.iter().all(|kind| matches!(kind, Kind::Write | Kind::Durable | Kind::Discard));
-        overlaps && (both_change || kinds.contains(&Kind::Discard))
+        overlaps && [self, other].into_iter().any(|job| job.kind() != Kind::Read)
     }
 
     /// Sometimes lets a part of a write happen and nothing more.
@@ -107,21 +102,18 @@ impl Job {
                     }
                 }
             }
-            Work::Discard if often > 2 => medium.write(self.id, None, self.offset, &vec![0; self.len as usize]),
-            Work::Discard => {}
         }
     }
 
     /// The rest happens and the operation is answered.
     pub(super) fn finish(self, medium: &mut Medium, now: Tick, fails: bool, rng: &mut Rng) -> Answer {
-        let token = self.token;
+        let (kind, token) = (self.kind(), self.token);
         if fails {
-            let kind = self.kind();
             match self.work {
                 Work::Sync => medium.fail_sync(self.started, rng),
                 _ => self.leave_part(medium, rng),
             }
-            return (token, Err(error(kind)));
+            return (kind, token, Err(DiskError::IO));
         }
         let done = match self.work {
             Work::Read(mut buf) => {
@@ -139,26 +131,14 @@ impl Job {
                 medium.sync(self.started);
                 DiskDone::Done
             }
-            Work::Discard => {
-                // A disk may forget, or not, or only until the next power cut.
-                if rng.chance(1, 2) {
-                    medium.write(self.id, Some(now), self.offset, &vec![0; self.len as usize]);
-                }
-                DiskDone::Done
-            }
         };
-        (token, Ok(done))
+        (kind, token, Ok(done))
     }
 }
 
 fn put(medium: &mut Medium, id: u64, offset: u64, bytes: &[u8], start: usize, is_durable: bool) {
     let place = offset + start as u64;
     if is_durable { medium.write_durable(place, bytes) } else { medium.write(id, None, place, bytes) }
-}
-
-/// What a failing operation of this kind answers.
-pub(super) fn error(kind: Kind) -> DiskError {
-    DiskError::Io { detail: kind.to_string() }
 }
 
 impl Work {

@@ -41,8 +41,7 @@ pub enum Survival {
 
 impl Survival {
     /// All of them, for tests that try each.
-    pub const ALL: [Self; 5] =
-        [Self::Nothing, Self::Everything, Self::EachUnit, Self::FewUnits, Self::WholeWrites];
+    pub const ALL: [Self; 5] = [Self::Nothing, Self::Everything, Self::EachUnit, Self::FewUnits, Self::WholeWrites];
 }
 
 /// The content. Pages are shared between clones, so that forking a whole disk costs little.

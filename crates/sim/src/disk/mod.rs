@@ -24,7 +24,7 @@ use flight::Job;
 use medium::{Medium, Tick};
 
 /// What a disk answers to one operation.
-pub type Answer = (DiskToken, Result<DiskDone, DiskError>);
+pub type Answer = (Kind, DiskToken, Result<DiskDone, DiskError>);
 
 /// A simulated disk. Its content outlives crashes; what is in flight does not.
 #[derive(Debug)]
@@ -95,6 +95,15 @@ impl SimDisk {
         Self { now, writes: self.writes, counts: self.counts, faults: self.faults.clone(), ..fresh }
     }
 
+    /// The same disk once more, while nothing is in flight.
+    #[must_use]
+    pub fn copy(&self) -> Self {
+        assert!(self.flight.is_empty(), "what is in flight cannot be copied");
+        let fresh = Self::around(self.len, self.medium.clone(), self.rng.clone());
+        let (faults, counts) = (self.faults.clone(), self.counts);
+        Self { now: self.now, writes: self.writes, faults, counts, cut_at: self.cut_at, is_off: self.is_off, ..fresh }
+    }
+
     /// Orders failures.
     pub fn order(&mut self, fault: Fault) {
         self.faults.order(fault);
@@ -125,6 +134,16 @@ impl SimDisk {
         self.medium.flip(offset, mask);
     }
 
+    /// Size in bytes.
+    pub fn len_bytes(&self) -> u64 {
+        self.len
+    }
+
+    /// Puts durable bytes at a place, as if the disk had answered later writes there and dropped them.
+    pub fn put_back(&mut self, offset: u64, bytes: &[u8]) {
+        self.medium.write_durable(offset, bytes);
+    }
+
     /// The durable bytes, past all caches: for tests that look at places.
     pub fn durable(&self, offset: u64, len: usize) -> Vec<u8> {
         let mut bytes = vec![0; len];
@@ -148,6 +167,11 @@ impl SimDisk {
         self.counts
     }
 
+    /// A count that rises with everything that happens on the disk.
+    pub fn happenings(&self) -> u64 {
+        self.now
+    }
+
     /// Units that a power cut could take away.
     pub fn dirty_units(&self) -> usize {
         self.medium.dirty_units()
@@ -165,9 +189,10 @@ impl SimDisk {
 
     /// Takes an operation over.
     pub fn submit(&mut self, op: DiskOp) {
+        // Later than whatever was answered before: a sync covers that.
+        self.now += 1;
         let job = Job::new(op, self.writes, self.now);
         self.writes += 1;
-        self.now += 1;
         self.counts.count(job.kind());
         self.look_for_misuse(&job);
         self.flight.push(job);
