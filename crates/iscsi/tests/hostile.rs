@@ -4,23 +4,12 @@
 
 mod common;
 
-use common::actor::{Actor, Choices};
+use common::actor::{Actor, Choices, tight};
 use common::{INITIATOR, Pair, TARGET, pattern};
 use dyad_iscsi::pdu::{Bhs, Opcode, Stage};
 use dyad_iscsi::{CloseReason, Event, Offers, Parameters, Settings, text};
 use proptest::prelude::{ProptestConfig, any, prop};
 use proptest::{prop_assert, prop_assert_eq, proptest};
-
-/// Few of everything, so that bounds are met often.
-fn tight() -> Settings {
-    Settings {
-        queue_depth: 4,
-        output_bytes_max: 1 << 18,
-        solicited_bytes_max: 1 << 14,
-        outstanding_r2ts_max: 2,
-        ..Settings::default()
-    }
-}
 
 /// The bytes of a login, and of each kind of request after it.
 fn conversation(extra: &[&str]) -> (Vec<u8>, Vec<Vec<u8>>) {

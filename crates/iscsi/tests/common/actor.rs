@@ -1,6 +1,8 @@
 //! A node that answers everything somehow, driven by the bytes that a fuzzer or a property test makes up. It keeps
 //! the rules of the interface and checks what the connection owes it: bounds, and no event after the last.
 
+#![allow(dead_code, reason = "each user of the cast uses its part")]
+
 use std::io::IoSlice;
 use std::num::NonZeroU16;
 use std::sync::Arc;
@@ -27,6 +29,17 @@ impl Choices<'_> {
     }
 }
 
+/// Few of everything, so that bounds are met often.
+pub fn tight() -> Settings {
+    Settings {
+        queue_depth: 4,
+        output_bytes_max: 1 << 18,
+        solicited_bytes_max: 1 << 14,
+        outstanding_r2ts_max: 2,
+        ..Settings::default()
+    }
+}
+
 pub struct Actor {
     pub connection: Connection,
     pub slab: Slab,
@@ -49,6 +62,27 @@ impl Actor {
             is_closed: false,
             settings,
         }
+    }
+
+    /// A plain login; the bits say what it offers.
+    pub fn log_in(&mut self, offers: u8) {
+        let mut text = b"InitiatorName=iqn.x:host\0TargetName=iqn.x:disk\0".to_vec();
+        let keys: [&[u8]; 5] = [
+            b"InitialR2T=No\0",
+            b"ImmediateData=No\0",
+            b"MaxOutstandingR2T=2\0",
+            b"MaxBurstLength=512\0FirstBurstLength=512\0",
+            b"MaxRecvDataSegmentLength=512\0",
+        ];
+        keys.iter().enumerate().filter(|(bit, _)| offers >> bit & 1 == 1).for_each(|(_, key)| text.extend(*key));
+        let mut header = [0; 48];
+        (header[0], header[1]) = (0x43, 0x87);
+        header[5..8].copy_from_slice(&(text.len() as u32).to_be_bytes()[1..]);
+        text.resize(text.len().next_multiple_of(4), 0);
+        let bytes = [&header[..], &text].concat();
+        self.connection.receive(self.now, self.slab.copy_of(&bytes).unwrap());
+        self.turn(&mut Choices(&[]));
+        assert!(self.connection.parameters().is_some(), "a plain login is taken");
     }
 
     /// Feeds the host's bytes in pieces, answering as the choices say.

@@ -1,0 +1,111 @@
+//! Any commands with any data-out: each ends with an answer, and what the volume is asked lies within it.
+#![no_main]
+
+use dyad_contract::volume::{VolumeDone, VolumeError, VolumeOp, VolumeResult};
+use dyad_payload::{Payload, Slab};
+use dyad_scsi::{Begun, BlockSize, Identity, LogicalUnit, NexusId, Settings, Shape, Step, Transfer};
+use dyad_units::{Bytes, Span, VolumeId};
+use libfuzzer_sys::fuzz_target;
+
+const SIZE: u64 = 1 << 20;
+
+/// Steps that one command may take: a COMPARE or a WRITE SAME of the whole volume in small parts.
+const STEPS_MAX: usize = 1024;
+
+fuzz_target!(|data: &[u8]| {
+    let slab = Slab::new(64 << 20);
+    let block = if data.len() % 2 == 0 { BlockSize::Emulated512 } else { BlockSize::Native4096 };
+    let settings = Settings {
+        identity: Identity {
+            volume: VolumeId::from_bytes([1; 16]),
+            target_name: "iqn.2026-11.example:v".to_owned(),
+            target_port: 1,
+            target_port_group: 1,
+        },
+        shape: Shape::new(block, Bytes::new(SIZE)).unwrap(),
+        write_cache: true,
+        read_only: false,
+    };
+    let mut unit = LogicalUnit::new(settings, slab.clone());
+    unit.add_nexus(NexusId(1), None).unwrap();
+    // A command: how it transfers, how the volume answers, 16 bytes of CDB; then its data-out.
+    let mut rest = data;
+    while let Some((&[kind, fate, len], after)) = rest.split_first_chunk::<3>() {
+        let Some((cdb, after)) = after.split_first_chunk::<16>() else { return };
+        let expected = u32::from(len) * 64;
+        let transfer = [Transfer::None, Transfer::In(expected), Transfer::Out(expected)][usize::from(kind % 3)];
+        let take = if kind % 3 == 2 { after.len().min(expected as usize) } else { 0 };
+        let (bytes, after) = after.split_at(take);
+        rest = after;
+        let lun = if kind & 0x80 == 0 { 0 } else { u64::from(fate) << 48 };
+        run(&mut unit, &slab, lun, cdb, transfer, bytes, fate);
+    }
+});
+
+fn run(unit: &mut LogicalUnit, slab: &Slab, lun: u64, cdb: &[u8; 16], transfer: Transfer, bytes: &[u8], fate: u8) {
+    let mut step = match unit.begin(NexusId(1), lun, cdb, transfer) {
+        Begun::Answer(_) => return,
+        Begun::Volume { task, op } => Step::Volume { task, op },
+        Begun::DataOut { task, len } => {
+            let take = bytes.len().min(len as usize);
+            let data = Payload::from(slab.copy_of(&bytes[..take]).unwrap());
+            unit.data_out(task, data)
+        }
+    };
+    for _ in 0..STEPS_MAX {
+        match step {
+            Step::Answer(_) => return,
+            Step::Volume { task, op } => step = unit.finish(task, answer(slab, &op, fate)),
+        }
+    }
+    panic!("the command takes more than {STEPS_MAX} steps");
+}
+
+fn answer(slab: &Slab, op: &VolumeOp, fate: u8) -> VolumeResult {
+    check(op);
+    match (op, fate % 16) {
+        (_, 1) => Err(VolumeError::Busy),
+        (_, 2) => Err(VolumeError::NoSpace),
+        (_, 3) => Err(VolumeError::Medium { offset: u64::from(fate) << 12 }),
+        (VolumeOp::CompareAndWrite { .. } | VolumeOp::Compare { .. }, 4) => {
+            Err(VolumeError::Miscompare { offset: u64::from(fate) })
+        }
+        (VolumeOp::Read { span }, _) => {
+            let mut data = Payload::new();
+            let mut left = span.len() as usize;
+            while left > 0 {
+                let mut buf = slab.take(left.min(Slab::LEN_MAX)).unwrap();
+                buf.fill(fate);
+                left -= buf.len();
+                data.push(buf.freeze());
+            }
+            Ok(VolumeDone::Data(data))
+        }
+        _ => Ok(VolumeDone::Done),
+    }
+}
+
+fn check(op: &VolumeOp) {
+    let within = |span: &Span| assert!(span.end() <= SIZE, "{span:?} is beyond the volume");
+    match op {
+        VolumeOp::Read { span } | VolumeOp::Verify { span } => within(span),
+        VolumeOp::Write { span, data, .. } => {
+            within(span);
+            assert_eq!(span.len(), data.len() as u64);
+        }
+        VolumeOp::Fill { span, pattern, .. } => {
+            within(span);
+            assert!(matches!(pattern.len(), 512 | 4096));
+        }
+        VolumeOp::Unmap { spans, .. } => spans.iter().for_each(within),
+        VolumeOp::CompareAndWrite { span, expected, data, .. } => {
+            within(span);
+            assert_eq!((span.len(), span.len()), (expected.len() as u64, data.len() as u64));
+        }
+        VolumeOp::Compare { span, expected } => {
+            within(span);
+            assert_eq!(span.len(), expected.len() as u64);
+        }
+        VolumeOp::Flush => {}
+    }
+}
