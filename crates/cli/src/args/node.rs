@@ -32,7 +32,7 @@ pub struct Quickstart {
     /// Directory for everything; made if missing
     #[arg(long, value_name = "DIR", default_value = "dyad-data")]
     pub dir: PathBuf,
-    /// Port on 127.0.0.1; the next free one is taken if this one is not
+    /// Port on 127.0.0.1; the next free one is taken if this one is not; 0 takes any
     #[arg(long, value_name = "PORT", default_value_t = 3260)]
     pub port: u16,
     /// Size of the volume, when the directory is new; space is taken as it is written

@@ -5,7 +5,9 @@ mod screen;
 mod setup;
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
+use dyad_api::Control;
 use dyad_units::Bytes;
 
 use crate::args;
@@ -21,7 +23,7 @@ use place::Place;
 pub fn run(args: &args::Quickstart) -> Result<(), Failure> {
     let place = Place::open(&args.dir)?;
     let port = place::free_port(args.port)?;
-    if port != args.port {
+    if args.port != 0 && port != args.port {
         table::print(&format!("Port {} is taken by another program, so this node listens on {port}.\n", args.port));
     }
     if place.is_new() {
@@ -30,24 +32,29 @@ pub fn run(args: &args::Quickstart) -> Result<(), Failure> {
     let config = config(&place, port);
     log::to_file(&config.log, &place.log())?;
     let life = Life::begin(&config)?;
-    let control = life.control();
-    if let Err(failure) = setup::complete(control.as_ref(), &place, args.size) {
-        // The node ends in good order before the failure is told.
-        let screen: crate::serve::life::Beside = Box::pin(std::future::ready(Err(failure)));
-        return life.run(Some(screen));
-    }
-    let portal = SocketAddr::from(([127, 0, 0, 1], port));
-    table::print(&screen::welcome(control.as_ref(), &place, portal)?);
-    let ended = life.run(Some(Box::pin(screen::live(control))));
+    let node = life.control();
+    let ended = life.run(Some(Box::pin(screen(node, place, args.size, SocketAddr::from(([127, 0, 0, 1], port))))));
     if ended.is_ok() {
         let again = if args.dir.as_os_str() == "dyad-data" {
             "dyad quickstart".into()
         } else {
-            format!("dyad quickstart --dir {}", place.shown())
+            format!("dyad quickstart --dir {}", args.dir.display())
         };
         table::print(&format!("\nEverything is on disk; `{again}` goes on from here.\n"));
     }
     ended
+}
+
+/// Completes the set-up, says how to use it, then shows what happens.
+async fn screen(node: Arc<dyn Control>, place: Place, size: Bytes, portal: SocketAddr) -> Result<(), Failure> {
+    let asked = Arc::clone(&node);
+    let set_up = tokio::task::spawn_blocking(move || {
+        setup::complete(asked.as_ref(), &place, size)?;
+        screen::welcome(asked.as_ref(), &place, portal)
+    });
+    let welcome = set_up.await.map_err(|error| Failure::failed(format!("the set-up broke: {error}"), "report it"))?;
+    table::print(&welcome?);
+    screen::live(node).await
 }
 
 fn config(place: &Place, port: u16) -> Config {

@@ -110,11 +110,12 @@ fn foreign(dir: &Path, why: &str) -> Failure {
     Failure::failed(what, "name another directory with --dir; this one was not touched")
 }
 
-/// The wanted port, or the next that nobody listens on.
+/// The wanted port, or the next that nobody listens on; for 0, any that is free.
 pub fn free_port(wanted: u16) -> Result<u16, Failure> {
-    let is_free = |port: &u16| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok();
+    let listen = |port: u16| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).and_then(|free| free.local_addr());
     let last = wanted.saturating_add(PORTS_MAX - 1);
-    (wanted..=last).find(is_free).ok_or_else(|| {
+    let found = (wanted..=last).find_map(|port| listen(port).ok());
+    found.map(|address| address.port()).ok_or_else(|| {
         let what = format!("no port of 127.0.0.1 from {wanted} to {last} can be listened on");
         Failure::failed(what, "name one that can with --port (ports below 1024 need root)")
     })
@@ -166,5 +167,6 @@ mod tests {
         let port = taken.local_addr().unwrap().port();
         let found = free_port(port).unwrap();
         assert!(found > port && found < port.saturating_add(PORTS_MAX), "{found}");
+        assert_ne!(free_port(0).unwrap(), 0);
     }
 }

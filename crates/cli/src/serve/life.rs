@@ -6,8 +6,9 @@ use std::sync::Arc;
 use std::thread;
 
 use dyad_api::{Control, Desk, Server};
-use dyad_node::control::StopError;
+use dyad_node::control::{QueryError, StopError};
 use dyad_node::{Node, NodeHandle};
+use dyad_units::Period;
 use rustix::fs::Mode;
 use sd_notify::NotifyState;
 use tokio::runtime::Runtime;
@@ -23,6 +24,10 @@ use crate::failure::Failure;
 
 /// Threads of the control plane. It waits most of the time; the data plane has threads of its own.
 const CONTROL_THREADS: usize = 2;
+
+/// How often systemd is asked for patience while pools are opened, and for how much.
+const START_LOOK: Period = Period::from_secs(5);
+const START_PATIENCE_MICROS: u32 = 60_000_000;
 
 /// What runs beside the node and may end it by ending: the quickstart's screen.
 pub type Beside = Pin<Box<dyn Future<Output = Result<(), Failure>> + Send>>;
@@ -75,21 +80,19 @@ impl Life {
     }
 
     /// Runs until a signal, the end of what runs beside, or the end of the node; then ends in good order.
+    /// `beside` begins when all pools and volumes are in service, or known not to be.
     pub fn run(self, beside: Option<Beside>) -> Result<(), Failure> {
         let Self { runtime, handle, control, mut ended, mut servers, end_servers, mut signals, _socket } = self;
         let outcome = runtime.block_on(async {
             let watchdog = tokio::spawn(watchdog::run(control));
-            watchdog::tell(&[NotifyState::Ready, NotifyState::Status("serving")]);
-            tracing::info!("serving");
             let is_own_screen = beside.is_some();
-            let beside = beside.unwrap_or_else(|| Box::pin(std::future::pending()));
             let told = tokio::select! {
                 early = &mut ended => return Err(ended_by_itself(early)),
                 name = signals.end(is_own_screen) => {
                     tracing::info!(signal = name, "stopping");
                     Ok(())
                 }
-                screen = beside => screen,
+                screen = serve(handle.clone(), beside) => screen,
             };
             watchdog::tell(&[NotifyState::Stopping, NotifyState::Status("finishing what is in flight")]);
             handle.stop();
@@ -132,6 +135,29 @@ impl Life {
         self.handle.stop();
         let _ = self.runtime.block_on(self.ended);
         Err(failure)
+    }
+}
+
+/// Waits until the node is in service, says so, and goes on for ever or until what runs beside ends.
+async fn serve(handle: NodeHandle, beside: Option<Beside>) -> Result<(), Failure> {
+    loop {
+        let asked = handle.clone();
+        match tokio::task::spawn_blocking(move || asked.wait_until_running(START_LOOK)).await {
+            Ok(Ok(())) => break,
+            // A big pool after a power failure takes its time: systemd is asked for patience, and hosts wait, too.
+            Ok(Err(QueryError::Silent { .. })) => {
+                watchdog::tell(&[NotifyState::ExtendTimeoutUsec(START_PATIENCE_MICROS)])
+            }
+            // It is ending: whoever waits for that is told so.
+            Ok(Err(_)) => std::future::pending().await,
+            Err(error) => return Err(Failure::failed(format!("waiting for the node broke: {error}"), ADVICE_RECOVERS)),
+        }
+    }
+    watchdog::tell(&[NotifyState::Ready, NotifyState::Status("serving")]);
+    tracing::info!("serving");
+    match beside {
+        Some(beside) => beside.await,
+        None => std::future::pending().await,
     }
 }
 

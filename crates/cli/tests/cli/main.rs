@@ -3,3 +3,6 @@
 mod common;
 mod people;
 mod programs;
+mod quickstart;
+mod running;
+mod serve;
