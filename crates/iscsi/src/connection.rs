@@ -24,8 +24,9 @@ use crate::tx::Output;
 /// Receive buffers: what a login needs, what a queue of reads needs, and the most that is read at once.
 const RECEIVE_SIZES: [usize; 4] = [4 << 10, 16 << 10, 64 << 10, 256 << 10];
 
-/// Room for headers behind a large data segment in the same buffer.
-const RECEIVE_HEADROOM: usize = 1 << 10;
+/// A read that fills less than this part of its buffer asks for a smaller one: held data pin whole buffers, so this
+/// bounds what they pin.
+const RECEIVE_FILL: usize = 8;
 
 #[derive(Debug)]
 enum Phase {
@@ -65,17 +66,12 @@ impl Connection {
         }
     }
 
-    /// A good size for the next receive buffer, in bytes: small before full feature phase, larger when much is
-    /// expected.
+    /// A good size for the next receive buffer, in bytes: small before full feature phase, then what reads have
+    /// brought of late. What the host announces does not count: on a slow network, or from a host that means ill,
+    /// each packet of a large segment would pin a large buffer.
     pub fn receive_hint(&self) -> usize {
         let Phase::Session(_) = &self.phase else { return RECEIVE_SIZES[0] };
-        let expected = match self.receiver.data_left() {
-            0 => 0,
-            left => left + RECEIVE_HEADROOM,
-        };
-        let usual = RECEIVE_SIZES[usize::from(self.receive_size)];
-        let fitting = RECEIVE_SIZES.into_iter().find(|&size| size >= expected);
-        usual.max(fitting.unwrap_or(RECEIVE_SIZES[RECEIVE_SIZES.len() - 1]))
+        RECEIVE_SIZES[usize::from(self.receive_size)]
     }
 
     /// Whether to read from the socket. False while the node's answer to a login is awaited, while too much output
@@ -97,7 +93,7 @@ impl Connection {
         let size = RECEIVE_SIZES[usize::from(self.receive_size)];
         if buf.len() >= size {
             self.receive_size = (self.receive_size + 1).min(RECEIVE_SIZES.len() as u8 - 1);
-        } else if buf.len() < size / 8 {
+        } else if buf.len() < size / RECEIVE_FILL {
             self.receive_size = self.receive_size.saturating_sub(1);
         }
         self.input.push(buf);
@@ -309,7 +305,7 @@ impl Connection {
                 let mut io = Io { output: &mut self.output, events: &mut self.events, settings: &self.settings };
                 match step {
                     Step::Header(bhs, has_ahs) => session.on_header(bhs, has_ahs),
-                    Step::Data(part) => session.on_data(part),
+                    Step::Data(part) => return session.on_data(part),
                     Step::End(is_right) => return session.on_end(is_right, &mut io),
                 }
                 Ok(())

@@ -1,6 +1,6 @@
 //! What a connection tells the node, and what the node answers.
 
-use std::net::SocketAddr;
+use core::net::SocketAddr;
 
 use dyad_payload::Payload;
 use dyad_units::Period;

@@ -444,9 +444,9 @@ impl std::fmt::Display for PortalAddress {
     /// As §13.8 writes it: brackets around IPv6.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self.socket {
-            std::net::SocketAddr::V4(v4) => write!(f, "{v4}"),
+            core::net::SocketAddr::V4(v4) => write!(f, "{v4}"),
             // Without the zone of a link-local address, which means nothing to the other side.
-            std::net::SocketAddr::V6(v6) => write!(f, "[{}]:{}", v6.ip(), v6.port()),
+            core::net::SocketAddr::V6(v6) => write!(f, "[{}]:{}", v6.ip(), v6.port()),
         }
     }
 }

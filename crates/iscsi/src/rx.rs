@@ -170,11 +170,6 @@ impl Receiver {
         self.segment_bytes_max = segment_bytes_max;
     }
 
-    /// Bytes of the current data segment that are still to come.
-    pub fn data_left(&self) -> usize {
-        if let State::Data { left } = self.state { left as usize } else { 0 }
-    }
-
     /// The next step, or `None` if more input is needed.
     pub fn next(&mut self, input: &mut Input) -> Result<Option<Step>, RxError> {
         loop {

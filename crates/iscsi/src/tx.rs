@@ -8,8 +8,9 @@ use dyad_payload::{Buf, Payload};
 use crate::pdu::{BHS_BYTES, Bhs, DIGEST_BYTES, pad_len};
 use crate::rx::{RunningCrc, crc32c};
 
-/// Beyond this many places the queue gives memory back once it is empty: more than a queue's depth of small reads.
-const CHUNKS_KEPT: usize = 512;
+/// Beyond this many places the queue gives memory back once it is empty: more than a queue's depth of small reads,
+/// or 32 large ones in the smallest segments that hosts usually take (8 KiB).
+const CHUNKS_KEPT: usize = 2048;
 
 /// What a PDU costs beside its data, in bytes: its chunks in the queue. Counted, so that very small segments
 /// cannot make the queue large behind the back of its bound.

@@ -118,7 +118,11 @@ fn send_response(response: ScsiResponse, sense: &[u8], io: &mut Io<'_>) {
 
 /// §11.4.5.1: what the command transfers, against what the host expected.
 fn residual_of(task: &Task, data_in_len: usize) -> Residual {
-    let transfer = if task.in_len > 0 || data_in_len > 0 { data_in_len as u64 } else { u64::from(task.transfer_len) };
+    // A read for which the host has only data-out, if anything: nothing of it was transferred.
+    if task.in_len == 0 && data_in_len > 0 {
+        return Residual::Overflow(u32::try_from(data_in_len).unwrap_or(u32::MAX));
+    }
+    let transfer = if task.in_len > 0 { data_in_len as u64 } else { u64::from(task.transfer_len) };
     let expected = u64::from(task.in_len.max(task.out_len));
     let count = |bytes: u64| u32::try_from(bytes).unwrap_or(u32::MAX);
     match transfer.cmp(&expected) {

@@ -14,7 +14,7 @@
 
 use dyad_payload::Payload;
 
-use super::{Io, Session};
+use super::{Io, Session, check_pieces};
 use crate::event::{Event, TaskTag};
 use crate::pdu::{Bhs, DataOut, NO_TAG, R2t, RejectReason};
 use crate::tasks::{DataFault, Tasks};
@@ -168,6 +168,7 @@ impl Session {
         // Data of a command that was answered or failed is not kept.
         if fault.is_none() && task.fault.is_none() && task.held.is_none() {
             task.out.data.append(data);
+            check_pieces(&task.out.data)?;
         }
         task.fault = task.fault.or(fault);
         let is_short = (task.out.data.len() as u32) < end;

@@ -34,6 +34,11 @@ use tmf::Managements;
 /// Commands aborted before they came (§11.5.5, case b) that are remembered at a time.
 const SKIPPED_MAX: usize = 8;
 
+/// Pieces of data that a command may hold whatever their size, and bytes that a piece must have on average beyond
+/// them. Each pins its receive buffer, 4 KiB at least; the smallest packets of ordinary networks bring 536 bytes.
+const PIECES_FREE: usize = 64;
+const PIECE_BYTES_MIN: usize = 512;
+
 /// What a session may touch beside itself.
 pub(crate) struct Io<'a> {
     pub output: &'a mut Output,
@@ -137,10 +142,10 @@ impl Session {
     }
 
     /// Part of its data.
-    pub fn on_data(&mut self, part: Buf) {
-        if let Some(incoming) = &mut self.incoming {
-            incoming.data.push(part);
-        }
+    pub fn on_data(&mut self, part: Buf) -> Result<(), CloseReason> {
+        let Some(incoming) = &mut self.incoming else { return Ok(()) };
+        incoming.data.push(part);
+        check_pieces(&incoming.data)
     }
 
     /// It is complete; its data digest is right or not.
@@ -281,4 +286,12 @@ impl Session {
         debug_assert_ne!(self.ping_serial, NO_TAG);
         self.send_ping(output);
     }
+}
+
+/// Data in tiny pieces would pin far more memory than it has bytes.
+fn check_pieces(data: &Payload) -> Result<(), CloseReason> {
+    if data.slices().len() > PIECES_FREE + data.len() / PIECE_BYTES_MIN {
+        return Err(CloseReason::Protocol("data in pieces too small to be kept"));
+    }
+    Ok(())
 }

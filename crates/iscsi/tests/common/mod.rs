@@ -10,10 +10,10 @@ use std::num::NonZeroU16;
 use std::sync::Arc;
 
 use dyad_iscsi::pdu::{
-    BHS_BYTES, Bhs, DIGEST_BYTES, DataOut, LoginRequest, LoginResponse, NO_TAG, Opcode, R2t, ScsiCommand, ScsiResponse,
-    Stage,
+    BHS_BYTES, Bhs, DIGEST_BYTES, DataOut, LoginRequest, LoginResponse, NO_TAG, NopOut, Opcode, R2t, Reject,
+    RejectReason, ScsiCommand, ScsiResponse, Stage, TaskRequest,
 };
-use dyad_iscsi::{Admission, Auth, Command, Connection, Event, Settings, TaskAttribute, TaskTag};
+use dyad_iscsi::{Admission, Auth, CloseReason, Command, Connection, Event, Settings, TaskAttribute, TaskTag};
 use dyad_payload::{Payload, Slab};
 use dyad_units::{Moment, Period};
 
@@ -398,3 +398,33 @@ pub fn crc32c(bytes: &[u8]) -> [u8; 4] {
 }
 
 pub const NONE: u32 = NO_TAG;
+
+pub fn rejected(pair: &mut Pair, reason: RejectReason) {
+    let received = pair.expect_pdu(Opcode::Reject);
+    assert_eq!(Reject::parse(&received.bhs).unwrap().reason, reason as u8);
+    assert_eq!(received.data.len(), 48);
+}
+
+pub fn closed(pair: &mut Pair) -> CloseReason {
+    match pair.events.pop_back() {
+        Some(Event::Closed(reason)) => reason,
+        other => panic!("not closed but {other:?}"),
+    }
+}
+
+pub fn ping(pair: &Pair, task_tag: u32, transfer_tag: u32) -> NopOut {
+    NopOut { immediate: true, lun: 0, task_tag, transfer_tag, cmd_sn: pair.cmd_sn, exp_stat_sn: 0 }
+}
+
+pub fn task_request(pair: &Pair, function: u8, referenced_tag: u32) -> TaskRequest {
+    TaskRequest {
+        immediate: true,
+        function,
+        lun: 0,
+        task_tag: 1000,
+        referenced_tag,
+        cmd_sn: pair.cmd_sn,
+        exp_stat_sn: 0,
+        referenced_cmd_sn: pair.cmd_sn.wrapping_sub(1),
+    }
+}
