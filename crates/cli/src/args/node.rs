@@ -38,6 +38,9 @@ pub struct Quickstart {
     /// Size of the volume, when the directory is new; space is taken as it is written
     #[arg(long, value_name = "SIZE", default_value = "1GiB")]
     pub size: Bytes,
+    /// Directory in memory (tmpfs) for the logs of recent operations, 8 MiB per pool [default: /dev/shm]
+    #[arg(long, value_name = "DIR")]
+    pub shm_dir: Option<PathBuf>,
 }
 
 /// Configuration files.

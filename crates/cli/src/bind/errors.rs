@@ -1,6 +1,7 @@
 //! The node's errors as the API's.
 
 use std::error::Error;
+use std::path::PathBuf;
 
 use dyad_api::{ControlError, Kind};
 use dyad_node::control::{
@@ -35,23 +36,29 @@ pub(super) fn query(error: QueryError) -> ControlError {
 }
 
 pub(super) fn create_pool(error: CreatePoolError) -> ControlError {
-    let refused = |path: &std::path::Path, error: &CreatePoolError, advice: &str| ControlError::Disk {
+    let refused = |path: PathBuf, reason: String, advice: &str| ControlError::Disk {
         path: path.display().to_string(),
-        reason: chain(error),
+        reason,
         advice: advice.into(),
     };
     match error {
         CreatePoolError::BadName { .. } => ControlError::Invalid { field: "name", reason: error.to_string() },
         CreatePoolError::NameTaken { name } => ControlError::Exists { kind: Kind::Pool, name },
-        CreatePoolError::SizeMissing { .. } | CreatePoolError::SizeDiffers { .. } => {
-            ControlError::Invalid { field: "size", reason: error.to_string() }
+        CreatePoolError::SizeMissing { path } => {
+            refused(path, "it does not exist".into(), "give a size (`--size`), and a file is made")
         }
-        CreatePoolError::PathTaken { ref path, .. } => refused(path, &error, "choose another disk"),
-        CreatePoolError::NotEmpty { ref path, .. } => {
-            refused(path, &error, "choose another disk, or clear this one (`wipefs -a` for a device)")
+        CreatePoolError::SizeDiffers { path, actual, wanted } => {
+            refused(path, format!("it has {actual}, not {wanted}"), "leave the size out to use all of it")
         }
-        CreatePoolError::Disk { ref path, .. } | CreatePoolError::Format { ref path, .. } => {
-            refused(path, &error, "mend that, or choose another disk; nothing was left behind")
+        CreatePoolError::PathTaken { path, pool } => {
+            refused(path, format!("it belongs to the pool `{pool}` already"), "choose another disk")
+        }
+        CreatePoolError::NotEmpty { path, what } => {
+            let advice = "choose another disk, or clear this one first (`wipefs -a` for a device)";
+            refused(path, format!("it is not empty: {what}"), advice)
+        }
+        CreatePoolError::Disk { path, source } | CreatePoolError::Format { path, source } => {
+            refused(path, chain(source.as_ref()), "mend that, or choose another disk; nothing was left behind")
         }
         CreatePoolError::Node(error) => query(error),
         other => failed(&other),
@@ -122,7 +129,7 @@ mod tests {
         let cause = std::io::Error::other("device is gone");
         let error = CreatePoolError::Disk { path: "/dev/x".into(), source: Box::new(cause) };
         let ControlError::Disk { reason, .. } = create_pool(error) else { panic!("a refused disk") };
-        assert_eq!(reason, "/dev/x: the disk cannot be used: device is gone");
+        assert_eq!(reason, "device is gone");
         let gone = CloseSessionError::Node(QueryError::Unknown { kind: "session", name: "7".into() });
         assert_eq!(close_session(gone, 7).to_string(), "there is no session `7`");
     }

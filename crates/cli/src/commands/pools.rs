@@ -22,7 +22,7 @@ pub fn run(at: &Session, command: PoolCommand) -> Result<(), Failure> {
         PoolCommand::Delete(args) => {
             ask::confirm(args.yes, &format!("pool `{}`", args.name), &args.name)?;
             at.client.delete(&path(&args.name))?;
-            at.done(&format!("pool {} is gone", args.name));
+            at.done(&format!("pool {} is gone; its disk can be used for something else", args.name));
             Ok(())
         }
     }

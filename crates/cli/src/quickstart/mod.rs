@@ -29,7 +29,7 @@ pub fn run(args: &args::Quickstart) -> Result<(), Failure> {
     if place.is_new() {
         setup::check_space(&place, args.size)?;
     }
-    let config = config(&place, port);
+    let config = config(args, &place, port);
     log::to_file(&config.log, &place.log())?;
     let life = Life::begin(&config)?;
     let node = life.control();
@@ -57,10 +57,11 @@ async fn screen(node: Arc<dyn Control>, place: Place, size: Bytes, portal: Socke
     screen::live(node).await
 }
 
-fn config(place: &Place, port: u16) -> Config {
+fn config(args: &args::Quickstart, place: &Place, port: u16) -> Config {
     let mut config = Config::default();
     config.settings.node_name = "quickstart".into();
     config.settings.data_dir = place.store();
+    config.settings.shm_dir.clone_from(&args.shm_dir);
     config.settings.iscsi.portals = vec![SocketAddr::from(([127, 0, 0, 1], port))];
     // Modest: it runs beside other work on somebody's desk.
     config.settings.buffers = Bytes::mib(128);

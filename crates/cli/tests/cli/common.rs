@@ -76,6 +76,11 @@ impl Stage {
     }
 }
 
+/// A directory in memory for the logs of a real node, gone after the test.
+pub fn shm() -> tempfile::TempDir {
+    tempfile::Builder::new().prefix("dyad-test-").tempdir_in("/dev/shm").unwrap()
+}
+
 /// The program, in an environment that is the same everywhere.
 pub fn program() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_dyad"));

@@ -7,13 +7,15 @@ use std::process::Command;
 
 use rustix::process::Signal;
 use serde_json::Value;
+use tempfile::TempDir;
 
-use crate::common::{Done, program, run};
+use crate::common::{Done, program, run, shm};
 use crate::running::Running;
 
-fn quickstart(dir: &Path, port: u16) -> Command {
+fn quickstart(dir: &Path, port: u16, shm: &TempDir) -> Command {
     let mut command = program();
-    command.args(["quickstart", "--size", "16MiB", "--port", &port.to_string(), "--dir"]).arg(dir);
+    command.arg("quickstart").arg("--shm-dir").arg(shm.path());
+    command.args(["--size", "16MiB", "--port", &port.to_string(), "--dir"]).arg(dir);
     command
 }
 
@@ -30,9 +32,9 @@ fn volume(dir: &Path) -> Value {
 
 #[test]
 fn it_serves_says_how_to_use_it_ends_cleanly_and_goes_on() {
-    let top = tempfile::tempdir().unwrap();
+    let (top, shm) = (tempfile::tempdir().unwrap(), shm());
     let dir = top.path().join("data");
-    let mut node = Running::start(quickstart(&dir, 0));
+    let mut node = Running::start(quickstart(&dir, 0, &shm));
     let said = node.until("demo  redundant? yes: 2 images in-sync; no host is logged in").to_owned();
     for words in [
         "portal  127.0.0.1:",
@@ -47,7 +49,7 @@ fn it_serves_says_how_to_use_it_ends_cleanly_and_goes_on() {
     assert_eq!(made["images"].as_array().unwrap().iter().map(|image| &image["pool"]).collect::<Vec<_>>(), ["a", "b"]);
     assert_eq!(ask(&dir, &["status", "--check"]).code, 0);
 
-    let (second, _, why) = Running::start(quickstart(&dir, 0)).end();
+    let (second, _, why) = Running::start(quickstart(&dir, 0, &shm)).end();
     assert_eq!(second, Some(1));
     assert!(why.contains("a quickstart is already running in"), "{why}");
 
@@ -58,12 +60,12 @@ fn it_serves_says_how_to_use_it_ends_cleanly_and_goes_on() {
     assert!(!dir.join("dyad.sock").exists());
 
     // Killed, it starts again all the same: nothing of the killed process is in the way.
-    let mut node = Running::start(quickstart(&dir, 0));
+    let mut node = Running::start(quickstart(&dir, 0, &shm));
     node.until("no host is logged in");
     assert_eq!(volume(&dir)["id"], made["id"]);
     node.signal(Signal::KILL);
     assert_eq!(node.end().0, None);
-    let mut node = Running::start(quickstart(&dir, 0));
+    let mut node = Running::start(quickstart(&dir, 0, &shm));
     node.until("no host is logged in");
     assert_eq!(volume(&dir)["id"], made["id"]);
     node.signal(Signal::TERM);
@@ -73,13 +75,13 @@ fn it_serves_says_how_to_use_it_ends_cleanly_and_goes_on() {
 /// What its user deleted is not made again.
 #[test]
 fn it_makes_the_volume_only_once() {
-    let top = tempfile::tempdir().unwrap();
-    let mut node = Running::start(quickstart(top.path(), 0));
+    let (top, shm) = (tempfile::tempdir().unwrap(), shm());
+    let mut node = Running::start(quickstart(top.path(), 0, &shm));
     node.until("no host is logged in");
     assert_eq!(ask(top.path(), &["volume", "delete", "demo", "--yes"]).code, 0);
     node.signal(Signal::INT);
     assert_eq!(node.end().0, Some(0));
-    let mut node = Running::start(quickstart(top.path(), 0));
+    let mut node = Running::start(quickstart(top.path(), 0, &shm));
     node.until("There is no volume any more");
     node.until("Ctrl-C ends it");
     node.signal(Signal::HUP);
@@ -88,10 +90,10 @@ fn it_makes_the_volume_only_once() {
 
 #[test]
 fn a_taken_port_is_passed_over_and_said() {
-    let top = tempfile::tempdir().unwrap();
+    let (top, shm) = (tempfile::tempdir().unwrap(), shm());
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port();
-    let mut node = Running::start(quickstart(top.path(), port));
+    let mut node = Running::start(quickstart(top.path(), port, &shm));
     let said = node.until("Ctrl-C ends it").to_owned();
     assert!(said.starts_with(&format!("Port {port} is taken by another program, so this node listens on ")), "{said}");
     assert!(!said.contains(&format!("portal  127.0.0.1:{port}\n")), "{said}");
@@ -101,9 +103,9 @@ fn a_taken_port_is_passed_over_and_said() {
 
 #[test]
 fn a_foreign_directory_and_too_little_space_are_said_and_nothing_is_made() {
-    let top = tempfile::tempdir().unwrap();
+    let (top, shm) = (tempfile::tempdir().unwrap(), shm());
     fs::write(top.path().join("thesis.txt"), "precious").unwrap();
-    let done = run(quickstart(top.path(), 0));
+    let done = run(quickstart(top.path(), 0, &shm));
     assert_eq!((done.code, done.out.as_str()), (1, ""));
     assert!(
         done.err.contains("holds files that are not of a quickstart") && done.err.contains("--dir"),
@@ -126,8 +128,8 @@ fn a_foreign_directory_and_too_little_space_are_said_and_nothing_is_made() {
 /// A path longer than the kernel allows for a socket must not end in a riddle.
 #[test]
 fn a_directory_too_deep_for_a_socket_is_said() {
-    let top = tempfile::tempdir().unwrap();
-    let done = run(quickstart(&top.path().join("x".repeat(100)), 0));
+    let (top, shm) = (tempfile::tempdir().unwrap(), shm());
+    let done = run(quickstart(&top.path().join("x".repeat(100)), 0, &shm));
     assert_eq!(done.code, 1);
     assert!(done.err.contains("too long for a socket"), "{}", done.err);
 }

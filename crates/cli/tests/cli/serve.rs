@@ -9,27 +9,30 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 
-use crate::common::{Done, program, run};
+use crate::common::{Done, program, run, shm};
 use crate::running::Running;
 
 /// A directory with a configuration, a place for pools, and somebody who listens as systemd does.
 struct Machine {
     dir: tempfile::TempDir,
     systemd: UnixDatagram,
+    _shm: tempfile::TempDir,
 }
 
 impl Machine {
     fn new(more: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
+        let shm = shm();
         let path = dir.path().display();
         let text = format!(
-            "node_name = \"left\"\ndata_dir = \"{path}/store\"\nbuffers = \"64 MiB\"\n\
-             [iscsi]\nportals = [\"127.0.0.1:0\"]\n[api]\nsocket = \"{path}/dyad.sock\"\n{more}"
+            "node_name = \"left\"\ndata_dir = \"{path}/store\"\nbuffers = \"64 MiB\"\nshm_dir = {:?}\n\
+             [iscsi]\nportals = [\"127.0.0.1:0\"]\n[api]\nsocket = \"{path}/dyad.sock\"\n{more}",
+            shm.path()
         );
         fs::write(dir.path().join("dyad.toml"), text).unwrap();
         let systemd = UnixDatagram::bind(dir.path().join("notify")).unwrap();
         systemd.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
-        Self { dir, systemd }
+        Self { dir, systemd, _shm: shm }
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -141,7 +144,7 @@ fn a_wrong_configuration_starts_nothing() {
     let done = run(machine.serve());
     assert_eq!(done.code, 2);
     assert!(
-        done.err.contains("nothing was started") && done.err.contains("dyad.toml:8:1: there is no key `api.colour`"),
+        done.err.contains("nothing was started") && done.err.contains("dyad.toml:9:1: there is no key `api.colour`"),
         "{}",
         done.err
     );
