@@ -14,7 +14,7 @@
 
 use dyad_payload::Payload;
 
-use super::{Io, Session, check_pieces};
+use super::{Io, Session, small_pieces};
 use crate::event::{Event, TaskTag};
 use crate::pdu::{Bhs, DataOut, NO_TAG, R2t, RejectReason};
 use crate::tasks::{DataFault, Tasks};
@@ -168,7 +168,6 @@ impl Session {
         // Data of a command that was answered or failed is not kept.
         if fault.is_none() && task.fault.is_none() && task.held.is_none() {
             task.out.data.append(data);
-            check_pieces(&task.out.data)?;
         }
         task.fault = task.fault.or(fault);
         let is_short = (task.out.data.len() as u32) < end;
@@ -179,7 +178,8 @@ impl Session {
             self.end_sequence(tag, is_solicited, end);
         }
         self.after_data(tag, had_fault, io);
-        Ok(())
+        let small = self.tasks.find(tag).map_or(0, |task| small_pieces(&task.out.data));
+        self.check_pieces(small)
     }
 
     fn end_sequence(&mut self, tag: TaskTag, is_solicited: bool, end: u32) {

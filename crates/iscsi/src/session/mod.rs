@@ -34,10 +34,13 @@ use tmf::Managements;
 /// Commands aborted before they came (§11.5.5, case b) that are remembered at a time.
 const SKIPPED_MAX: usize = 8;
 
-/// Pieces of data that a command may hold whatever their size, and bytes that a piece must have on average beyond
-/// them. Each pins its receive buffer, 4 KiB at least; the smallest packets of ordinary networks bring 536 bytes.
-const PIECES_FREE: usize = 64;
+/// Bytes that a piece of held data must have on average: the smallest packets of ordinary networks bring 536. Each
+/// piece pins its receive buffer, 4 KiB at least.
 const PIECE_BYTES_MIN: usize = 512;
+/// Smaller pieces that a command may hold before anybody counts.
+const PIECES_FREE: usize = 64;
+/// Smaller pieces that a session may hold: they pin 64 MiB, no more than its data may have bytes.
+const PIECES_MAX: usize = 16 << 10;
 
 /// What a session may touch beside itself.
 pub(crate) struct Io<'a> {
@@ -145,7 +148,21 @@ impl Session {
     pub fn on_data(&mut self, part: Buf) -> Result<(), CloseReason> {
         let Some(incoming) = &mut self.incoming else { return Ok(()) };
         incoming.data.push(part);
-        check_pieces(&incoming.data)
+        let small = small_pieces(&incoming.data);
+        self.check_pieces(small)
+    }
+
+    /// Data in tiny pieces would pin far more memory than they have bytes; `small` is what just grew.
+    fn check_pieces(&self, small: usize) -> Result<(), CloseReason> {
+        if small <= PIECES_FREE {
+            return Ok(());
+        }
+        let of_tasks: usize = self.tasks.iter().map(|(_, task)| small_pieces(&task.out.data)).sum();
+        let incoming = self.incoming.as_ref().map_or(0, |incoming| small_pieces(&incoming.data));
+        match of_tasks + incoming > PIECES_MAX {
+            true => Err(CloseReason::Protocol("data in pieces too small to be kept")),
+            false => Ok(()),
+        }
     }
 
     /// It is complete; its data digest is right or not.
@@ -288,10 +305,7 @@ impl Session {
     }
 }
 
-/// Data in tiny pieces would pin far more memory than it has bytes.
-fn check_pieces(data: &Payload) -> Result<(), CloseReason> {
-    if data.slices().len() > PIECES_FREE + data.len() / PIECE_BYTES_MIN {
-        return Err(CloseReason::Protocol("data in pieces too small to be kept"));
-    }
-    Ok(())
+/// Pieces beyond what data of that length may be cut into.
+fn small_pieces(data: &Payload) -> usize {
+    data.slices().len().saturating_sub(data.len() / PIECE_BYTES_MIN)
 }
