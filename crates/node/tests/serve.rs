@@ -68,3 +68,21 @@ fn a_deleted_volume_gives_its_space_back_and_its_pools_can_go() {
     let again = dyad_node::control::CreatePool { size: None, ..stage.pool("a") };
     stage.handle().create_pool(again).unwrap();
 }
+
+#[test]
+fn what_was_unmapped_reads_as_zeros_down_to_the_sector() {
+    let stage = Stage::mirrored();
+    let mut host = stage.host("v");
+    let last = host.capacity().bytes() / 512 - 1;
+    for (lba, blocks) in [(last, 1), (3, 1), (8, 8), (100, 200), (512, 512), (1000, 1)] {
+        host.write(lba, vec![0xff; blocks as usize * 512]).unwrap();
+        host.unmap(lba, blocks).unwrap();
+        assert!(host.read(lba, blocks).unwrap().iter().all(|&byte| byte == 0), "{blocks} at {lba}");
+    }
+    host.write(16, vec![0xff; 4096]).unwrap();
+    host.unmap(18, 1).unwrap();
+    let block = host.read(16, 8).unwrap();
+    assert!(
+        block.chunks(512).enumerate().all(|(at, sector)| sector.iter().all(|&b| b == if at == 2 { 0 } else { 0xff }))
+    );
+}

@@ -17,7 +17,7 @@ pub(super) struct Engine {
 }
 
 enum Backend {
-    Ring(Ring),
+    Ring(Box<Ring>),
     Threads(Threads),
 }
 
@@ -42,7 +42,7 @@ impl Engine {
         let reason = match choice {
             BackendChoice::Threads => "the settings ask for threads".to_owned(),
             BackendChoice::Auto | BackendChoice::IoUring => match Ring::new() {
-                Ok(ring) => return Ok(Self { backend: Backend::Ring(ring), info: BackendInfo::IoUring }),
+                Ok(ring) => return Ok(Self { backend: Backend::Ring(Box::new(ring)), info: BackendInfo::IoUring }),
                 Err(error) if choice == BackendChoice::IoUring => return Err(EngineError::NoRing(error)),
                 Err(error) => format!("io_uring cannot be used: {error}"),
             },
