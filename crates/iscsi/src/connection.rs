@@ -180,7 +180,8 @@ impl Connection {
         self.in_session(|session, io| session.announce(event, io));
     }
 
-    /// Ends the connection: nothing more is read; what is queued may still be sent. [`Event::Closed`] follows, once.
+    /// Ends the connection: nothing more is read; what is queued may still be sent. [`Event::Closed`] is the only
+    /// event that follows, once: what was not yet taken from the queue is never executed (M19).
     pub fn close(&mut self, reason: CloseReason) {
         if matches!(self.phase, Phase::Closed(_)) {
             return;
@@ -190,6 +191,7 @@ impl Connection {
         self.is_finished = is_deaf;
         self.phase = Phase::Closed(reason.clone());
         self.input.clear();
+        self.events.clear();
         self.events.push_back(Event::Closed(reason));
     }
 

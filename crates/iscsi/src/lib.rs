@@ -47,4 +47,4 @@ pub use event::{
     SessionKey, SessionKind, TaskAttribute, TaskTag,
 };
 pub use negotiate::{NegotiationError, Offers, Parameters};
-pub use settings::{DigestPolicy, Settings};
+pub use settings::{DigestPolicy, SettingOutOfRange, Settings};

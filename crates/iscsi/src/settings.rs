@@ -2,6 +2,7 @@
 
 use dyad_units::Period;
 
+use crate::pdu::SEGMENT_BYTES_MAX;
 use crate::tasks::QUEUE_DEPTH_MAX;
 
 /// Which digests a session may use (RFC 7143 §13.1).
@@ -81,9 +82,55 @@ impl Default for Settings {
     }
 }
 
+/// A setting has a value that the protocol does not allow.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("iSCSI setting {name} is {value}; give {min} to {max}")]
+pub struct SettingOutOfRange {
+    /// Field of [`Settings`].
+    pub name: &'static str,
+    /// What it is.
+    pub value: u64,
+    /// Least.
+    pub min: u64,
+    /// Most.
+    pub max: u64,
+}
+
 impl Settings {
+    /// Whether hosts can be offered this: to be asked once, before the first connection.
+    ///
+    /// # Errors
+    /// The first setting that is out of its range (RFC 7143 §13.12 to §13.17).
+    pub fn check(&self) -> Result<(), SettingOutOfRange> {
+        let segment = u64::from(SEGMENT_BYTES_MAX);
+        let rows = [
+            ("queue_depth", u64::from(self.queue_depth), 1, u64::from(QUEUE_DEPTH_MAX)),
+            ("receive_segment_bytes_max", u64::from(self.receive_segment_bytes_max), 512, segment),
+            ("burst_bytes_max", u64::from(self.burst_bytes_max), 512, segment),
+            ("first_burst_bytes_max", u64::from(self.first_burst_bytes_max), 512, u64::from(self.burst_bytes_max)),
+            ("outstanding_r2ts_max", u64::from(self.outstanding_r2ts_max), 1, u64::from(u16::MAX)),
+            // Below, one ordinary command would stop all others.
+            ("output_bytes_max", self.output_bytes_max, 64 << 10, u64::MAX),
+        ];
+        let bad = rows.into_iter().find(|&(_, value, min, max)| value < min || value > max);
+        bad.map_or(Ok(()), |(name, value, min, max)| Err(SettingOutOfRange { name, value, min, max }))
+    }
+
     /// The width of the command window, within what the task table can hold.
     pub(crate) fn window(&self) -> u16 {
         self.queue_depth.clamp(1, QUEUE_DEPTH_MAX)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Settings;
+
+    #[test]
+    fn a_setting_out_of_range_is_named() {
+        assert_eq!(Settings::default().check(), Ok(()));
+        let error = Settings { outstanding_r2ts_max: 0, ..Settings::default() }.check().unwrap_err();
+        assert_eq!(error.to_string(), "iSCSI setting outstanding_r2ts_max is 0; give 1 to 65535");
+        assert!(Settings { first_burst_bytes_max: 1 << 24, ..Settings::default() }.check().is_err());
     }
 }

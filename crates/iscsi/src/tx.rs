@@ -142,6 +142,7 @@ impl Output {
 
     /// The first `bytes` were sent.
     pub fn transmitted(&mut self, bytes: usize) {
+        assert!(bytes as u64 <= self.bytes, "more was sent than was queued");
         self.bytes -= bytes as u64;
         self.sent += bytes;
         while let Some(first) = self.chunks.front() {
@@ -152,7 +153,6 @@ impl Output {
             self.sent -= len;
             self.chunks.pop_front();
         }
-        assert!(self.sent == 0 || !self.chunks.is_empty(), "more was sent than was queued");
         if self.chunks.is_empty() && self.chunks.capacity() > CHUNKS_KEPT {
             self.chunks.shrink_to(CHUNKS_KEPT);
         }

@@ -287,6 +287,20 @@ fn a_closed_connection_does_nothing_more() {
     assert_eq!(pair.connection.close_reason(), Some(&CloseReason::Node("the session was replaced")));
 }
 
+/// M19: a session that is replaced executes nothing more, not even what it received already.
+#[test]
+fn closing_takes_back_what_the_node_has_not_seen() {
+    let mut pair = Pair::logged_in();
+    let command = pair.command(false, false, 0);
+    let bytes = pair.encode(command.emit(), &[]);
+    let buf = pair.slab.copy_of(&bytes).unwrap();
+    pair.connection.receive(pair.now, buf);
+    pair.connection.close(CloseReason::Node("the session was replaced"));
+    pair.pump();
+    assert!(matches!(pair.events.pop_front(), Some(Event::Closed(_))));
+    assert!(pair.events.is_empty());
+}
+
 // --- A host that does not read ---
 
 #[test]
