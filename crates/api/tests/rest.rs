@@ -213,6 +213,31 @@ fn a_request_that_meets_a_fault_is_answered_and_gives_its_place_back() {
     assert_eq!(stage.get("/v1/status").status, 200);
 }
 
+/// However many ask, the node is asked by a bounded number at a time; the others are told to come again.
+#[test]
+fn more_requests_than_there_are_places_are_told_to_come_again() {
+    let stage = Stage::busy();
+    let slow = json!({"name": "p", "disks": [{"path": "/gate"}]});
+    std::thread::scope(|scope| {
+        let gate = fake::GATE.lock().unwrap();
+        // One may come while the last place is taken by a question; it comes again, too.
+        let ask = || {
+            (0..100_000)
+                .map(|_| stage.post("/v1/pools", &slow))
+                .find(|answer| !answer.body["type"].as_str().unwrap().ends_with("busy"))
+        };
+        let waiting: Vec<_> = (0..16).map(|_| scope.spawn(ask)).collect();
+        let busy = (0..100_000).map(|_| stage.get("/v1/status")).find(|answer| answer.status != 200).unwrap();
+        busy.expect_problem(503, "busy", "too many");
+        assert!(busy.head.contains("retry-after: 1"));
+        drop(gate);
+        waiting
+            .into_iter()
+            .for_each(|asker| asker.join().unwrap().unwrap().expect_problem(503, "unavailable", "shutting down"));
+    });
+    assert_eq!(stage.get("/v1/status").status, 200);
+}
+
 #[test]
 fn a_token_is_wanted_where_one_is_configured() {
     let guard = Guard::Token(dyad_api::TokenHash::of("t0ken"));

@@ -76,3 +76,69 @@ fn reduced(in_sync: u32, images: &[Image]) -> String {
         None => count,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use dyad_units::{ImageId, NodeId, PoolId, VolumeId};
+
+    use super::{Image, ImageState, Redundancy, RedundancyState, VolumeState};
+
+    fn image(pool: &str, state: ImageState, reason: &str) -> Image {
+        Image {
+            id: ImageId::from_bytes([1; 16]),
+            volume: "v".into(),
+            volume_id: VolumeId::from_bytes([2; 16]),
+            node: NodeId::from_bytes([3; 16]),
+            pool: pool.into(),
+            pool_id: PoolId::from_bytes([4; 16]),
+            state,
+            reason: reason.into(),
+            allocated_bytes: None,
+        }
+    }
+
+    #[test]
+    fn every_case_has_its_word_and_its_sentence() {
+        use ImageState::{InSync, Stale};
+        use RedundancyState::{Reduced, Redundant, Single, Unavailable};
+        let (a, b, c) = (image("a", InSync, ""), image("b", InSync, ""), image("c", Stale, "its disk failed"));
+        let serving = VolumeState::Serving;
+        let cases: [(_, &str, &[Image], u64, _, &str); 10] = [
+            (serving, "", &[a.clone(), b.clone()], 0, Redundant, "yes: 2 images in-sync"),
+            (serving, "", &[a.clone(), b.clone()], 7, Reduced, "soon: 7 extents to compare after a restart"),
+            (serving, "", std::slice::from_ref(&a), 0, Single, "no: one image, as created"),
+            (
+                serving,
+                "",
+                &[a.clone(), c.clone()],
+                0,
+                Reduced,
+                "NO: 1 of 2 images in-sync; the one in pool c is stale: its disk failed",
+            ),
+            (
+                serving,
+                "",
+                &[a.clone(), b, c.clone()],
+                0,
+                Reduced,
+                "less than it should be: 2 of 3 images in-sync; the one in pool c is stale: its disk failed",
+            ),
+            (serving, "", &[c], 0, Unavailable, "hosts cannot reach the data: no image holds every acknowledged write"),
+            (
+                VolumeState::Unavailable,
+                "why",
+                std::slice::from_ref(&a),
+                0,
+                Unavailable,
+                "hosts cannot reach the data: why",
+            ),
+            (VolumeState::Unavailable, "", &[], 0, Unavailable, "hosts cannot reach the data"),
+            (VolumeState::Creating, "", &[], 0, Unavailable, "not yet: the volume is being created"),
+            (VolumeState::Deleting, "", &[], 0, Unavailable, "no: the volume is being deleted"),
+        ];
+        for (state, reason, images, compared, word, sentence) in cases {
+            let judged = Redundancy::judge(state, reason, images, compared);
+            assert_eq!((judged.state, judged.sentence.as_str()), (word, sentence));
+        }
+    }
+}

@@ -14,6 +14,9 @@ pub struct FakeNode {
     state: Mutex<State>,
 }
 
+/// Whoever holds it keeps the creation of a pool on the disk `/gate` from going on.
+pub static GATE: Mutex<()> = Mutex::new(());
+
 struct State {
     pools: Vec<Pool>,
     disks: Vec<Disk>,
@@ -158,6 +161,11 @@ impl Control for FakeNode {
         }
         let disk = &request.disks[0];
         assert!(disk.path != "/panic", "asked to");
+        if disk.path == "/gate" {
+            drop(state);
+            drop(GATE.lock());
+            return Err(ControlError::Stopping);
+        }
         let size = disk.size_bytes.unwrap_or(1 << 30);
         state.next_id += 2;
         let pool = Pool {

@@ -1,7 +1,7 @@
 //! What is wrong with a configuration file, and where.
 
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use super::keys::KEYS;
 
@@ -29,18 +29,13 @@ pub struct ConfigErrors {
     pub errors: Vec<ConfigError>,
 }
 
-impl ConfigErrors {
-    pub(super) fn one(path: &Path, error: ConfigError) -> Self {
-        Self { path: path.to_owned(), errors: vec![error] }
-    }
-}
-
 impl fmt::Display for ConfigErrors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (at, error) in self.errors.iter().enumerate() {
             let end = if at == 0 { "" } else { "\n" };
             match error.line {
-                0 => write!(f, "{end}{}: {}", self.path.display(), error.what)?,
+                0 if error.what.starts_with('`') => write!(f, "{end}{}: {}", self.path.display(), error.what)?,
+                0 => write!(f, "{end}{} {}", self.path.display(), error.what)?,
                 line => write!(f, "{end}{}:{line}:{}: {}", self.path.display(), error.column, error.what)?,
             }
         }

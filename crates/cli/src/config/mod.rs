@@ -100,8 +100,8 @@ impl Default for Config {
 impl Config {
     /// Reads and checks a file.
     pub fn load(path: &Path) -> Result<Self, ConfigErrors> {
-        let text = read_bounded(path, FILE_BYTES_MAX)
-            .map_err(|what| ConfigErrors::one(path, ConfigError::without_place(what)))?;
+        let cannot = |what| ConfigErrors { path: path.to_owned(), errors: vec![ConfigError::without_place(what)] };
+        let text = read_bounded(path, FILE_BYTES_MAX).map_err(cannot)?;
         Self::parse(&text).map_err(|errors| ConfigErrors { path: path.to_owned(), errors })
     }
 
@@ -208,23 +208,22 @@ impl Reader<'_> {
 
 /// Reads a secret that stands alone in a file which nobody but its owner and group can read.
 pub fn read_secret(path: &Path) -> Result<String, String> {
-    let mode = fs::metadata(path).map_err(|error| format!("cannot read {}: {error}", path.display()))?.mode();
-    if mode & 0o007 != 0 {
-        return Err(format!("{} can be read by everybody; `chmod o= {}` first", path.display(), path.display()));
+    let told = |what: String| format!("{} {what}", path.display());
+    let found = fs::metadata(path).map_err(|error| told(format!("cannot be read: {error}")))?;
+    if found.mode() & 0o007 != 0 {
+        return Err(told(format!("can be read by everybody; `chmod o= {}` first", path.display())));
     }
-    let text = read_bounded(path, SECRET_FILE_BYTES_MAX)?;
+    let text = read_bounded(path, SECRET_FILE_BYTES_MAX).map_err(told)?;
     Ok(text.trim_end_matches(['\n', '\r']).to_owned())
 }
 
-/// Reads a text of bounded size.
+/// Reads a text of bounded size. Errors are half sentences that follow the file's name.
 fn read_bounded(path: &Path, most: u64) -> Result<String, String> {
-    let file = fs::File::open(path).map_err(|error| format!("cannot open {}: {error}", path.display()))?;
     let mut text = String::new();
-    file.take(most + 1)
-        .read_to_string(&mut text)
-        .map_err(|error| format!("cannot read {} as text: {error}", path.display()))?;
+    let read = fs::File::open(path).and_then(|file| file.take(most + 1).read_to_string(&mut text));
+    read.map_err(|error| format!("cannot be read: {error}"))?;
     if text.len() as u64 > most {
-        return Err(format!("{} has more than {most} bytes; is it the right file?", path.display()));
+        return Err(format!("has more than {most} bytes; is it the right file?"));
     }
     Ok(text)
 }

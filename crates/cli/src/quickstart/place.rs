@@ -38,7 +38,8 @@ impl Place {
         let mut place = Self { dir: whole, shown: dir.to_owned(), is_new: true };
         match fs::read_to_string(place.marker()) {
             Ok(text) if text == MARKER_READY => place.is_new = false,
-            Ok(text) if text == MARKER_NEW => {}
+            // An interrupted write of the marker leaves its beginning.
+            Ok(text) if MARKER_NEW.starts_with(&text) => {}
             Ok(_) => return Err(foreign(dir, "it belongs to another version of Dyad")),
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 let mut inside = fs::read_dir(&place.dir).map_err(|error| cannot("read", error))?;
@@ -136,6 +137,8 @@ mod tests {
         let place = Place::open(&dir).unwrap();
         assert!(place.is_new());
         assert!(Place::open(&dir).unwrap().is_new(), "an unfinished one is finished");
+        fs::write(dir.join(MARKER), &MARKER_NEW[..7]).unwrap();
+        assert!(Place::open(&dir).unwrap().is_new(), "so is one that has only begun");
         place.set_ready().unwrap();
         assert!(!Place::open(&dir).unwrap().is_new());
     }

@@ -156,7 +156,11 @@ async fn serve(handle: NodeHandle, beside: Option<Beside>) -> Result<(), Failure
     watchdog::tell(&[NotifyState::Ready, NotifyState::Status("serving")]);
     tracing::info!("serving");
     match beside {
-        Some(beside) => beside.await,
+        // On a thread of its own: a screen that is stopped (Ctrl-S) must not keep signals from being heard.
+        Some(beside) => match tokio::spawn(beside).await {
+            Ok(outcome) => outcome,
+            Err(error) => Err(Failure::failed(format!("the screen broke: {error}"), "report it; nothing is lost")),
+        },
         None => std::future::pending().await,
     }
 }

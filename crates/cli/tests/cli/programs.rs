@@ -91,7 +91,8 @@ fn a_configuration_is_checked_with_file_line_and_column() {
     std::fs::remove_file(&file).unwrap();
     let mut command = program();
     command.args(["config", "check"]).arg(&file);
-    assert!(run(command).err.contains("cannot open"));
+    let err = run(command).err;
+    assert!(err.contains("dyad.toml cannot be read: No such file"), "{err}");
 }
 
 #[test]
