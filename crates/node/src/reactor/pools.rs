@@ -219,6 +219,7 @@ impl Reactor {
                 let _ = reply.try_send(result);
             }
             Change::Close(reply) => {
+                tracing::debug!(pool = index, ?result, "pool closed");
                 self.give_up_pool(index, OutReason::Absent);
                 let _ = reply.try_send(result == AdminReply::Stopped);
             }

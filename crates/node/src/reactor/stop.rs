@@ -90,6 +90,7 @@ impl Reactor {
             return self.wake_in(LOOK);
         }
         if stopping.pools.is_none() {
+            tracing::debug!(late = is_late, "volumes are closed");
             let closing = self.close_pools();
             if let Some(stopping) = &mut self.stopping {
                 stopping.pools = Some(closing);

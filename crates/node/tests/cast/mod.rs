@@ -15,7 +15,7 @@ use dyad_units::{Bytes, Period};
 /// Everything of one node; stopped and removed when dropped.
 pub struct Stage {
     pub dir: tempfile::TempDir,
-    shm: tempfile::TempDir,
+    _shm: tempfile::TempDir,
     pub settings: Settings,
     node: Option<Node>,
 }
@@ -36,7 +36,7 @@ impl Stage {
         settings.iscsi.portals = vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 0))];
         settings.disk.backend = BackendChoice::Auto;
         change(&mut settings);
-        let mut stage = Self { dir, shm, settings, node: None };
+        let mut stage = Self { dir, _shm: shm, settings, node: None };
         stage.start();
         stage
     }

@@ -1,0 +1,154 @@
+//! Pools that are missing, locked, foreign or full, and ends in the middle of work.
+
+mod cast;
+
+use std::time::{Duration, Instant};
+
+use cast::Stage;
+use dyad_bench::initiator::{Transfer, cdb};
+use dyad_node::control::{CreatePool, CreatePoolError, CreateVolume, CreateVolumeError, PoolPhase, VolumePhase};
+use dyad_node::settings::BackendChoice;
+use dyad_units::{Bytes, Period};
+
+#[test]
+fn a_volume_is_served_from_the_pool_that_is_left() {
+    let mut stage = Stage::mirrored();
+    let mut host = stage.host("v");
+    host.write(0, vec![9; 8192]).unwrap();
+    host.flush().unwrap();
+    drop(host);
+    stage.stop();
+    let hidden = stage.dir.path().join("hidden");
+    std::fs::rename(stage.pool_path("a"), &hidden).unwrap();
+    stage.start();
+    let pool = stage.handle().pool("a").unwrap();
+    assert!(matches!(&pool.phase, PoolPhase::Failed { reason } if reason.contains("missing")), "{:?}", pool.phase);
+    let mut host = stage.host("v");
+    assert_eq!(host.read(0, 16).unwrap(), vec![9; 8192]);
+    host.write(16, vec![8; 512]).unwrap();
+    let volume = stage.handle().volume("v").unwrap();
+    assert_eq!((volume.redundancy.in_sync, volume.redundancy.wanted), (1, 2), "{:?}", volume.redundancy);
+    drop(host);
+    // The image that was away stays out: it has not seen what was written meanwhile.
+    stage.stop();
+    std::fs::rename(&hidden, stage.pool_path("a")).unwrap();
+    stage.start();
+    assert_eq!(stage.handle().pool("a").unwrap().phase, PoolPhase::Open);
+    assert_eq!(stage.host("v").read(16, 1).unwrap(), vec![8; 512]);
+    let states: Vec<_> = stage.handle().images().unwrap().into_iter().map(|image| image.state).collect();
+    assert_eq!(states, ["stale", "in-sync"]);
+}
+
+#[test]
+fn nobody_else_gets_a_pool_and_we_get_nobody_elses() {
+    let first = Stage::mirrored();
+    let mut second = Stage::with(|settings| settings.disk.lock_timeout = Period::from_millis(100));
+    let taken = CreatePool { path: first.pool_path("a"), size: None, ..second.pool("mine") };
+    let error = second.handle().create_pool(taken.clone()).unwrap_err();
+    assert!(matches!(error, CreatePoolError::Disk { .. }), "{error}");
+    drop(first.handle().clone());
+    let path = first.pool_path("a");
+    let copy = second.dir.path().join("copy");
+    std::fs::copy(&path, &copy).unwrap();
+    let error = second.handle().create_pool(CreatePool { path: copy, ..taken }).unwrap_err();
+    assert!(matches!(error, CreatePoolError::NotEmpty { .. }), "{error}");
+    second.restart();
+    assert!(second.handle().pools().unwrap().is_empty());
+}
+
+#[test]
+fn what_cannot_be_made_is_said_and_leaves_nothing() {
+    let stage = Stage::new();
+    let refused = |request: CreatePool| stage.handle().create_pool(request).unwrap_err();
+    assert!(matches!(refused(stage.pool("No Good")), CreatePoolError::BadName { .. }));
+    assert!(matches!(refused(CreatePool { size: None, ..stage.pool("a") }), CreatePoolError::SizeMissing { .. }));
+    let huge = CreatePool { size: Some(Bytes::gib(1 << 20)), ..stage.pool("a") };
+    assert!(matches!(refused(huge), CreatePoolError::Disk { .. }));
+    let tiny = CreatePool { size: Some(Bytes::kib(4)), ..stage.pool("a") };
+    assert!(matches!(refused(tiny), CreatePoolError::Format { .. }));
+    assert!(!stage.pool_path("a").exists());
+    stage.add_pool("a");
+    assert!(matches!(refused(stage.pool("a")), CreatePoolError::NameTaken { .. }));
+    let again = CreatePool { name: "b".into(), size: None, ..stage.pool("a") };
+    assert!(matches!(refused(again), CreatePoolError::PathTaken { .. }));
+
+    let refused = |request: CreateVolume| stage.handle().create_volume(request).unwrap_err();
+    assert!(matches!(refused(stage.volume("v", &["none"])), CreateVolumeError::Node(_)));
+    assert!(matches!(refused(stage.volume("v", &["a", "a"])), CreateVolumeError::BadRequest { .. }));
+    assert!(matches!(refused(stage.volume("v", &[])), CreateVolumeError::BadRequest { .. }));
+    let empty = CreateVolume { size: Bytes::ZERO, ..stage.volume("v", &["a"]) };
+    assert!(matches!(refused(empty), CreateVolumeError::BadSize { .. }));
+    let odd = CreateVolume { block_bytes: 520, ..stage.volume("v", &["a"]) };
+    assert!(matches!(refused(odd), CreateVolumeError::BadRequest { .. }));
+    let few = CreateVolume { min_in_sync: 2, ..stage.volume("v", &["a"]) };
+    assert!(matches!(refused(few), CreateVolumeError::BadRequest { .. }));
+    stage.add_volume("v", &["a"]);
+    assert!(matches!(refused(stage.volume("v", &["a"])), CreateVolumeError::NameTaken { .. }));
+    assert_eq!(stage.handle().volumes().unwrap().len(), 1);
+}
+
+/// P15: a full pool refuses writes that need space; everything else goes on.
+#[test]
+fn a_full_pool_refuses_new_data_and_serves_the_rest() {
+    let stage = Stage::new();
+    stage.add_pool("a");
+    let size = Bytes::gib(1);
+    stage.handle().create_volume(CreateVolume { size, ..stage.volume("v", &["a"]) }).unwrap();
+    let mut host = stage.host("v");
+    let mut full_at = None;
+    for mib in 0..1024_u64 {
+        let data = Transfer::Out(vec![mib as u8; 1 << 20]);
+        let done = host.session().call(cdb::write(mib * 2048, 2048), data).unwrap();
+        if done.status != 0 {
+            assert_eq!(done.sense_codes(), Some((0x07, 0x27, 0x07)), "SPACE ALLOCATION FAILED");
+            full_at = Some(mib);
+            break;
+        }
+    }
+    let full_at = full_at.expect("256 MiB of pool are full before 1 GiB is written");
+    assert!(full_at > 128);
+    assert_eq!(host.read(0, 2048).unwrap(), vec![0; 1 << 20]);
+    host.write(0, vec![1; 4096]).unwrap();
+    host.unmap(2048, 8 * 2048).unwrap();
+    host.flush().unwrap();
+    host.write(full_at * 2048, vec![3; 1 << 20]).unwrap();
+    assert!(matches!(stage.handle().volume("v").unwrap().phase, VolumePhase::Serving { .. }));
+}
+
+/// Every write acknowledged before an end in good order is there after it, flushed or not.
+#[test]
+fn an_end_in_the_middle_of_writes_loses_nothing_acknowledged() {
+    for backend in [BackendChoice::IoUring, BackendChoice::Threads] {
+        let mut stage = Stage::with(|settings| settings.disk.backend = backend);
+        stage.add_pool("a");
+        stage.add_pool("b");
+        stage.add_volume("v", &["a", "b"]);
+        let options = stage.login("v");
+        let writer = std::thread::spawn(move || {
+            let mut host = dyad_bench::disk::Disk::open(&options).unwrap();
+            let mut acknowledged = Vec::new();
+            for n in 0..1_000_000_u64 {
+                let block = n * 37 % 800;
+                let (lba, byte) = (block * 8, (block % 250) as u8 + 1);
+                if host.write(lba, vec![byte; 4096]).is_err() {
+                    break;
+                }
+                acknowledged.push((lba, byte));
+            }
+            acknowledged
+        });
+        std::thread::sleep(Duration::from_millis(300));
+        let begun = Instant::now();
+        stage.stop();
+        assert!(begun.elapsed() < Duration::from_secs(10), "the end took {:?}", begun.elapsed());
+        let acknowledged = writer.join().unwrap();
+        assert!(acknowledged.len() > 100, "{}", acknowledged.len());
+        stage.start();
+        let last: std::collections::BTreeMap<_, _> = acknowledged.into_iter().collect();
+        let mut host = stage.host("v");
+        for (lba, byte) in last {
+            let seen = host.read(lba, 8).unwrap();
+            assert!(seen.iter().all(|&seen| seen == byte), "block {lba}");
+        }
+    }
+}
