@@ -129,8 +129,12 @@ impl Core {
             let to = op.audience(at).and(self.members.in_sync);
             let step = &mut op.steps[at];
             (step.pending, step.again, step.refused) = (to, Images::NONE, Images::NONE);
-            op.left += usize::from(!to.is_empty());
-            self.send(op, at, to, out);
+            if to.is_empty() {
+                self.settle_number(op, at);
+            } else {
+                op.left += 1;
+                self.send(op, at, to, out);
+            }
         }
         if op.left == 0 {
             self.advance_later(op);
@@ -217,6 +221,14 @@ impl Core {
         self.check_step(op, at, out);
     }
 
+    /// Nobody is waited for: if the step has a number, every target has the write. A target may have left the
+    /// set before anything was sent; then nobody had to have it.
+    fn settle_number(&mut self, op: &Op, at: usize) {
+        if matches!(op.phase, Phase::Applying | Phase::Mending) {
+            self.numbers.settle(op.steps[at].number);
+        }
+    }
+
     /// Completes a step that nobody is waited for any more, and with the last step the phase.
     pub(crate) fn check_step(&mut self, op: &mut Op, at: usize, out: &mut Vec<Action>) {
         let step = &op.steps[at];
@@ -224,9 +236,7 @@ impl Core {
             self.on_all_refused(op, at, out);
         }
         if op.steps[at].pending.is_empty() {
-            if matches!(op.phase, Phase::Applying | Phase::Mending) {
-                self.numbers.settle(op.steps[at].number);
-            }
+            self.settle_number(op, at);
             op.left -= 1;
             if op.left == 0 {
                 self.advance_later(op);

@@ -60,6 +60,9 @@ impl Core {
     pub(crate) fn on_heal_read(&mut self, op: &mut Op, out: &mut Vec<Action>) {
         let Task::Heal(Heal { image, .. }) = op.task else { return };
         op.failure = None;
+        if !self.members.readable().contains(image) {
+            return self.end_own(op);
+        }
         op.steps.retain(|step| !step.data.is_empty());
         for step in &mut op.steps {
             step.targets = Images::one(image);

@@ -114,8 +114,11 @@ pub(crate) fn decide(
         return Decision::Refuse(Refusal::NoImage);
     }
     let survey = |at: usize| surveys[at].as_deref().expect("kept for its survey");
-    // M11: whoever has everything acknowledged wins over those that forgot.
-    drop_unless(&mut kept, &mut changes, record, OutReason::Forgot, |at| has_everything(survey(at)));
+    // M11: while one lived through, those that forgot may not serve. If none did, all machines restarted and
+    // all are alike, whatever is marked on each.
+    if kept.iter().any(|&at| survey(at).lived_through) {
+        drop_unless(&mut kept, &mut changes, record, OutReason::Forgot, |at| has_everything(survey(at)));
+    }
     // P12: an image with lost extents is out before the next acknowledgement, unless it is the last.
     drop_unless(&mut kept, &mut changes, record, OutReason::LostExtents, |at| survey(at).lost.is_empty());
     if let Some(refusal) = check_alone(record, &kept, survey, me.0) {

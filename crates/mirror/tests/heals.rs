@@ -3,8 +3,10 @@
 mod cast;
 
 use cast::{BLOCK, EXTENT, Stage, span};
+use dyad_cluster::ImageState;
 use dyad_contract::volume::{VolumeError, VolumeOp};
 use dyad_mirror::{ImageIndex, Note};
+use dyad_units::Period;
 
 const B: u64 = BLOCK as u64;
 
@@ -120,4 +122,22 @@ fn a_heal_works_in_a_full_pool() {
     assert_eq!(pair.bytes(0, EXTENT), vec![7; EXTENT as usize]);
     pair.drive();
     pair.assert_equal_images();
+}
+
+/// Broke once: the target of a heal left the set while the heal read, the mend went to nobody, its number was
+/// never settled, and no interval ever closed again.
+#[test]
+fn a_heal_whose_image_leaves_the_set_holds_up_no_interval() {
+    let mut pair = Stage::serving(2);
+    pair.put(0, 2 * EXTENT, 7);
+    pair.images[0].rot(3);
+    let damaged = pair.read(3 * B, B);
+    pair.drive_without(1);
+    pair.reply(1, 0); // answers the host; the heal reads next
+    assert!(pair.is_done(damaged));
+    assert_eq!(pair.images[1].pending.len(), 1);
+    pair.gone(0);
+    assert_eq!(pair.state_of(0).0, ImageState::Stale);
+    pair.pass_without(Period::from_secs(60), 0);
+    assert!(pair.images[1].marks.is_empty());
 }

@@ -64,6 +64,16 @@ struct Play {
     clock: u64,
     value: u32,
     may_poison: bool,
+    /// The faults so far, told when the play ends badly.
+    story: Vec<String>,
+}
+
+impl Drop for Play {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.story.iter().for_each(|line| eprintln!("{line}"));
+        }
+    }
 }
 
 impl Play {
@@ -80,7 +90,13 @@ impl Play {
             clock: 1,
             value: 0,
             may_poison: images > 1,
+            story: Vec::new(),
         }
+    }
+
+    fn tell(&mut self, what: &str) {
+        let (in_sync, good) = (self.stage.store.in_sync().count(), self.is_all_good());
+        self.story.push(format!("{}: {what}, {in_sync} in sync, all good: {good}", self.clock));
     }
 
     fn ask(&mut self) {
@@ -210,6 +226,9 @@ impl Play {
             }
         }
         self.listen();
+        for note in std::mem::take(&mut self.stage.notes) {
+            self.tell(&format!("{note:?}"));
+        }
     }
 
     fn fail(&mut self) {
@@ -218,16 +237,23 @@ impl Play {
         let kind = kinds[self.chance.below(10) as usize];
         match self.chance.below(10) {
             0..6 => self.stage.images[at].failures.push((kind, ImageError::Overloaded)),
+            // Damage of one image and the loss of the other at once may cost a block, as they must.
+            6 | 7 if !self.is_all_good() => {}
             6 if self.may_poison => {
                 self.may_poison = false;
+                self.tell(&format!("poison {at}"));
                 self.stage.images[at].poisoned = true;
             }
-            7 => self.stage.images[at].failures.push((kind, ImageError::Unreadable)),
-            _ if self.stage.store.in_sync().count() == 1 => {}
+            7 => {
+                self.tell(&format!("{at} fails a {kind}"));
+                self.stage.images[at].failures.push((kind, ImageError::Unreadable));
+            }
+            _ if self.stage.mirror.status().good_images() < 2 || self.stage.mirror.status().suspect > 0 => {}
             _ => {
                 let cells = &self.stage.images[at].cells;
                 let nth = self.chance.below(cells.len().max(1) as u64) as usize;
                 if let Some(&block) = cells.keys().nth(nth).filter(|_| self.is_all_good()) {
+                    self.tell(&format!("block {block} of {at} rots"));
                     self.stage.images[at].rot(block);
                 }
             }
@@ -253,6 +279,7 @@ impl Play {
 
     fn crash(&mut self) {
         self.end_all();
+        self.tell("crash");
         let torn = self.chance.below(self.stage.images.len() as u64 + 1) as usize;
         let odds = self.chance.below(4) + 1;
         // One fault at a time: what rotted on one image must not be torn on the other.
@@ -266,6 +293,7 @@ impl Play {
 
     fn lose_power(&mut self) {
         self.end_all();
+        self.tell("power");
         let seed = self.chance.next();
         let may_spoil = self.is_all_good();
         for (at, image) in self.stage.images.iter_mut().enumerate() {
@@ -286,7 +314,7 @@ impl Play {
     }
 
     fn is_all_good(&self) -> bool {
-        self.stage.images.iter().all(|image| image.cells.values().all(cast::image::Cell::is_good))
+        self.stage.images.iter().all(cast::image::Image::is_good)
     }
 
     fn restart(&mut self) {
@@ -318,12 +346,13 @@ impl Play {
         self.settle();
         let status = self.stage.mirror.status();
         assert_eq!(status.state, MirrorState::Serving);
-        assert_eq!((status.in_flight, status.suspect), (0, 0));
-        // A last image that fails its closes is asked again every interval.
+        assert_eq!(status.in_flight, 0);
+        // A last image that fails everything stays as it is, and is asked again now and then.
         let is_broken = self.stage.images.iter().any(|image| image.poisoned);
+        assert!(is_broken || status.suspect == 0);
         assert!(is_broken || self.stage.mirror.next_deadline().is_none(), "an idle segment needs no time");
         for at in 0..COUNT as usize {
-            if self.is_all_good() {
+            if self.is_all_good() && status.suspect == 0 {
                 let start = self.clock;
                 let value = self.value_at(at);
                 self.sectors[at].read(value, Time { start, end: self.clock });

@@ -177,6 +177,20 @@ fn an_image_that_forgot_is_taken_out_by_one_that_lived_through() {
     assert_eq!(pair.state_of(0), (ImageState::Stale, Some(OutReason::Forgot)));
 }
 
+/// Broke once: power went between "closed" on one image and on the other. The first had no marks left, so the
+/// second was taken for one that forgot, and the volume lost its redundancy.
+#[test]
+fn when_no_image_lived_through_all_are_alike_whatever_is_marked() {
+    let mut pair = Stage::serving(2);
+    pair.put(0, B, 1);
+    pair.images[0].marks.clear();
+    pair.images.iter_mut().for_each(|image| image.lose_power(|_| true));
+    pair.restart();
+    pair.drive();
+    assert_eq!(pair.store.in_sync().count(), 2);
+    pair.assert_equal_images();
+}
+
 /// After an orderly stop nothing is missing on an image whose machine restarted: no region is marked.
 #[test]
 fn an_image_without_marks_forgot_nothing() {

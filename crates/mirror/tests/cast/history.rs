@@ -81,7 +81,7 @@ impl Sector {
                 later.is_sure && write.time.end < later.time.start && later.time.end < read.time.start
             };
             let is_fresh = |write: &Wrote| !self.writes.iter().any(|later| is_between(write, later));
-            if !sources.any(|write| is_fresh(write)) {
+            if !sources.any(is_fresh) {
                 return Err(format!("{read:?} saw what was never or no longer there: {:?}", self.writes));
             }
         }

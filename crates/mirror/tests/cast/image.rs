@@ -51,6 +51,8 @@ pub struct Image {
     /// Writes in L: number and place; and the highest settled heard of.
     written: Vec<(u64, Piece)>,
     settled: u64,
+    /// What other images might not have, from earlier crashes: kept until it was compared.
+    unsettled: Vec<Piece>,
     /// Highest number heard of, now and when the newest record came.
     numbers_heard: u64,
     numbers_before: u64,
@@ -84,6 +86,7 @@ impl Image {
             marks: BTreeMap::new(),
             written: Vec::new(),
             settled: 0,
+            unsettled: Vec::new(),
             numbers_heard: 0,
             numbers_before: 0,
             lived_through: true,
@@ -207,6 +210,7 @@ impl Image {
             }
             Request::Settled { extent, .. } => {
                 self.suspects.remove(&extent.0);
+                self.unsettled.retain(|piece| piece.extent != *extent);
                 Reply::Done
             }
         }
@@ -302,14 +306,14 @@ impl Image {
     }
 
     fn survey(&self) -> Survey {
-        let unsettled = self.written.iter().filter(|(number, _)| *number > self.settled).map(|(_, piece)| *piece);
+        let marked = self.marks.keys().filter(|region| (0..16).any(|at| self.suspects.contains(&(region.0 * 16 + at))));
         Survey {
             closed: self.closed,
             epoch: self.epoch,
             record: self.record.clone(),
             lived_through: self.lived_through,
-            unsettled: if self.lived_through { unsettled.collect() } else { Vec::new() },
-            marked: if self.lived_through { Vec::new() } else { self.marks.keys().copied().collect() },
+            unsettled: if self.lived_through { self.unsettled.clone() } else { Vec::new() },
+            marked: if self.lived_through { Vec::new() } else { marked.copied().collect() },
             lost: self.lost.iter().map(|&extent| Extent(extent)).collect(),
         }
     }
@@ -341,9 +345,13 @@ impl Image {
                 self.cells.insert(block, Cell { bytes: vec![0xEE; BLOCK], sum });
             }
         }
+        let unsettled = self.written.iter().filter(|(number, _)| *number > self.settled).map(|(_, piece)| *piece);
+        self.unsettled.extend(unsettled);
+        self.written.clear();
         self.restart();
-        self.lived_through = true;
-        self.suspects = self.survey().unsettled.iter().map(|piece| piece.extent.0).collect();
+        // What a loss of power left suspect stays so through crashes of the process.
+        self.lived_through |= self.suspects.is_empty();
+        self.suspects.extend(self.unsettled.iter().map(|piece| piece.extent.0));
     }
 
     /// The machine ends: of what was not flushed, `kept` says which blocks stay.
@@ -360,6 +368,7 @@ impl Image {
         self.closed = self.durable.closed;
         self.harden();
         self.written.clear();
+        self.unsettled.clear();
         self.restart();
         self.lived_through = false;
         self.suspects = self.marks.keys().flat_map(|region| region.0 * 16..region.0 * 16 + 16).collect();
@@ -384,6 +393,12 @@ impl Image {
     /// Turns a byte of a block, so that its sum no longer matches.
     pub fn rot(&mut self, block: u64) {
         self.cells.get_mut(&block).expect("written").bytes[17] ^= 0x10;
+    }
+
+    /// Whether every block matches its sum, and would after a loss of power, and can be read.
+    pub fn is_good(&self) -> bool {
+        let is_sound = !self.failures.iter().any(|(_, error)| *error == ImageError::Unreadable);
+        is_sound && self.cells.values().chain(self.durable.cells.values()).all(Cell::is_good)
     }
 
     /// The first byte of a block, zero if unwritten.
