@@ -12,8 +12,9 @@ pub const PAGE: usize = 4096;
 /// the smallest that holds it; at most a factor of four is wasted, and only for a command's lifetime.
 const CLASS_PAGES: [usize; 5] = [1, 4, 16, 64, 256];
 
-/// Free buffers kept per class beyond which memory goes back to the allocator: 4 MiB of each.
-const FREE_BYTES_MAX: usize = 4 << 20;
+/// Free buffers kept per class beyond which memory goes back to the allocator: 32 MiB of each, so that 32
+/// commands of 1 MiB find theirs. Another class that needs room takes it back.
+const FREE_BYTES_MAX: usize = 32 << 20;
 
 #[derive(Clone, Copy)]
 #[repr(C, align(4096))]
