@@ -111,6 +111,7 @@ fn play(
             return Err(stop);
         }
         summary.requests += player.answered();
+        story.extend(player.story().lines().map(str::to_owned));
         let crash = if rng.chance(1, 2) { Crash::Power } else { Crash::Process };
         let survivor = player.crash(crash, draw_survival(rng), rng);
         story.push(format!("--- {crash:?}"));

@@ -52,6 +52,9 @@ struct Cell {
     entries: Vec<Entry>,
     /// The power failed when there were so many entries, and nobody has looked since.
     open: Option<usize>,
+    /// A power cut decided on the only content, and no flush has covered what was made of it since: its checksum
+    /// may have to be adopted again.
+    is_unvouched: bool,
     /// Something other than zeros was here once and was flushed: an unmap leaves a tombstone (P9).
     had_data: bool,
 }
@@ -61,6 +64,7 @@ impl Cell {
         Self {
             entries: vec![Entry { value: Value::ZERO, stamp: Stamp::NEVER, answered: Some(0) }],
             open: None,
+            is_unvouched: false,
             had_data: false,
         }
     }
@@ -81,6 +85,7 @@ impl Cell {
             Some(at_cut) if found < at_cut => {
                 let newer = self.entries.split_off(at_cut);
                 self.had_data |= self.entries[found].value != Value::ZERO;
+                self.is_unvouched = true;
                 self.entries = vec![self.entries[found]];
                 self.entries.extend(newer);
             }
@@ -89,7 +94,7 @@ impl Cell {
     }
 
     fn is_certain(&self) -> bool {
-        self.entries.len() == 1
+        self.entries.len() == 1 && !self.is_unvouched
     }
 }
 
@@ -163,6 +168,7 @@ impl Model {
             let from = cell.open.unwrap_or(0);
             let covered = |entry: &Entry| entry.answered.is_some_and(|answered| answered < begun);
             if let Some(base) = cell.entries[from..].iter().rposition(covered) {
+                cell.is_unvouched = false;
                 cell.had_data |= cell.entries[from..=from + base].iter().any(|entry| entry.value != Value::ZERO);
                 cell.entries.drain(..from + base);
                 cell.open = None;
@@ -235,6 +241,7 @@ impl Model {
             cell.entries.truncate(1);
             cell.entries[0] = Entry { value, stamp: Stamp::NEVER, answered: Some(now) };
             cell.open = None;
+            cell.is_unvouched = true;
             self.torn += 1;
             return Ok(());
         }

@@ -16,6 +16,9 @@ use crate::rng::Rng;
 /// longest chain of operations of one request takes.
 const STEPS_TO_REST: u32 = 200_000;
 
+/// One call of the pool in so many is what a reactor does every 100 ms.
+const HOUSEKEEPING_EVERY: u64 = 64;
+
 /// The shape of a run.
 #[derive(Clone, Debug)]
 pub struct Scene {
@@ -238,6 +241,10 @@ impl Player {
                     return Err(Violation(format!("the pool asked the disk for {misuse}")).into());
                 }
                 self.phase = Phase::Handed;
+            }
+            Phase::Handed if self.rng.chance(1, HOUSEKEEPING_EVERY) => {
+                self.rig.housekeeping();
+                self.phase = Phase::Called;
             }
             Phase::Handed => {
                 let asks = self.rig.is_quiet() || self.rng.chance(self.scene.habits.eagerness, 100);

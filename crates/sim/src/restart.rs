@@ -3,7 +3,7 @@
 use dyad_contract::image::{BlockState, Examined, ImageError, Reply, Request, Survey};
 use dyad_payload::{BlockSum, Payload, Slab, Sums};
 use dyad_pool::OpenError;
-use dyad_units::{BLOCKS_PER_EXTENT, Epoch, Extent, Interval, Piece, Region, STATE_EXTENT, Stamp};
+use dyad_units::{BLOCKS_PER_EXTENT, Extent, Interval, Piece, Region, STATE_EXTENT, Stamp};
 
 use crate::actor::{Actor, extents_of, record_of};
 use crate::disk::{SimDisk, Survival};
