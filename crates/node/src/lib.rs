@@ -10,6 +10,10 @@
 //! All decisions are made in the pure rooms; here things are opened, read, written, timed and carried from
 //! one room to the next. The reactor never waits for a disk, for the config store or for a person.
 
+// The tests' cast names this crate as everybody else does.
+#[cfg(test)]
+extern crate self as dyad_node;
+
 mod admin;
 mod catalog;
 pub mod clock;

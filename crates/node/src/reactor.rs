@@ -26,6 +26,8 @@ mod run;
 mod snapshot;
 mod socket;
 mod stop;
+#[cfg(test)]
+mod tests;
 mod timers;
 mod volumes;
 

@@ -39,6 +39,17 @@ pub(crate) enum Message {
     Open,
     /// End: drain, flush, close.
     Stop,
+    /// Pretend that this part had a fault.
+    #[cfg(test)]
+    Break(Part),
+}
+
+/// What a test breaks.
+#[cfg(test)]
+pub(crate) enum Part {
+    Session(u64),
+    Volume(VolumeId),
+    Pool(PoolId),
 }
 
 /// An image was not made or deleted.

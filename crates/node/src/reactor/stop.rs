@@ -54,6 +54,32 @@ impl Reactor {
             }
             Message::Open => self.is_open = true,
             Message::Stop => self.begin_stop(),
+            #[cfg(test)]
+            Message::Break(part) => self.break_part(&part),
+        }
+    }
+
+    #[cfg(test)]
+    fn break_part(&mut self, part: &super::message::Part) {
+        use super::message::Part;
+        match *part {
+            Part::Session(id) => {
+                let is_it = |session: &super::conns::Session| session.id == id;
+                let found = self.conns.iter().find(|(_, conn)| conn.session.as_deref().is_some_and(is_it));
+                if let Some((at, _)) = found {
+                    self.fail_conn(at, "a test");
+                }
+            }
+            Part::Volume(id) => {
+                if let Some(index) = self.volume_with_id(id) {
+                    self.fail_volume(index, "a test");
+                }
+            }
+            Part::Pool(id) => {
+                if let Some(index) = self.pool_with_id(id) {
+                    self.fail_pool(index, "a test");
+                }
+            }
         }
     }
 
