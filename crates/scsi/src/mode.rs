@@ -1,5 +1,5 @@
-//! MODE SENSE and MODE SELECT: Caching and Control, nothing of which hosts can change (SPC-4 §6.11 to §6.14,
-//! §7.5; SBC-3 §6.5).
+//! MODE SENSE and MODE SELECT: Caching and Control, of which hosts can change SWP (SPC-4 §6.11 to §6.14, §7.5;
+//! SBC-3 §6.5).
 
 use crate::cdb::{be16, be32, be64};
 use crate::response::{Begun, Response};
@@ -15,6 +15,9 @@ const ALL_SUBPAGES: u8 = 0xff;
 
 /// In ascending order; none has subpages.
 const PAGES: [u8; 2] = [CACHING, CONTROL];
+
+/// SOFTWARE WRITE PROTECT, in byte 4 of the Control page.
+const SWP: u8 = 0x08;
 
 const MODE_SELECT_10: u8 = 0x55;
 const MODE_SENSE_10: u8 = 0x5a;
@@ -67,12 +70,21 @@ fn select_pages(code: u8, subpage: u8) -> Result<&'static [u8], Condition> {
 }
 
 fn page(unit: &LogicalUnit, code: u8, control: Control) -> Vec<u8> {
-    let mut page = match code {
-        CACHING => caching(unit).to_vec(),
-        _ => control_page().to_vec(),
-    };
-    if control == Control::Changeable {
-        page[2..].fill(0); // nothing is
+    if code == CACHING {
+        let mut page = caching(unit).to_vec();
+        if control == Control::Changeable {
+            page[2..].fill(0); // nothing is
+        }
+        return page;
+    }
+    let mut page = control_page().to_vec();
+    match control {
+        Control::Current if unit.is_write_protected => page[4] |= SWP,
+        Control::Current | Control::Default => {}
+        Control::Changeable => {
+            page[2..].fill(0);
+            page[4] = SWP;
+        }
     }
     page
 }
@@ -86,8 +98,8 @@ fn caching(unit: &LogicalUnit) -> [u8; 20] {
     page
 }
 
-/// SPC-4 §7.5.8: one task set for all nexuses, aborts not told to others (TAS zero), fixed format sense data
-/// (D_SENSE zero), no software write protection (SWP zero).
+/// SPC-4 §7.5.8, as after a start: one task set for all nexuses, aborts not told to others (TAS zero), fixed
+/// format sense data (D_SENSE zero), no software write protection (SWP zero).
 fn control_page() -> [u8; 12] {
     let mut page = [0; 12];
     page[0] = CONTROL;
@@ -102,7 +114,7 @@ fn control_page() -> [u8; 12] {
 fn device_specific(unit: &LogicalUnit) -> u8 {
     const WP: u8 = 0x80;
     const DPOFUA: u8 = 0x10;
-    if unit.settings.read_only { WP | DPOFUA } else { DPOFUA }
+    if unit.settings.read_only || unit.is_write_protected { WP | DPOFUA } else { DPOFUA }
 }
 
 fn header_6(unit: &LogicalUnit, block_descriptor: &[u8], body: &[u8]) -> Vec<u8> {
@@ -157,17 +169,22 @@ pub(crate) fn select(_: &mut LogicalUnit, call: &Call<'_>) -> Result<Begun, Refu
     Ok(Begun::DataOut { task, len: u32::from(len) })
 }
 
-/// Accepts a list that changes nothing, and points at the first byte that would.
-pub(crate) fn check_list(unit: &LogicalUnit, list: &[u8], long: bool) -> Result<(), Condition> {
+/// The value of SWP that a list asks for. Points at the first byte that would change anything else.
+pub(crate) fn write_protection(unit: &LogicalUnit, list: &[u8], long: bool) -> Result<bool, Condition> {
     let (header_bytes, descriptor_bytes) = check_header(list, long)?;
     let pages_at = header_bytes + descriptor_bytes;
     let descriptor = list.get(header_bytes..pages_at).ok_or(TOO_SHORT)?;
     check_block_descriptor(unit, descriptor, header_bytes)?;
+    let mut is_protected = unit.is_write_protected;
     let mut at = pages_at;
     while at < list.len() {
-        at += check_page(unit, list, at)?;
+        let page = check_page(unit, list, at)?;
+        if page[0] & PAGE_CODE == CONTROL {
+            is_protected = page[4] & SWP != 0;
+        }
+        at += page.len();
     }
-    Ok(())
+    Ok(is_protected)
 }
 
 const TOO_SHORT: Condition = Condition::illegal(Asc::PARAMETER_LIST_LENGTH);
@@ -207,18 +224,25 @@ fn check_block_descriptor(unit: &LogicalUnit, descriptor: &[u8], at: usize) -> R
     Ok(())
 }
 
-/// Checks the page at `at` of the list; its length.
-fn check_page(unit: &LogicalUnit, list: &[u8], at: usize) -> Result<usize, Condition> {
-    const PAGE_CODE: u8 = 0x3f;
+const PAGE_CODE: u8 = 0x3f;
+
+/// The page at `at` of the list, checked.
+fn check_page<'a>(unit: &LogicalUnit, list: &'a [u8], at: usize) -> Result<&'a [u8], Condition> {
     const SPF: u8 = 0x40;
     let code = list[at] & PAGE_CODE;
     if list[at] & SPF != 0 || !PAGES.contains(&code) {
         return Err(Condition::invalid_list(at as u16));
     }
     let current = page(unit, code, Control::Current);
-    let given = list.get(at + 1..at + current.len()).ok_or(TOO_SHORT)?;
-    match given.iter().zip(&current[1..]).position(|(given, current)| given != current) {
-        None => Ok(current.len()),
-        Some(differs) => Err(Condition::invalid_list((at + 1 + differs) as u16)),
+    let changeable = page(unit, code, Control::Changeable);
+    let given = list.get(at..at + current.len()).ok_or(TOO_SHORT)?;
+    // PAGE LENGTH is compared, too; of byte 0 the code is known, and PS is reserved here.
+    let is_wrong = |&byte: &usize| {
+        let mask = if byte < 2 { 0 } else { changeable[byte] };
+        (given[byte] ^ current[byte]) & !mask != 0
+    };
+    match (1..current.len()).find(is_wrong) {
+        None => Ok(given),
+        Some(differs) => Err(Condition::invalid_list((at + differs) as u16)),
     }
 }

@@ -5,7 +5,7 @@ use dyad_payload::Payload;
 use smallvec::smallvec;
 
 use crate::cdb::Asked;
-use crate::response::{Begun, Response};
+use crate::response::Begun;
 use crate::sense::{Asc, Condition, Field};
 use crate::shape::WRITE_SAME_BLOCKS_MAX;
 use crate::table::{Call, Refusal};
@@ -17,7 +17,7 @@ const UNMAP: u8 = 0x08;
 /// NO DATA-OUT BUFFER, in the sixteen-byte form: the block is zeros.
 const NDOB: u8 = 0x01;
 
-/// WRITE SAME(10), (16). WSNZ is zero: a count of zero means "up to the last block".
+/// WRITE SAME(10), (16). WSNZ is one: a count of zero, which would mean "up to the last block", is refused.
 pub(crate) fn write_same(unit: &mut LogicalUnit, call: &Call<'_>) -> Result<Begun, Refusal> {
     let flags = call.cdb[1];
     if flags & ANCHOR != 0 {
@@ -25,12 +25,9 @@ pub(crate) fn write_same(unit: &mut LogicalUnit, call: &Call<'_>) -> Result<Begu
         return Err(Condition::invalid_cdb(Field::cdb_bit(1, 4)).into());
     }
     let asked = Asked::from_cdb(call.cdb);
-    let range = asked.or_rest(unit.settings.shape.blocks())?;
-    if range.blocks > WRITE_SAME_BLOCKS_MAX {
-        return Err(Condition::invalid_cdb(Field::cdb(asked.count_at)).into());
-    }
+    let range = asked.within(unit.settings.shape.blocks(), WRITE_SAME_BLOCKS_MAX)?;
     if range.blocks == 0 {
-        return Ok(Begun::Answer(Response::good())); // at the end, up to the end
+        return Err(Condition::invalid_cdb(Field::cdb(asked.count_at)).into());
     }
     let unmap = flags & UNMAP != 0;
     if flags & NDOB != 0 {

@@ -12,8 +12,11 @@ use crate::unit::LogicalUnit;
 use crate::{compare_write, mode, same, unmap};
 
 /// Data-out came, all of what was asked for or as much as the host announced.
-pub(crate) fn data_out(unit: &LogicalUnit, mut task: Task, data: Payload) -> Result<Step, Refusal> {
+pub(crate) fn data_out(unit: &mut LogicalUnit, mut task: Task, data: Payload) -> Result<Step, Refusal> {
     let range = still_within(unit, task.range)?;
+    if unit.is_write_protected {
+        check_protection(task.phase)?;
+    }
     let mut next = Phase::End;
     let op = match task.phase {
         Phase::WriteData { durable, check } => return Ok(write(unit, task, data, durable, check)),
@@ -34,13 +37,30 @@ pub(crate) fn data_out(unit: &LogicalUnit, mut task: Task, data: Payload) -> Res
             None => return Ok(Step::Answer(Response::good())),
         },
         Phase::ModeList { len, long } => {
-            mode::check_list(unit, &list(data, len)?, long)?;
-            return Ok(Step::Answer(Response::good()));
+            if !mode::write_protection(unit, &list(data, len)?, long)? {
+                unit.protect(task.nexus, false);
+                return Ok(Step::Answer(Response::good()));
+            }
+            // SPC-4 §7.5.8: what the cache holds is written first.
+            next = Phase::FlushThenProtect;
+            VolumeOp::Flush
         }
         phase => panic!("data-out for a task in phase {phase:?}"),
     };
     task.phase = next;
     Ok(Step::Volume { task, op })
+}
+
+/// The unit may have been write protected since the command began.
+#[cold]
+fn check_protection(phase: Phase) -> Result<(), Condition> {
+    match phase {
+        Phase::WriteData { .. }
+        | Phase::SameData { .. }
+        | Phase::CompareAndWriteData { .. }
+        | Phase::UnmapList { .. } => Err(Condition::new(SenseKey::DataProtect, Asc::SOFTWARE_WRITE_PROTECTED)),
+        _ => Ok(()),
+    }
 }
 
 /// The volume may have been resized since the range was checked.
@@ -124,6 +144,10 @@ pub(crate) fn finish(unit: &mut LogicalUnit, task: Task, result: VolumeResult) -
         }
         Phase::FlushThenStop => {
             unit.stopped = true;
+            Step::Answer(Response::good())
+        }
+        Phase::FlushThenProtect => {
+            unit.protect(task.nexus, true);
             Step::Answer(Response::good())
         }
         Phase::WriteThenCheck { check } => {

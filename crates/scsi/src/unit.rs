@@ -46,6 +46,8 @@ pub struct LogicalUnit {
     pub(crate) nexuses: Nexuses,
     /// By START STOP UNIT; nothing of it is remembered beyond this life.
     pub(crate) stopped: bool,
+    /// By MODE SELECT (SWP); not remembered either.
+    pub(crate) is_write_protected: bool,
     slab: Slab,
 }
 
@@ -53,7 +55,7 @@ impl LogicalUnit {
     /// A started logical unit without nexuses. Parameter data are built in buffers of `slab`.
     pub fn new(settings: Settings, slab: Slab) -> Self {
         let limits = Limits::of(settings.shape.block());
-        Self { settings, limits, nexuses: Nexuses::default(), stopped: false, slab }
+        Self { settings, limits, nexuses: Nexuses::default(), stopped: false, is_write_protected: false, slab }
     }
 
     /// A session began. `first` waits for its first command: [`Attention::PowerOn`], as a rule.
@@ -96,7 +98,7 @@ impl LogicalUnit {
         }
         let row = row?;
         let command = row.command();
-        if self.stopped || self.settings.read_only {
+        if self.stopped || self.settings.read_only || self.is_write_protected {
             self.check_access(command)?;
         }
         command.check(row, call.cdb)?;
@@ -128,6 +130,7 @@ impl LogicalUnit {
     /// state after a start; every nexus learns it (SAM-5 §6.3.3).
     pub fn reset(&mut self) {
         self.stopped = false;
+        self.is_write_protected = false;
         self.nexuses.attend(Who::All, Attention::DeviceReset);
     }
 
@@ -159,6 +162,14 @@ impl LogicalUnit {
         }
     }
 
+    /// SWP was set or cleared by a host; the others learn it (SPC-4 §6.11).
+    pub(crate) fn protect(&mut self, by: NexusId, is_write_protected: bool) {
+        if self.is_write_protected != is_write_protected {
+            self.is_write_protected = is_write_protected;
+            self.nexuses.attend(Who::AllBut(by), Attention::ModeParametersChanged);
+        }
+    }
+
     /// A unit attention is reported instead of carrying the command out, and is thereby cleared (SAM-5
     /// §5.14.1).
     #[cold]
@@ -179,6 +190,9 @@ impl LogicalUnit {
         }
         if self.settings.read_only && command.writes {
             return Err(Condition::new(SenseKey::DataProtect, Asc::WRITE_PROTECTED).into());
+        }
+        if self.is_write_protected && command.writes {
+            return Err(Condition::new(SenseKey::DataProtect, Asc::SOFTWARE_WRITE_PROTECTED).into());
         }
         Ok(())
     }

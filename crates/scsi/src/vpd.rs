@@ -105,6 +105,7 @@ const SBC_PAGE_BYTES: usize = 60;
 fn block_limits(unit: &LogicalUnit) -> Vec<u8> {
     let limits = unit.limits;
     let mut page = [0; SBC_PAGE_BYTES + 4];
+    page[4] = 0x01; // WSNZ: a WRITE SAME says how many blocks it means
     page[5] = COMPARE_AND_WRITE_BLOCKS_MAX;
     page[6..8].copy_from_slice(&(limits.granularity as u16).to_be_bytes());
     page[8..12].copy_from_slice(&limits.transfer.to_be_bytes());

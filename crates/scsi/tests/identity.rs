@@ -101,7 +101,7 @@ fn block_limits_of_512_byte_blocks() {
     let expected = bytes(
         &[
             (1, &[0xb0, 0, 0x3c]),
-            (4, &[0]),                            // WSNZ: zero means up to the end
+            (4, &[1]),                            // WSNZ: zero is refused
             (5, &[255]),                          // MAXIMUM COMPARE AND WRITE LENGTH
             (6, &[0, 8]),                         // OPTIMAL TRANSFER LENGTH GRANULARITY: 4 KiB
             (8, &16_384_u32.to_be_bytes()),       // MAXIMUM TRANSFER LENGTH: 8 MiB

@@ -2,8 +2,8 @@
 
 mod common;
 
-use common::{Bench, field, good, sense, settings};
-use dyad_scsi::{Attention, BlockSize, Who};
+use common::{Bench, HOST, field, good, padded, payload, sense, settings};
+use dyad_scsi::{Attention, Begun, BlockSize, NexusId, Step, Transfer, Who};
 use dyad_units::Bytes;
 
 const CACHING: [u8; 20] = [0x08, 18, 0x04, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
@@ -35,12 +35,13 @@ fn one_page_comes_alone_and_without_descriptor_if_disabled() {
 }
 
 #[test]
-fn nothing_is_changeable_and_nothing_saved() {
+fn swp_is_changeable_and_nothing_saved() {
     let mut bench = Bench::new();
     let changeable = sense_6(&mut bench, 0x08, 0x40 | 0x3f, 0);
     let mut expected = [&[35, 0, 0x10, 0], &CACHING[..], &CONTROL].concat();
     expected[6..24].fill(0);
     expected[26..].fill(0);
+    expected[28] = 0x08;
     assert_eq!(changeable, expected);
     assert_eq!(sense_6(&mut bench, 0x08, 0x80 | 0x08, 0), sense_6(&mut bench, 0x08, 0x08, 0));
     assert_eq!(sense(&bench.run(&[0x1a, 0, 0xc0 | 0x08, 0, 255, 0])), (5, 0x39, 0));
@@ -131,4 +132,70 @@ fn a_list_that_would_change_something_is_refused_where_it_would() {
     }
     let response = Bench::new().send(&[0x15, 0x10, 0, 0, 24, 0], &plain[..10]);
     assert_eq!(sense(&response), (5, 0x1a, 0), "the host sends less than it says");
+}
+
+/// MODE SELECT(6) of a Control page with this byte 4.
+fn select_control(bench: &mut Bench, byte_4: u8) -> dyad_scsi::Response {
+    let mut list = [&[0, 0, 0, 0], &CONTROL[..]].concat();
+    list[8] = byte_4;
+    bench.send(&[0x15, 0x10, 0, 0, 16, 0], &list)
+}
+
+const WRITE: [u8; 10] = [0x2a, 0, 0, 0, 0, 0, 0, 0, 1, 0];
+const SOFTWARE_PROTECTED: (u8, u8, u8) = (7, 0x27, 2);
+
+/// SPC-4 §7.5.8, SWP: what is cached is written, then nothing more; all nexuses but the one that did it learn it.
+#[test]
+fn a_host_can_protect_the_unit_from_writes() {
+    let mut bench = Bench::new();
+    let other = NexusId(99);
+    bench.unit.add_nexus(other, None).unwrap();
+    good(select_control(&mut bench, 0x08));
+    assert_eq!(bench.asked(), ["flush"]);
+    assert_eq!(sense(&bench.run_as(other, &[0; 6])), (6, 0x2a, 1));
+    let data = sense_6(&mut bench, 0x08, 0x0a, 0);
+    assert_eq!((data[2], data[8]), (0x90, 0x08), "WP and SWP");
+    assert_eq!(sense_6(&mut bench, 0x08, 0x80 | 0x0a, 0)[8], 0, "the default stays");
+    assert_eq!(sense(&bench.send(&WRITE, &[1; 512])), SOFTWARE_PROTECTED);
+    good(bench.run(&[0x28, 0, 0, 0, 0, 0, 0, 0, 1, 0]));
+    good(select_control(&mut bench, 0x08));
+    good(bench.run_as(other, &[0; 6])); // no news
+
+    good(select_control(&mut bench, 0));
+    assert_eq!(sense(&bench.run_as(other, &[0; 6])), (6, 0x2a, 1));
+    good(bench.send(&WRITE, &[1; 512]));
+    let response = select_control(&mut bench, 0x18);
+    assert_eq!((sense(&response), field(&response)), ((5, 0x26, 0), Some((false, 8, None))), "UA_INTLCK_CTRL");
+}
+
+#[test]
+fn a_write_that_waits_for_its_data_does_not_slip_past_the_protection() {
+    let mut bench = Bench::new();
+    let Begun::DataOut { task, .. } = bench.unit.begin(HOST, 0, &padded(&WRITE), Transfer::Out(512)) else {
+        panic!("a write asks for its data");
+    };
+    good(select_control(&mut bench, 0x08));
+    let Step::Answer(response) = bench.unit.data_out(task, payload(&bench.slab, &[1; 512])) else {
+        panic!("it is refused");
+    };
+    assert_eq!(sense(&response), SOFTWARE_PROTECTED);
+}
+
+/// SPC-4 §6.3.2: a reset brings back what was saved, which is the default.
+#[test]
+fn a_reset_ends_the_protection() {
+    let mut bench = Bench::new();
+    good(select_control(&mut bench, 0x08));
+    bench.unit.reset();
+    assert_eq!(sense(&bench.run(&[0; 6])), (6, 0x29, 3));
+    good(bench.send(&WRITE, &[1; 512]));
+}
+
+/// A failed flush leaves the unit as it was.
+#[test]
+fn protection_that_could_not_flush_is_not_set() {
+    let mut bench = Bench::new();
+    bench.volume.failures.push(dyad_contract::volume::VolumeError::WriteFault);
+    assert_eq!(sense(&select_control(&mut bench, 0x08)), (3, 0x03, 0));
+    good(bench.send(&WRITE, &[1; 512]));
 }
