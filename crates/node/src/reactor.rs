@@ -19,6 +19,7 @@ mod listen;
 mod login;
 mod mailbox;
 mod manage;
+mod memory;
 mod message;
 mod pools;
 mod pump;

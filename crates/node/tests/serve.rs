@@ -4,7 +4,9 @@
 mod cast;
 
 use cast::Stage;
-use dyad_node::control::{PoolPhase, VolumePhase};
+use dyad_bench::disk::Disk;
+use dyad_bench::initiator::{Options, Session};
+use dyad_node::control::{CreateVolume, PoolPhase, VolumePhase};
 
 #[test]
 fn a_host_reads_zeros_from_a_new_volume() {
@@ -85,4 +87,28 @@ fn what_was_unmapped_reads_as_zeros_down_to_the_sector() {
     assert!(
         block.chunks(512).enumerate().all(|(at, sector)| sector.iter().all(|&b| b == if at == 2 { 0 } else { 0xff }))
     );
+}
+
+#[test]
+fn volumes_of_every_kind_and_portals_of_every_family_serve() {
+    let stage = Stage::with(|settings| {
+        settings.iscsi.portals = vec!["[::]:0".parse().unwrap(), "127.0.0.1:0".parse().unwrap()];
+    });
+    stage.add_pool("a");
+    let native = CreateVolume { block_bytes: 4096, cache: false, ..stage.volume("native", &["a"]) };
+    stage.handle().create_volume(native).unwrap();
+    let portals = stage.handle().node().unwrap().portals;
+    let target = stage.handle().volume("native").unwrap().target;
+    for (session, address) in [(1, "127.0.0.1"), (2, "::1")] {
+        let portal = std::net::SocketAddr::new(address.parse().unwrap(), portals[0].port());
+        let Ok(mut host) = Disk::open(&Options { session, ..Options::new(portal, &target) }) else {
+            assert!(portal.is_ipv6() && !portals[0].is_ipv6(), "no {portal}");
+            continue;
+        };
+        assert_eq!(host.capacity().block_len, 4096);
+        host.write(3, vec![session as u8; 8192]).unwrap();
+        assert_eq!(host.read(3, 2).unwrap(), vec![session as u8; 8192]);
+        let found = Session::login(&Options::discovery(portal)).unwrap().send_targets().unwrap();
+        assert!(format!("{found:?}").contains(address), "{found:?}");
+    }
 }

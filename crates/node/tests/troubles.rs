@@ -152,3 +152,46 @@ fn an_end_in_the_middle_of_writes_loses_nothing_acknowledged() {
         }
     }
 }
+
+/// Hosts that together want more memory than there is wait for each other; all come to their end.
+#[test]
+fn more_data_than_memory_is_taken_bit_by_bit() {
+    let stage = Stage::with(|settings| settings.buffers = Bytes::mib(64));
+    stage.add_pool("a");
+    stage.add_pool("b");
+    stage.add_volume("v", &["a", "b"]);
+    let options = stage.login("v");
+    let hosts: Vec<_> = (0..4_u32)
+        .map(|number| {
+            let options = dyad_bench::initiator::Options { session: number, ..options.clone() };
+            std::thread::spawn(move || {
+                let mut host = dyad_bench::disk::Disk::open(&options).unwrap();
+                let (mut sent, mut done) = (0, 0);
+                while done < 64 {
+                    while sent < 64 && host.session().in_flight() < 32 {
+                        let lba = (u64::from(number) * 16 + sent % 16) * 2048;
+                        let data = Transfer::Out(vec![number as u8 + 1; 1 << 20]);
+                        host.session().submit(sent, cdb::write(lba, 2048), data).unwrap();
+                        sent += 1;
+                    }
+                    match host.session().wait().unwrap().status {
+                        0 => done += 1,
+                        0x28 | 0x08 => {
+                            // TASK SET FULL or BUSY: send it again.
+                            let data = Transfer::Out(vec![number as u8 + 1; 1 << 20]);
+                            let lba = u64::from(number) * 16 * 2048;
+                            host.session().submit(1000, cdb::write(lba, 2048), data).unwrap();
+                        }
+                        status => panic!("status {status:#x}"),
+                    }
+                }
+            })
+        })
+        .collect();
+    hosts.into_iter().for_each(|host| host.join().unwrap());
+    let mut host = stage.host("v");
+    for number in 0..4_u64 {
+        assert_eq!(host.read(number * 16 * 2048, 2048).unwrap(), vec![number as u8 + 1; 1 << 20]);
+    }
+    assert!(stage.handle().node().unwrap().buffers_held <= Bytes::mib(64));
+}

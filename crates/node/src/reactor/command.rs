@@ -4,10 +4,11 @@ use dyad_contract::volume::{VolumeOp, VolumeResult};
 use dyad_iscsi::{Command, TaskTag};
 use dyad_mirror::{Event, OpId};
 use dyad_payload::Payload;
-use dyad_scsi::{Begun, Response, Step, Task, Transfer};
+use dyad_scsi::{Begun, Response, Status, Step, Task, Transfer};
 use dyad_units::Period;
 
 use super::conns::{Conn, ConnRef, Held};
+use super::memory::Wish;
 use super::run::{Reactor, guarded};
 use super::volumes::{Op, Weight};
 use crate::clock;
@@ -29,15 +30,40 @@ impl Reactor {
         };
         match guarded(|| unit.begin(nexus, command.lun, &command.cdb, transfer)) {
             Ok(Begun::Answer(response)) => self.respond(at, command.task, response),
-            Ok(Begun::DataOut { task, len }) => {
-                let Some(conn) = self.conns.get_mut(at) else { return };
-                if let Some(session) = &mut conn.session {
-                    session.hold(command.task, Held::DataOut { tag: command.task, task });
-                }
-                conn.iscsi.solicit(command.task, len);
-            }
-            Ok(Begun::Volume { task, op }) => self.begin_op(at, index, command.task, task, op),
+            Ok(Begun::DataOut { task, len }) => self.want_data(at, command.task, task, len),
+            Ok(Begun::Volume { task, op }) => self.begin_op(at, index, command.task, task, op, 0),
             Err(fault) => self.fail_volume(index, &fault.0),
+        }
+    }
+
+    /// Asks the host for a command's data, at once or when there is room for it.
+    fn want_data(&mut self, at: ConnRef, tag: TaskTag, task: Task, len: u32) {
+        if self.budget.is_crowded(&self.slab) {
+            return self.respond(at, tag, Response::status(Status::TaskSetFull));
+        }
+        let is_asked = self.budget.ask(Wish { conn: at, tag, len });
+        let Some(conn) = self.conns.get_mut(at) else { return };
+        if let Some(session) = &mut conn.session {
+            session.hold(tag, Held::DataOut { tag, task, len, is_asked });
+        }
+        if is_asked {
+            conn.iscsi.solicit(tag, len);
+        }
+    }
+
+    /// Asks hosts for data that there is room for now.
+    pub(super) fn grant_wishes(&mut self) {
+        while let Some(Wish { conn: at, tag, len }) = self.budget.next() {
+            let session = self.conns.get_mut(at).and_then(|conn| conn.session.as_mut());
+            if !session.is_some_and(|session| session.ask(tag)) {
+                // It was given up while it waited.
+                self.budget.give_back(len);
+                continue;
+            }
+            if let Some(conn) = self.conns.get_mut(at) {
+                conn.iscsi.solicit(tag, len);
+            }
+            self.list(at);
         }
     }
 
@@ -45,29 +71,40 @@ impl Reactor {
     pub(super) fn on_data_out(&mut self, at: ConnRef, tag: TaskTag, data: Payload) {
         let Some((index, _)) = self.use_of(at) else { return };
         let Some(session) = self.conns.get_mut(at).and_then(|conn| conn.session.as_mut()) else { return };
-        let Held::DataOut { task, .. } = session.take(tag) else { return };
-        let Some(volume) = self.volume_mut(index) else { return };
+        let held = session.take(tag);
+        let asked_bytes = held.asked_bytes();
+        let (Held::DataOut { task, .. }, Some(volume)) = (held, self.volume_mut(index)) else {
+            return self.budget.give_back(asked_bytes);
+        };
         let unit = &mut volume.unit;
         match guarded(|| unit.data_out(task, data)) {
-            Ok(Step::Answer(response)) => self.respond(at, tag, response),
-            Ok(Step::Volume { task, op }) => self.begin_op(at, index, tag, task, op),
-            Err(fault) => self.fail_volume(index, &fault.0),
+            Ok(Step::Answer(response)) => {
+                self.budget.give_back(asked_bytes);
+                self.respond(at, tag, response);
+            }
+            Ok(Step::Volume { task, op }) => self.begin_op(at, index, tag, task, op, asked_bytes),
+            Err(fault) => {
+                self.budget.give_back(asked_bytes);
+                self.fail_volume(index, &fault.0);
+            }
         }
     }
 
     /// The data of a command will not come; its host has its answer.
     pub(super) fn on_data_out_failed(&mut self, at: ConnRef, tag: TaskTag) {
         if let Some(session) = self.conns.get_mut(at).and_then(|conn| conn.session.as_mut()) {
-            session.take(tag);
+            let asked_bytes = session.take(tag).asked_bytes();
+            self.budget.give_back(asked_bytes);
         }
     }
 
     /// Asks the volume. It counts as arrived now, when the last of its bytes is here: what it waited for until
     /// then was its own host (M19).
-    fn begin_op(&mut self, at: ConnRef, index: u32, tag: TaskTag, task: Task, op: VolumeOp) {
+    fn begin_op(&mut self, at: ConnRef, index: u32, tag: TaskTag, task: Task, op: VolumeOp, asked_bytes: u32) {
         let now = self.now;
         let Some(volume) = self.volume_mut(index) else { return };
-        let id = volume.ops.add(Op { conn: Some(at), tag, task: Some(task), begun: now, weight: Weight::of(&op) });
+        let weight = Weight::of(&op);
+        let id = volume.ops.add(Op { conn: Some(at), tag, task: Some(task), begun: now, weight, asked_bytes });
         if let Some(session) = self.conns.get_mut(at).and_then(|conn| conn.session.as_mut()) {
             session.hold(tag, Held::Volume { tag, op: id.0 as u32 });
         }
@@ -82,20 +119,22 @@ impl Reactor {
         let Some(op) = volume.ops.get_mut(id) else { return };
         let Some((at, task)) = op.conn.zip(op.task.take()) else {
             // Its host gave it up; whoever waits for its end may go on now (M19).
-            volume.ops.remove(id);
+            let asked_bytes = volume.ops.remove(id);
+            self.budget.give_back(asked_bytes);
             return self.on_op_over(index, id);
         };
         let (tag, begun, weight) = (op.tag, op.begun, op.weight);
         let unit = &mut volume.unit;
         match guarded(|| unit.finish(task, result)) {
             Ok(Step::Answer(response)) => {
-                volume.ops.remove(id);
+                let asked_bytes = volume.ops.remove(id);
                 let took = clock::now().since(begun);
                 count(&mut volume.io, weight, took, is_error);
                 if let Some(session) = self.conns.get_mut(at).and_then(|conn| conn.session.as_mut()) {
                     count(&mut session.io, weight, took, is_error);
                     session.take(tag);
                 }
+                self.budget.give_back(asked_bytes);
                 self.respond(at, tag, response);
             }
             Ok(Step::Volume { task, op: next }) => {

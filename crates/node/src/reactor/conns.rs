@@ -83,10 +83,20 @@ pub(crate) struct Session {
 pub(crate) enum Held {
     /// There is no such task.
     Nothing,
-    /// Its data-out.
-    DataOut { tag: TaskTag, task: Task },
+    /// Its data-out, `len` bytes; until it `is_asked` for, nothing of the budget is used.
+    DataOut { tag: TaskTag, task: Task, len: u32, is_asked: bool },
     /// The volume; the index of the operation there.
     Volume { tag: TaskTag, op: u32 },
+}
+
+impl Held {
+    /// Bytes of the budget that it uses.
+    pub(crate) fn asked_bytes(&self) -> u32 {
+        match self {
+            Self::DataOut { len, is_asked: true, .. } => *len,
+            _ => 0,
+        }
+    }
 }
 
 /// All connections.
@@ -156,6 +166,17 @@ impl Session {
                 std::mem::replace(held, Held::Nothing)
             }
             _ => Held::Nothing,
+        }
+    }
+
+    /// The task's data-out was asked for now; `false` if it does not wait for that.
+    pub(crate) fn ask(&mut self, wanted: TaskTag) -> bool {
+        match self.tasks.get_mut(wanted.slot()) {
+            Some(Held::DataOut { tag, is_asked, .. }) if *tag == wanted && !*is_asked => {
+                *is_asked = true;
+                true
+            }
+            _ => false,
         }
     }
 

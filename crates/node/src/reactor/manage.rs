@@ -46,8 +46,15 @@ const LUN_ZERO: [u64; 2] = [0, 0x4000_0000_0000_0000];
 impl Reactor {
     /// A task management request.
     pub(super) fn on_management(&mut self, at: ConnRef, management: Management) {
-        let Some((index, nexus)) = self.use_of(at) else { return };
         let Management { tag, function, lun } = management;
+        let Some((index, nexus)) = self.use_of(at) else {
+            // A discovery session has no tasks.
+            if let Some(conn) = self.conns.get_mut(at) {
+                conn.iscsi.management_done(tag, ManagementOutcome::Rejected);
+                self.list(at);
+            }
+            return;
+        };
         let is_target_wide =
             matches!(function, ManagementFunction::TargetWarmReset | ManagementFunction::TargetColdReset);
         if !LUN_ZERO.contains(&lun) && !is_target_wide {
@@ -60,23 +67,23 @@ impl Reactor {
         let mut left = Vec::new();
         let effect = match function {
             ManagementFunction::AbortTask(task) => {
-                left.extend(self.give_up(at, index, task));
+                left.extend(self.abort(at, index, task));
                 Effect::Nothing
             }
             ManagementFunction::AbortTaskSet => {
-                self.give_up_all(at, index, &mut left);
+                self.abort_all(at, index, &mut left);
                 Effect::Nothing
             }
             ManagementFunction::ClearTaskSet => {
-                self.give_up_everyones(index, &mut left);
+                self.abort_everyones(index, &mut left);
                 Effect::Cleared(nexus)
             }
             ManagementFunction::LogicalUnitReset | ManagementFunction::TargetWarmReset => {
-                self.give_up_everyones(index, &mut left);
+                self.abort_everyones(index, &mut left);
                 Effect::Reset
             }
             ManagementFunction::TargetColdReset => {
-                self.give_up_everyones(index, &mut left);
+                self.abort_everyones(index, &mut left);
                 Effect::Cold(at)
             }
         };
@@ -93,7 +100,7 @@ impl Reactor {
     pub(super) fn on_logout(&mut self, at: ConnRef) {
         let Some((index, _)) = self.use_of(at) else { return self.finish_logout(at) };
         let mut left = Vec::new();
-        self.give_up_all(at, index, &mut left);
+        self.abort_all(at, index, &mut left);
         self.wait_for(index, left, Then::Logout { conn: at });
     }
 
@@ -112,8 +119,8 @@ impl Reactor {
             }
             return;
         };
-        let mut left = Vec::new();
-        self.give_up_all(at, index, &mut left);
+        let tags = self.conns.get(at).map(tags_of).unwrap_or_default();
+        let left: Vec<_> = tags.into_iter().filter_map(|tag| self.give_up(at, index, tag)).collect();
         let session = self.conns.get_mut(at).and_then(|conn| conn.session.take());
         if let (Some(session), Some(volume)) = (session, self.volume_mut(index)) {
             volume.orphans.extend(left.into_iter().map(|id| (id, session.initiator.clone())));
@@ -134,11 +141,17 @@ impl Reactor {
         orphans.iter().filter(|(_, of)| of.eq_ignore_ascii_case(initiator)).map(|(id, _)| *id).collect()
     }
 
-    /// Gives up one task; the operation that is to be waited for, if the volume has it.
+    /// Gives up one task, which its connection forgets; the operation that is to be waited for, if the volume
+    /// has it.
+    fn abort(&mut self, at: ConnRef, index: u32, task: TaskTag) -> Option<OpId> {
+        self.conns.get_mut(at)?.iscsi.abort_task(task);
+        self.give_up(at, index, task)
+    }
+
+    /// Gives up one task of a connection that may be over, or broken by a fault.
     fn give_up(&mut self, at: ConnRef, index: u32, task: TaskTag) -> Option<OpId> {
-        let conn = self.conns.get_mut(at)?;
-        let held = conn.session.as_mut()?.take(task);
-        conn.iscsi.abort_task(task);
+        let held = self.conns.get_mut(at)?.session.as_mut()?.take(task);
+        self.budget.give_back(held.asked_bytes());
         let Held::Volume { op, .. } = held else { return None };
         let volume = self.volume_mut(index)?;
         let id = volume.ops.give_up(op)?;
@@ -146,19 +159,18 @@ impl Reactor {
         Some(id)
     }
 
-    /// Gives up all tasks of a session.
-    fn give_up_all(&mut self, at: ConnRef, index: u32, left: &mut Vec<OpId>) {
-        let tags: Vec<_> = self.conns.get(at).map(tags_of).unwrap_or_default();
-        for tag in tags {
-            left.extend(self.give_up(at, index, tag));
+    /// Aborts all tasks of a session.
+    fn abort_all(&mut self, at: ConnRef, index: u32, left: &mut Vec<OpId>) {
+        for tag in self.conns.get(at).map(tags_of).unwrap_or_default() {
+            left.extend(self.abort(at, index, tag));
         }
     }
 
-    /// Gives up all tasks of all sessions of a volume.
-    fn give_up_everyones(&mut self, index: u32, left: &mut Vec<OpId>) {
+    /// Aborts all tasks of all sessions of a volume.
+    fn abort_everyones(&mut self, index: u32, left: &mut Vec<OpId>) {
         let sessions = self.volume(index).map(|volume| volume.sessions.clone()).unwrap_or_default();
         for at in sessions {
-            self.give_up_all(at, index, left);
+            self.abort_all(at, index, left);
         }
     }
 

@@ -97,17 +97,22 @@ impl Reactor {
         }
     }
 
-    /// Has a pool looked at before the turn ends.
+    /// Something happens in a pool: it is looked at before the turn ends, and kept in order afterwards.
     pub(super) fn soil_pool(&mut self, index: u32) {
+        self.look_at_pool(index);
         let Some(room) = self.pools.get_mut(index as usize).and_then(Option::as_deref_mut) else { return };
         room.is_active = true;
-        if !room.is_dirty {
-            room.is_dirty = true;
-            self.dirty_pools.push(index);
-        }
         let deadline = Some(self.now + HOUSEKEEPING);
         if room.timer.is_none() {
             self.timers.want(Timer::Pool(index), &mut room.timer, deadline);
+        }
+    }
+
+    fn look_at_pool(&mut self, index: u32) {
+        let Some(room) = self.pools.get_mut(index as usize).and_then(Option::as_deref_mut) else { return };
+        if !room.is_dirty {
+            room.is_dirty = true;
+            self.dirty_pools.push(index);
         }
     }
 
@@ -128,14 +133,11 @@ impl Reactor {
                 }
             }
         }
-        if let Some(room) = self.room_mut(index).filter(|_| was_active) {
+        self.look_at_pool(index);
+        let deadline = Some(self.now + HOUSEKEEPING);
+        if let Some(room) = self.pools.get_mut(index as usize).and_then(Option::as_deref_mut).filter(|_| was_active) {
             // Once more after the last activity, so that nothing is left half done.
-            room.is_dirty = true;
-            self.dirty_pools.push(index);
-            self.soil_pool(index);
-            if let Some(room) = self.room_mut(index) {
-                room.is_active = false;
-            }
+            self.timers.want(Timer::Pool(index), &mut room.timer, deadline);
         }
     }
 
@@ -249,6 +251,10 @@ impl Reactor {
             }
         }
         for (_, volume, image) in room.routes {
+            // Another pool may take the place; nothing for this image may ever reach that.
+            if let Some(place) = self.volume_mut(volume).and_then(|it| it.places.get_mut(usize::from(image.0))) {
+                *place = None;
+            }
             self.volume_event(volume, Event::Gone { image, reason });
         }
     }

@@ -20,6 +20,7 @@ use rustix::event::{Timespec, epoll};
 use super::conns::{ConnRef, Conns};
 use super::listen::Listener;
 use super::mailbox::Mailbox;
+use super::memory::Budget;
 use super::message::Proposal;
 use super::pools::PoolRoom;
 use super::stop::Stopping;
@@ -106,6 +107,7 @@ pub(crate) struct Reactor {
     pub(super) faults: u64,
     /// Operations that did not end in time when the reactor was stopped.
     pub(super) left: usize,
+    pub(super) budget: Budget,
     pub(super) scratch: Scratch,
 }
 
@@ -133,6 +135,7 @@ impl Reactor {
         for (number, listener) in setup.listeners.iter().enumerate() {
             watch(listener.socket.as_fd(), listener_name(number))?;
         }
+        let buffers = setup.settings.buffers.value();
         Ok(Self {
             iscsi: Arc::new(setup.settings.iscsi.for_connections()),
             settings: setup.settings,
@@ -168,6 +171,7 @@ impl Reactor {
             refused: 0,
             faults: 0,
             left: 0,
+            budget: Budget::new(buffers),
             scratch: Scratch::default(),
         })
     }
@@ -201,7 +205,10 @@ impl Reactor {
             match event.data.u64() {
                 MAILBOX | DISKS => {}
                 name if name >= LISTENERS => self.accept((name - LISTENERS) as usize),
-                name => self.on_socket(ConnRef::from_u64(name), event.flags),
+                name => {
+                    let at = ConnRef::from_u64(name);
+                    self.guard_conn(at, |reactor| reactor.on_socket(at, event.flags));
+                }
             }
         }
         self.collect_disks();
@@ -220,12 +227,13 @@ impl Reactor {
     pub(super) fn settle(&mut self) {
         loop {
             self.pump();
+            self.grant_wishes();
             if self.listed.is_empty() {
                 break;
             }
             let mut listed = std::mem::replace(&mut self.listed, std::mem::take(&mut self.scratch.conns));
             for &at in &listed {
-                self.drain_events(at);
+                self.guard_conn(at, |reactor| reactor.drain_events(at));
             }
             // Answers of volumes that can answer at once go out in the same segment.
             self.pump();
@@ -233,10 +241,17 @@ impl Reactor {
                 if let Some(conn) = self.conns.get_mut(at) {
                     conn.is_listed = false;
                 }
-                self.send(at);
+                self.guard_conn(at, |reactor| reactor.send(at));
             }
             listed.clear();
             self.scratch.conns = listed;
+        }
+    }
+
+    /// Serves a connection; a panic closes it. Panics of volumes and pools are caught closer to them.
+    fn guard_conn(&mut self, at: ConnRef, serve: impl FnOnce(&mut Self)) {
+        if let Err(fault) = guarded(|| serve(self)) {
+            self.fail_conn(at, &fault.0);
         }
     }
 
@@ -257,7 +272,7 @@ impl Reactor {
 
     fn on_timer(&mut self, deadline: Moment, timer: Timer) {
         match timer {
-            Timer::Conn(at) => self.on_conn_timer(at, deadline),
+            Timer::Conn(at) => self.guard_conn(at, |reactor| reactor.on_conn_timer(at, deadline)),
             Timer::Volume(volume) => self.on_volume_timer(volume, deadline),
             Timer::Pool(pool) => self.on_pool_timer(pool, deadline),
             Timer::Reactor => {

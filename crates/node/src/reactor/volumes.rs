@@ -81,6 +81,8 @@ pub(super) struct Op {
     pub(super) task: Option<Task>,
     pub(super) begun: Moment,
     pub(super) weight: Weight,
+    /// Bytes of the budget for write data, given back at the end.
+    pub(super) asked_bytes: u32,
 }
 
 /// Operations by number; places are used again, numbers are not.
@@ -110,13 +112,19 @@ impl Ops {
         op.as_mut().filter(|_| u64::from(*generation) == id.0 >> 32)
     }
 
-    pub(super) fn remove(&mut self, id: OpId) {
-        if self.get_mut(id).is_some() {
-            let (generation, op) = &mut self.slots[id.0 as u32 as usize];
-            *op = None;
-            *generation = generation.wrapping_add(1);
-            self.free.push(id.0 as u32);
-        }
+    /// Forgets an operation; the bytes of the budget that it used.
+    pub(super) fn remove(&mut self, id: OpId) -> u32 {
+        let Some(asked_bytes) = self.get_mut(id).map(|op| op.asked_bytes) else { return 0 };
+        let (generation, op) = &mut self.slots[id.0 as u32 as usize];
+        *op = None;
+        *generation = generation.wrapping_add(1);
+        self.free.push(id.0 as u32);
+        asked_bytes
+    }
+
+    /// Bytes of the budget that all of them use.
+    pub(super) fn asked_bytes(&self) -> u64 {
+        self.slots.iter().filter_map(|(_, op)| op.as_ref()).map(|op| u64::from(op.asked_bytes)).sum()
     }
 
     /// The operation at this place loses its host; its number.
@@ -283,6 +291,7 @@ impl Reactor {
         }
         self.close_sessions(index, "the volume is taken out of service");
         if let Some(volume) = self.volumes[index as usize].take() {
+            self.budget.give_back_all(volume.ops.asked_bytes());
             self.unroute(index);
             if let Some(reply) = volume.stop.and_then(|stop| stop.reply) {
                 let _ = reply.try_send(Ok(()));
@@ -297,6 +306,7 @@ impl Reactor {
         tracing::error!(volume = %volume.record.name, fault, "volume out of service after a fault of this program; restart the node");
         let sessions = volume.sessions.clone();
         let Some(volume) = self.volumes[index as usize].take() else { return };
+        self.budget.give_back_all(volume.ops.asked_bytes());
         self.failed_volumes.push((volume.record.id, fault.to_owned()));
         self.unroute(index);
         for at in sessions {

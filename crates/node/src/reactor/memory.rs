@@ -1,0 +1,98 @@
+//! Memory for write data: asked for only while there is room to take it.
+//!
+//! A write's data occupies buffers from its arrival until every image has it. A host is asked for data
+//! (R2T) only within a budget shared by all sessions, so that whatever was asked for can be taken and every
+//! write that was begun comes to its end; the others wait with nothing but their CDB. Data that hosts send
+//! unasked is bounded per session; when it becomes too much together, its commands are answered TASK SET FULL.
+
+use std::collections::VecDeque;
+
+use dyad_iscsi::TaskTag;
+use dyad_payload::Slab;
+
+use super::conns::ConnRef;
+
+/// Part of the buffers that solicited data may occupy, in eighths; the rest is for unsolicited data, for
+/// reads and for the rooms' own needs.
+const SOLICITED_EIGHTHS: u64 = 4;
+/// Fullness in eighths beyond which writes are refused.
+const CROWDED_EIGHTHS: u64 = 7;
+
+/// What may be asked for.
+#[derive(Debug)]
+pub(super) struct Budget {
+    buffers: u64,
+    max: u64,
+    used: u64,
+    waiting: VecDeque<Wish>,
+}
+
+/// A command that waits to be asked for its data.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Wish {
+    pub(super) conn: ConnRef,
+    pub(super) tag: TaskTag,
+    pub(super) len: u32,
+}
+
+impl Budget {
+    pub(super) fn new(buffers: u64) -> Self {
+        Self { buffers, max: buffers / 8 * SOLICITED_EIGHTHS, used: 0, waiting: VecDeque::new() }
+    }
+
+    /// Whether the wish may be granted now; otherwise it waits. One alone is granted whatever its size.
+    pub(super) fn ask(&mut self, wish: Wish) -> bool {
+        if self.waiting.is_empty() && self.fits(wish.len) {
+            self.used += u64::from(wish.len);
+            return true;
+        }
+        self.waiting.push_back(wish);
+        false
+    }
+
+    /// What was granted is free again.
+    pub(super) fn give_back(&mut self, len: u32) {
+        self.give_back_all(u64::from(len));
+    }
+
+    /// As [`Self::give_back`], for many at once.
+    pub(super) fn give_back_all(&mut self, bytes: u64) {
+        self.used = self.used.saturating_sub(bytes);
+    }
+
+    /// The next wish that may be granted.
+    pub(super) fn next(&mut self) -> Option<Wish> {
+        let wish = *self.waiting.front().filter(|wish| self.fits(wish.len))?;
+        self.waiting.pop_front();
+        self.used += u64::from(wish.len);
+        Some(wish)
+    }
+
+    /// Whether a write has to be refused.
+    pub(super) fn is_crowded(&self, slab: &Slab) -> bool {
+        let usage = slab.usage();
+        (usage.bytes_total - usage.bytes_free.min(usage.bytes_total)) as u64 > self.buffers / 8 * CROWDED_EIGHTHS
+    }
+
+    fn fits(&self, len: u32) -> bool {
+        self.used == 0 || self.used + u64::from(len) <= self.max
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_waits_is_served_in_order() {
+        // Tags can only be made by a connection; whose wish it is does not matter here.
+        let mut budget = Budget::new(800);
+        assert!(budget.fits(5000), "one alone, whatever its size");
+        budget.used += 350;
+        assert!(!budget.fits(100));
+        assert!(budget.fits(50));
+        budget.give_back(350);
+        assert!(budget.next().is_none());
+        assert!(!budget.is_crowded(&Slab::new(800)));
+    }
+}
