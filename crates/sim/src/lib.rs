@@ -13,6 +13,7 @@ pub mod campaign;
 pub mod disk;
 pub mod habits;
 pub mod log;
+pub mod mirrored;
 pub mod model;
 pub mod pattern;
 pub mod player;

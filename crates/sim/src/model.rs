@@ -134,26 +134,52 @@ impl Model {
 
     /// A write or an unmap goes out.
     pub fn begin(&mut self, piece: Piece, value: Value, stamp: Stamp) {
-        for block in blocks(piece) {
-            let cell = self.cells.entry(block).or_insert_with(Cell::new);
-            cell.entries.push(Entry { value, stamp, answered: None });
-        }
+        blocks(piece).for_each(|block| self.begin_block(block, value, stamp));
+    }
+
+    /// One block of it, where each has a value of its own.
+    pub fn begin_block(&mut self, block: u64, value: Value, stamp: Stamp) {
+        let cell = self.cells.entry(block).or_insert_with(Cell::new);
+        cell.entries.push(Entry { value, stamp, answered: None });
     }
 
     /// It was answered as done.
     pub fn answer(&mut self, piece: Piece) {
+        blocks(piece).for_each(|block| self.answer_block(block));
+    }
+
+    /// One block of it.
+    pub fn answer_block(&mut self, block: u64) {
         let now = self.tick();
-        for block in blocks(piece) {
-            let cell = self.cells.get_mut(&block).expect("it was begun");
-            cell.entries.last_mut().expect("never empty").answered = Some(now);
-            cell.open = None;
-        }
+        let cell = self.cells.get_mut(&block).expect("it was begun");
+        cell.entries.last_mut().expect("never empty").answered = Some(now);
+        cell.open = None;
     }
 
     /// It was refused without any effect.
     pub fn refuse(&mut self, piece: Piece) {
-        for block in blocks(piece) {
-            self.cells.get_mut(&block).expect("it was begun").entries.pop();
+        blocks(piece).for_each(|block| self.refuse_block(block));
+    }
+
+    /// One block of it.
+    pub fn refuse_block(&mut self, block: u64) {
+        self.cells.get_mut(&block).expect("it was begun").entries.pop();
+    }
+
+    /// The last write to the block was answered as durable (A2).
+    pub fn harden_block(&mut self, block: u64) {
+        let cell = self.cells.get_mut(&block).expect("it was begun");
+        let last = cell.entries.len() - 1;
+        cell.had_data |= cell.entries[last].value != Value::ZERO;
+        cell.entries.drain(..last);
+        (cell.open, cell.is_unvouched) = (None, false);
+    }
+
+    /// The only content that a read may show now, if there is only one.
+    pub fn certain_value(&self, block: u64) -> Option<Value> {
+        match self.candidates(block).as_slice() {
+            [value] => Some(*value),
+            _ => None,
         }
     }
 
@@ -219,7 +245,8 @@ impl Model {
         Ok(())
     }
 
-    fn observe_block(&mut self, block: u64, bytes: &[u8]) -> Result<(), Violation> {
+    /// One block of it.
+    pub fn observe_block(&mut self, block: u64, bytes: &[u8]) -> Result<(), Violation> {
         let now = self.tick();
         let place = format!("block {block} (extent {}) of image {}", extent_of(block).0, self.image);
         let value = identify(bytes, self.image, block)

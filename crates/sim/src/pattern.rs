@@ -36,6 +36,13 @@ impl Value {
         Self([version; SECTORS])
     }
 
+    /// With sectors `first .. first + count` as write `version` puts them there; zero: zeros.
+    #[must_use]
+    pub fn with_sectors(mut self, first: usize, count: usize, version: u32) -> Self {
+        self.0[first..first + count].fill(version);
+        self
+    }
+
     /// Whether sectors of different writes stand side by side.
     pub fn is_torn(self) -> bool {
         self.0.iter().any(|&version| version != self.0[0])

@@ -333,7 +333,7 @@ impl Player {
     }
 }
 
-fn describe(token: Token, request: &Request) -> String {
+pub(crate) fn describe(token: Token, request: &Request) -> String {
     let text = match request {
         Request::Write(write) => format!("write {:?} at {} number {}", write.piece, write.stamp, write.number),
         Request::Mend(write) => format!("mend {:?} at {}", write.piece, write.stamp),

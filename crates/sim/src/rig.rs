@@ -187,6 +187,11 @@ impl Rig {
         std::mem::take(&mut self.replies)
     }
 
+    /// Whether the last call wants something of the disk.
+    pub fn has_waiting(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
     /// Whether the disk has nothing to do.
     pub fn is_quiet(&self) -> bool {
         self.disk.in_flight() == 0 && self.waiting.is_empty()
