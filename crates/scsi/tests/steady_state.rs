@@ -4,6 +4,7 @@
 //! One test function only: the counter belongs to the whole process.
 
 use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
 use std::io::IoSlice;
 use std::num::NonZeroU16;
 use std::sync::Arc;
@@ -19,6 +20,11 @@ use dyad_units::{Bytes, Moment, VolumeId};
 struct Counting;
 
 static ALLOCATIONS: AtomicUsize = AtomicUsize::new(0);
+
+thread_local! {
+    /// Whether this thread is the test's: the harness has one of its own, which allocates when it likes.
+    static IS_COUNTED: Cell<bool> = const { Cell::new(false) };
+}
 
 // SAFETY: hands everything to the system's allocator, unchanged.
 unsafe impl GlobalAlloc for Counting {
