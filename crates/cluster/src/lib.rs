@@ -24,6 +24,8 @@ mod propose;
 mod record;
 mod segment;
 mod store;
+#[cfg(test)]
+mod testing;
 mod volume;
 
 pub use access::{Access, AccessError, Chap, ChapPair, INITIATORS_MAX, InitiatorName, Secret};

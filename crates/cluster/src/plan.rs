@@ -93,3 +93,124 @@ fn orders(segment: &SegmentRecord) -> impl Iterator<Item = StepOrder> + '_ {
     };
     segment.images.iter().map(order)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::{Presence, Step, next_step};
+    use crate::segment::SegmentRecord;
+    use crate::testing::{SEGMENT, image, segment, volume};
+    use crate::volume::{VolumeRecord, VolumeState};
+
+    /// Everything that creating and deleting touches.
+    #[derive(Clone)]
+    struct World {
+        volume: Option<VolumeRecord>,
+        segments: Vec<SegmentRecord>,
+        images: BTreeSet<dyad_units::ImageId>,
+    }
+
+    impl World {
+        fn step(&mut self) -> Step {
+            let Some(volume) = &self.volume else { return Step::Finished };
+            let presence = |order: &super::StepOrder| match self.images.contains(&order.image) {
+                true => Presence::There,
+                false => Presence::NotThere,
+            };
+            let step = next_step(volume, &self.segments, presence);
+            match step {
+                Step::CreateImage(order) => {
+                    self.images.insert(order.image);
+                }
+                Step::DeleteImage(order) => {
+                    self.images.remove(&order.image);
+                }
+                Step::DeleteSegment(id) => self.segments.retain(|segment| segment.id != id),
+                Step::SetState(state) => self.volume.as_mut().expect("it is there").state = state,
+                Step::DeleteVolume => self.volume = None,
+                Step::Wait(_) | Step::Finished => {}
+            }
+            step
+        }
+
+        fn run(&mut self) {
+            for _ in 0..100 {
+                if self.step() == Step::Finished {
+                    return;
+                }
+            }
+            panic!("it never ends");
+        }
+
+        fn is_gone(&self) -> bool {
+            self.volume.is_none() && self.segments.is_empty() && self.images.is_empty()
+        }
+    }
+
+    fn world(state: VolumeState, segments: bool, images: &[u8]) -> World {
+        World {
+            volume: Some(volume(state)),
+            segments: segments.then(|| segment(2)).into_iter().collect(),
+            images: images.iter().map(|&at| image(at)).collect(),
+        }
+    }
+
+    #[test]
+    fn a_volume_whose_plan_is_recorded_is_finished_wherever_it_stopped() {
+        for images in [&[][..], &[0], &[1], &[0, 1]] {
+            let mut world = world(VolumeState::Creating, true, images);
+            world.run();
+            assert_eq!(world.volume.as_ref().map(|volume| volume.state), Some(VolumeState::Ready));
+            assert_eq!(world.images.len(), 2);
+        }
+    }
+
+    #[test]
+    fn a_volume_without_its_plan_is_undone() {
+        let mut world = world(VolumeState::Creating, false, &[]);
+        world.run();
+        assert!(world.is_gone());
+    }
+
+    /// A crash between any two steps: the next start goes on, and every image is named by a record until it
+    /// is gone.
+    #[test]
+    fn deleting_goes_on_after_every_step_and_never_orphans_an_image() {
+        let mut world = world(VolumeState::Deleting, true, &[0, 1]);
+        let mut steps = Vec::new();
+        while !world.is_gone() {
+            steps.push(world.step());
+            assert!(world.images.is_empty() || !world.segments.is_empty());
+            assert!(world.segments.is_empty() || world.volume.is_some());
+            let mut again = world.clone();
+            again.run();
+            assert!(again.is_gone());
+        }
+        assert_eq!(steps.len(), 4);
+        assert_eq!(steps[2], Step::DeleteSegment(SEGMENT));
+    }
+
+    #[test]
+    fn a_pool_that_is_away_holds_up_only_what_is_in_it() {
+        let presence = |order: &super::StepOrder| match order.image == image(0) {
+            true => Presence::Unknown,
+            false => Presence::There,
+        };
+        let deleting = next_step(&volume(VolumeState::Deleting), &[segment(2)], presence);
+        assert!(matches!(deleting, Step::DeleteImage(order) if order.image == image(1)));
+        let only_that = |order: &super::StepOrder| match order.image == image(0) {
+            true => Presence::Unknown,
+            false => Presence::NotThere,
+        };
+        let waits = next_step(&volume(VolumeState::Deleting), &[segment(2)], only_that);
+        assert!(matches!(waits, Step::Wait(order) if order.image == image(0)));
+        let creating = next_step(&volume(VolumeState::Creating), &[segment(2)], only_that);
+        assert!(matches!(creating, Step::Wait(_)), "{creating:?}");
+    }
+
+    #[test]
+    fn a_ready_volume_is_left_alone() {
+        assert_eq!(next_step(&volume(VolumeState::Ready), &[], |_| Presence::Unknown), Step::Finished);
+    }
+}

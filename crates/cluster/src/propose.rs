@@ -50,3 +50,55 @@ fn rejected(found: Option<Versioned>) -> Outcome {
     };
     Outcome::Rejected { current }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Outcome, propose};
+    use crate::change::Change;
+    use crate::record::{Key, Record};
+    use crate::store::Store;
+    use crate::testing::{FakeStore, HERE, Mood, SEGMENT, segment};
+
+    fn store() -> FakeStore {
+        FakeStore::with(Record::Segment(segment(2)))
+    }
+
+    #[test]
+    fn a_proposal_on_the_newest_record_is_stored() {
+        let (store, old) = (store(), segment(2));
+        let new = old.changed(&[Change::Own { node: HERE }]).unwrap();
+        assert_eq!(propose(&store, &new, old.epoch), Outcome::Accepted);
+        assert_eq!(store.get(Key::Segment(SEGMENT)).unwrap().unwrap().record, Record::Segment(new));
+    }
+
+    /// M7: whatever became of the first attempt, the second finds out.
+    #[test]
+    fn a_repeated_proposal_finds_itself_stored() {
+        let (mut store, old) = (store(), segment(2));
+        let new = old.changed(&[Change::Own { node: HERE }]).unwrap();
+        store.mood = Mood::Away;
+        assert_eq!(propose(&store, &new, old.epoch), Outcome::Unknown);
+        store.mood = Mood::Forgets;
+        assert_eq!(propose(&store, &new, old.epoch), Outcome::Unknown);
+        store.mood = Mood::Works;
+        assert_eq!(propose(&store, &new, old.epoch), Outcome::Accepted);
+    }
+
+    #[test]
+    fn a_proposal_on_an_old_record_is_rejected_with_the_newest() {
+        let (store, old) = (store(), segment(2));
+        let other = old.changed(&[Change::Own { node: HERE }]).unwrap();
+        propose(&store, &other, old.epoch);
+        let late = old.changed(&[]).unwrap();
+        assert_eq!(propose(&store, &late, old.epoch), Outcome::Rejected { current: Some(Box::new(other)) });
+    }
+
+    #[test]
+    fn a_proposal_for_a_segment_that_was_deleted_is_rejected() {
+        let (store, old) = (store(), segment(2));
+        let found = store.get(Key::Segment(SEGMENT)).unwrap().unwrap();
+        store.compare_and_set(Key::Segment(SEGMENT), Some(found.version), None).unwrap();
+        let new = old.changed(&[]).unwrap();
+        assert_eq!(propose(&store, &new, old.epoch), Outcome::Rejected { current: None });
+    }
+}

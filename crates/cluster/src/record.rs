@@ -151,3 +151,83 @@ fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, DecodeError> {
         Some(_) | None => Err(DecodeError::Damaged),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use dyad_units::{DiskId, Epoch, ImageId, Interval, NodeId, PoolId, Stamp};
+
+    use super::{DecodeError, Record};
+    use crate::access::{Access, Chap, ChapPair, INITIATORS_MAX, InitiatorName};
+    use crate::node::{Incarnation, NodeRecord};
+    use crate::pool::{DiskRecord, PoolRecord};
+    use crate::segment::{FORKS_MAX, Fork, IMAGES_MAX, OutReason, SegmentRecord};
+    use crate::testing::{HERE, segment, volume};
+    use crate::volume::VolumeState;
+
+    /// Bound of what an image keeps: `contract::image::RECORD_BYTES_MAX`, which this crate does not see.
+    const IMAGE_KEEPS_MAX: usize = 3072;
+
+    fn largest_segment() -> SegmentRecord {
+        let mut record = segment(IMAGES_MAX as u8);
+        let boot = "ffffffff-ffff-ffff-ffff-ffffffffffff".parse().unwrap();
+        for image in &mut record.images {
+            (image.id, image.node) = (ImageId::from_bytes([255; 16]), NodeId::from_bytes([255; 16]));
+            (image.pool, image.reason) = (PoolId::from_bytes([255; 16]), Some(OutReason::Asked));
+            image.incarnation = Some(Incarnation { boot, start: u64::MAX });
+        }
+        let closed = Stamp::new(Epoch::new(u32::MAX), Interval::new(u32::MAX));
+        record.forks = vec![Fork { epoch: Epoch::new(u32::MAX), closed }; FORKS_MAX];
+        (record.epoch, record.owner) = (Epoch::new(u32::MAX), Some(HERE));
+        record
+    }
+
+    fn examples() -> Vec<Record> {
+        let mut volume = volume(VolumeState::Creating);
+        let host = Chap::new("host", "a long enough secret").unwrap();
+        let mutual = Some(Chap::new("dyad", "another long secret").unwrap());
+        let initiators = (0..INITIATORS_MAX).map(|at| InitiatorName::new(&format!("iqn.x:{at:0210}")).unwrap());
+        volume.access = Access { initiators: initiators.collect(), chap: Some(ChapPair { host, mutual }) };
+        let incarnation = Incarnation { boot: "ffffffff-ffff-ffff-ffff-ffffffffffff".parse().unwrap(), start: 7 };
+        let (name, site) = ("a".parse().unwrap(), "room-1".parse().unwrap());
+        let disk = DiskRecord { id: DiskId::from_bytes([8; 16]), path: "/dev/sda".to_owned() };
+        let pool = PoolRecord { id: PoolId::from_bytes([9; 16]), name, node: HERE, disks: vec![disk] };
+        vec![
+            Record::Volume(volume),
+            Record::Segment(largest_segment()),
+            Record::Node(NodeRecord { id: HERE, name: "n".parse().unwrap(), site, incarnation }),
+            Record::Pool(pool),
+        ]
+    }
+
+    #[test]
+    fn every_record_reads_back_and_fits() {
+        for record in examples() {
+            let bytes = record.encode();
+            assert!(bytes.len() <= super::STORED_BYTES_MAX, "{}", bytes.len());
+            assert_eq!(Record::decode(&bytes), Ok(record));
+        }
+        let bytes = largest_segment().encode();
+        assert!(bytes.len() <= IMAGE_KEEPS_MAX, "{}", bytes.len());
+        assert_eq!(SegmentRecord::decode(&bytes), Ok(largest_segment()));
+    }
+
+    #[test]
+    fn what_is_not_a_record_is_refused_without_a_panic() {
+        assert_eq!(Record::decode(&[]), Err(DecodeError::Damaged));
+        assert_eq!(Record::decode(&[2, 0, 0]), Err(DecodeError::Newer(2)));
+        assert_eq!(Record::decode(&[0]), Err(DecodeError::Damaged));
+        for record in examples() {
+            let bytes = record.encode();
+            for len in 0..bytes.len() {
+                assert!(Record::decode(&bytes[..len]).is_err(), "cut to {len}");
+            }
+            let longer = [bytes.clone(), vec![0]].concat();
+            assert_eq!(Record::decode(&longer), Err(DecodeError::Damaged));
+            for at in 1..bytes.len().min(400) {
+                let mut turned = bytes.clone();
+                turned[at] = turned[at].wrapping_add(0x55);
+                let _ = Record::decode(&turned);
+            }
+        }
+    }
+}

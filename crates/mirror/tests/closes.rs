@@ -2,7 +2,7 @@
 
 mod cast;
 
-use cast::{BLOCK, Stage};
+use cast::{BLOCK, Stage, image};
 use dyad_contract::image::ImageError;
 use dyad_contract::volume::VolumeError;
 use dyad_mirror::{Event, MirrorState};
@@ -93,6 +93,26 @@ fn a_close_under_way_when_the_set_changes_begins_anew() {
     pair.pass(PERIOD);
     assert!(pair.images[0].closed >= Stamp::new(pair.store.epoch, Interval::new(1)));
     assert_eq!(pair.images[1].closed, closed);
+}
+
+/// The reply to a close of an earlier epoch says nothing about the one under way.
+#[test]
+fn a_late_reply_to_an_old_close_does_not_seal_a_newer_one() {
+    let mut pair = quiet(2);
+    pair.put(0, B, 1);
+    pair.pass_without(PERIOD, 0);
+    let closed = pair.images[0].closed;
+    pair.gone(1); // the close waits for image 0 and for the record
+    pair.reply_to(0, "record");
+    pair.reply_to(0, "flush");
+    pair.reply_to(0, "record"); // flushed alone
+    pair.now = pair.now + PERIOD;
+    pair.tick_at(pair.now);
+    assert_eq!(pair.images[0].pending.iter().filter(|pending| image::name(&pending.request) == "close").count(), 2);
+    pair.reply_to(0, "close");
+    assert_eq!((pair.images[0].count("closed"), pair.images[0].closed), (0, closed));
+    pair.drive_without(1);
+    assert!(pair.images[0].closed > closed);
 }
 
 #[test]

@@ -267,6 +267,38 @@ fn a_store_that_knows_less_than_an_image_is_refused() {
     assert_eq!(pair.store, record(2), "and nothing is proposed");
 }
 
+#[test]
+fn an_image_that_adopted_a_newer_epoch_without_its_record_is_enough_to_refuse() {
+    let mut pair = Stage::prepared(2);
+    pair.images[1].epoch = Epoch::new(9);
+    pair.start();
+    pair.drive();
+    let (image, known) = (cast::image_id(1), Epoch::new(1));
+    let refusal = Refusal::StoreBehind { image, seen: Epoch::new(9), known };
+    assert_eq!(pair.mirror.status().state, MirrorState::Refused(refusal));
+}
+
+/// P12: an image with lost extents is out before the next acknowledgement; where all have some, all stay.
+#[test]
+fn an_image_with_lost_extents_does_not_start_in_sync_beside_one_without() {
+    let mut pair = Stage::serving(2);
+    pair.put(0, EXTENT, 1);
+    pair.images.iter_mut().for_each(|image| image.crash(|_| false));
+    pair.images[0].lost.insert(0);
+    pair.restart();
+    assert_eq!(pair.bytes(0, B), [1; BLOCK]);
+    assert_eq!(pair.state_of(0), (ImageState::Stale, Some(OutReason::LostExtents)));
+
+    let mut both = Stage::serving(2);
+    both.images.iter_mut().for_each(|image| image.crash(|_| false));
+    for image in &mut both.images {
+        image.lost.insert(5);
+    }
+    both.restart();
+    both.drive();
+    assert_eq!(both.store.in_sync().count(), 2);
+}
+
 /// §8: equal epochs with different content are refused.
 #[test]
 fn another_history_of_the_same_epoch_is_refused() {

@@ -211,6 +211,13 @@ impl Stage {
         self.event(event);
     }
 
+    /// The first pending request of this name is carried out and replied to.
+    pub fn reply_to(&mut self, image: usize, kind: &str) {
+        let is_it = |pending: &image::Pending| image::name(&pending.request) == kind;
+        let at = self.images[image].pending.iter().position(is_it).unwrap_or_else(|| panic!("no {kind} is pending"));
+        self.reply(image, at);
+    }
+
     /// Time passes, with everything else happening meanwhile.
     pub fn pass(&mut self, period: Period) {
         self.pass_without(period, usize::MAX);
