@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use dyad_e2e::conformance::{self as suite, TOOL, Verdict};
 use dyad_e2e::{Lab, Target, Tgt, Volume, tools};
+use serde_json::json;
 
 use crate::cargo;
 use crate::packages::{self, Need};
@@ -28,13 +29,16 @@ pub struct Args {
     /// Only these families, such as ALL.Unmap
     #[arg(long)]
     family: Vec<String>,
+    /// Only volumes with logical blocks of this size
+    #[arg(long)]
+    block_bytes: Vec<u32>,
     /// Directory for everything that the suite printed
     #[arg(long)]
     keep: Option<PathBuf>,
 }
 
 pub fn in_ci() -> anyhow::Result<Tally> {
-    run(&Args { tgt: false, family: Vec::new(), keep: None })
+    run(&Args { tgt: false, family: Vec::new(), block_bytes: Vec::new(), keep: None })
 }
 
 pub fn run(args: &Args) -> anyhow::Result<Tally> {
@@ -42,85 +46,133 @@ pub fn run(args: &Args) -> anyhow::Result<Tally> {
     if !tools::has(&[TOOL]) {
         return Ok(Tally { skipped: 1, ..Tally::default() });
     }
+    let page = fs::read_to_string(cargo::root().join(PAGE)).with_context(|| format!("cannot read {PAGE}"))?;
+    let mut session = Session { args, allowed: Allowed::parse(&page), tally: Tally::default() };
     let dir = tempfile::tempdir()?;
     if args.tgt {
         let backing = dir.path().join("unit");
         fs::File::create(&backing)?.set_len(UNIT_LEN)?;
         let tgt = Tgt::start(dir.path(), &backing)?;
-        return families(args, &tgt);
+        for (family, tests) in session.families()? {
+            session.family(&family, &tests, &tgt, "tgt")?;
+        }
+        return Ok(session.tally);
     }
     cargo::use_dyad(false)?;
     let lab = Lab::with_pools(&["a", "b"], POOL_MIB)?;
-    let unit = lab.create_volume(&Volume::new("conformance", UNIT_LEN >> 20, &["a", "b"]))?;
-    families(args, &unit)
+    let sizes = if args.block_bytes.is_empty() { &[512, 4096][..] } else { &args.block_bytes };
+    for block_bytes in sizes {
+        println!("--- {block_bytes}-byte blocks");
+        for (family, tests) in session.families()? {
+            // A unit of its own for each family: some expect blocks that nobody wrote before.
+            let more = json!({ "block_bytes": block_bytes });
+            let volume = Volume { more, ..Volume::new("conformance", UNIT_LEN >> 20, &["a", "b"]) };
+            let unit = lab.create_volume(&volume)?;
+            session.family(&family, &tests, &unit, &block_bytes.to_string())?;
+            lab.admin().delete("/v1/volumes/conformance?force=true")?;
+        }
+    }
+    session.unused();
+    Ok(session.tally)
 }
 
-fn families(args: &Args, target: &dyn Target) -> anyhow::Result<Tally> {
-    let page = fs::read_to_string(cargo::root().join(PAGE)).with_context(|| format!("cannot read {PAGE}"))?;
-    let allowed = Allowed::parse(&page);
-    let mut tally = Tally::default();
-    let mut skips = 0;
-    let url = target.url();
-    for (family, tests) in suite::families()? {
-        if !args.family.is_empty() && !args.family.contains(&family) {
-            continue;
-        }
+/// A run over families, and what came of it so far.
+struct Session<'a> {
+    args: &'a Args,
+    allowed: Allowed,
+    tally: Tally,
+}
+
+impl Session<'_> {
+    /// Families to run, with the names of their tests.
+    fn families(&self) -> anyhow::Result<Vec<(String, Vec<String>)>> {
+        let wanted = |family: &String| self.args.family.is_empty() || self.args.family.contains(family);
+        Ok(suite::families()?.into_iter().filter(|(family, _)| wanted(family)).collect())
+    }
+
+    fn family(&mut self, family: &str, tests: &[String], target: &dyn Target, kind: &str) -> anyhow::Result<()> {
+        let url = target.url();
         // The multipath family wants the same unit a second time.
         let urls = if family == "ALL.MultipathIO" { vec![url.as_str(), url.as_str()] } else { vec![url.as_str()] };
-        let run = suite::run(&family, &tests, &urls, FAMILY_LIMIT)?;
-        if let Some(keep) = &args.keep {
+        let run = suite::run(family, tests, &urls, FAMILY_LIMIT)?;
+        if let Some(keep) = &self.args.keep {
             fs::create_dir_all(keep)?;
-            fs::write(keep.join(format!("{family}.txt")), &run.output)?;
+            fs::write(keep.join(format!("{family}.{kind}.txt")), &run.output)?;
         }
-        let (mut lines, mut passed) = (Vec::new(), 0);
+        let mut lines = Vec::new();
+        let before = self.tally;
         for (test, verdict) in &run.tests {
             match verdict {
-                Verdict::Passed => passed += 1,
-                Verdict::Skipped(reasons) => {
-                    skips += 1;
-                    if allowed.covers(test, reasons) {
-                        tally.skipped += 1;
-                    } else {
-                        tally.failed += 1;
-                        lines.push(format!("{test}: skipped without being allowed to: {}", reasons.join("; ")));
-                    }
+                Verdict::Passed => self.tally.passed += 1,
+                Verdict::Skipped(marks) if self.allowed.covers(test, marks) => self.tally.skipped += 1,
+                Verdict::Skipped(marks) => {
+                    self.tally.failed += 1;
+                    lines.push(format!("{test}: skipped without being allowed to: {}", marks.join("; ")));
                 }
                 Verdict::Failed(what) => {
-                    tally.failed += 1;
+                    self.tally.failed += 1;
                     lines.push(format!("{test}: FAILED: {}", what.join("; ")));
                 }
             }
         }
-        tally.passed += passed;
-        println!("{family}: {passed} of {} passed in {:.1} s", run.tests.len(), run.elapsed.as_secs_f64());
+        let (passed, skipped) = (self.tally.passed - before.passed, self.tally.skipped - before.skipped);
+        let (all, seconds) = (run.tests.len(), run.elapsed.as_secs_f64());
+        println!("{family}: {passed} of {all} passed, {skipped} rightly skipped, in {seconds:.1} s");
         lines.iter().for_each(|line| println!("  {line}"));
+        Ok(())
     }
-    println!("{} against {}: {skips} tests with skip marks, {} of them allowed", TOOL, target.label(), tally.skipped);
-    Ok(tally)
+
+    /// After a run of everything, a row that allowed nothing claims what is not so.
+    fn unused(&mut self) {
+        if !self.args.family.is_empty() || !self.args.block_bytes.is_empty() {
+            return;
+        }
+        for row in self.allowed.rows.iter().filter(|row| !row.used) {
+            println!("{PAGE}: no test is skipped as the row for {} ({}) says", row.test, row.mark);
+            self.tally.failed += 1;
+        }
+    }
 }
 
-/// The table of allowed skips: a test's name, or a beginning of names followed by `*`; then what the skip mark says.
-struct Allowed(Vec<(String, String)>);
+/// The table of allowed skips.
+struct Allowed {
+    rows: Vec<Row>,
+}
+
+/// A test's name, or a beginning of names followed by `*`; then words of the skip mark.
+struct Row {
+    test: String,
+    mark: String,
+    used: bool,
+}
+
+impl Row {
+    fn parse(line: &str) -> Option<Self> {
+        let mut cells = line.strip_prefix("| `")?.split("` | ");
+        let test = cells.next().filter(|name| name.starts_with("ALL."))?.to_owned();
+        let mark = cells.next()?.strip_prefix('`')?.to_owned();
+        Some(Self { test, mark, used: false })
+    }
+
+    fn fits(&self, test: &str) -> bool {
+        match self.test.strip_suffix('*') {
+            Some(start) => test.starts_with(start),
+            None => test == self.test,
+        }
+    }
+}
 
 impl Allowed {
     fn parse(page: &str) -> Self {
-        let row = |line: &str| {
-            let mut cells = line.strip_prefix("| `")?.split("` | ");
-            let name = cells.next().filter(|name| name.starts_with("ALL."))?;
-            let mark = cells.next()?.strip_prefix('`')?;
-            Some((name.to_owned(), mark.to_owned()))
-        };
-        Self(page.lines().filter_map(row).collect())
+        Self { rows: page.lines().filter_map(Row::parse).collect() }
     }
 
     /// Whether every mark in the test is one that the table expects there.
-    fn covers(&self, test: &str, marks: &[String]) -> bool {
-        let fits = |pattern: &str| match pattern.strip_suffix('*') {
-            Some(start) => test.starts_with(start),
-            None => test == pattern,
-        };
-        let rows: Vec<_> = self.0.iter().filter(|(pattern, _)| fits(pattern)).collect();
-        marks.iter().all(|mark| rows.iter().any(|(_, expected)| mark.contains(expected.as_str())))
+    fn covers(&mut self, test: &str, marks: &[String]) -> bool {
+        marks.iter().all(|mark| {
+            let row = self.rows.iter_mut().find(|row| row.fits(test) && mark.contains(&row.mark));
+            row.map(|row| row.used = true).is_some()
+        })
     }
 }
 
@@ -132,8 +184,8 @@ mod tests {
     fn the_table_allows_marks_of_single_tests_and_of_whole_families() {
         let page = "text\n\n| test | mark | why |\n|---|---|---|\n\
                     | `ALL.NoMedia.*` | `not removable` | no removable media |\n| `ALL.A.B` | `so` | so |\n";
-        let allowed = Allowed::parse(page);
-        let covers = |test: &str, mark: &str| allowed.covers(test, &[mark.to_owned()]);
+        let mut allowed = Allowed::parse(page);
+        let mut covers = |test: &str, mark: &str| allowed.covers(test, &[mark.to_owned()]);
         assert!(covers("ALL.NoMedia.SBC", "LUN is not removable. Skipping test."));
         assert!(!covers("ALL.NoMedia.SBC", "INQUIRY is not implemented."));
         assert!(covers("ALL.A.B", "so it is"));
@@ -143,6 +195,6 @@ mod tests {
     #[test]
     fn the_page_of_the_project_has_rows() {
         let page = std::fs::read_to_string(crate::cargo::root().join(super::PAGE)).unwrap();
-        assert!(Allowed::parse(&page).0.len() > 5);
+        assert!(Allowed::parse(&page).rows.len() > 5);
     }
 }

@@ -65,18 +65,21 @@ pub fn run(family: &str, tests: &[String], urls: &[&str], limit: Duration) -> an
     Ok(run)
 }
 
-/// Reads the verbose output: `  Test: Name ...`, its lines, then `passed` or `FAILED`.
+/// Reads the verbose output: `  Test: Name ...`, its lines, then `passed` or `FAILED` and why.
 fn parse(family: &str, output: &str) -> BTreeMap<String, Verdict> {
     let mut tests = BTreeMap::new();
     for part in output.split("\n  Test: ").skip(1) {
         let Some((name, body)) = part.split_once(" ...") else { continue };
-        let lines = || body.lines().map(str::trim);
-        let skipped: Vec<_> = lines().filter_map(|line| line.strip_prefix("[SKIPPED]")).map(tidy).collect();
+        let lines: Vec<_> = body.lines().map(str::trim).collect();
+        // After the verdict of a family's last test, some of it on the same line, comes what the suite sends to
+        // clean up; a mark there is no test's.
+        let verdict = lines.iter().position(|line| line.starts_with("passed") || line.starts_with("FAILED"));
+        let before = &lines[..verdict.unwrap_or(lines.len())];
+        let skipped: Vec<_> = before.iter().filter_map(|line| line.strip_prefix("[SKIPPED]")).map(tidy).collect();
         let is_failure =
             |line: &&str| line.starts_with("[FAILED]") || line.contains("CU_FAIL") || line.contains("ASSERT");
-        let failed: Vec<_> = lines().filter(is_failure).map(tidy).collect();
-        // What the suite sends to clean up follows on the line of the last verdict.
-        let verdict = if lines().any(|line| line.starts_with("passed")) {
+        let failed: Vec<_> = lines.iter().copied().filter(is_failure).map(tidy).collect();
+        let verdict = if verdict.is_some_and(|at| lines[at].starts_with("passed")) {
             if skipped.is_empty() { Verdict::Passed } else { Verdict::Skipped(unique(skipped)) }
         } else {
             let what = if failed.is_empty() { vec!["no reason was printed".to_owned()] } else { unique(failed) };
@@ -120,6 +123,10 @@ passed
     [FAILED] UNMAP command: failed with sense
 FAILED
     1. test_bad.c:35  - CU_ASSERT(0)
+  Test: Last ...
+    [OK] UNMAP returned SUCCESS
+passed    Send PRIN/READ_KEYS
+    [SKIPPED] PERSISTENT RESERVE IN is not implemented.
 
 Run Summary:";
         let tests = parse("ALL.Unmap", output);
@@ -127,5 +134,6 @@ Run Summary:";
         assert_eq!(tests["ALL.Unmap.ZeroBlocks"], Verdict::Skipped(vec!["UNMAP is not implemented.".to_owned()]));
         assert!(matches!(&tests["ALL.Unmap.VPD"], Verdict::Skipped(reasons) if reasons.len() == 1));
         assert!(matches!(&tests["ALL.Unmap.Bad"], Verdict::Failed(lines) if lines.len() == 2));
+        assert_eq!(tests["ALL.Unmap.Last"], Verdict::Passed, "a mark of the suite's own clean-up is no test's");
     }
 }

@@ -35,7 +35,7 @@ mod volumes;
 pub use listen::ListenError;
 pub(crate) use listen::Listener;
 pub(crate) use mailbox::Mailbox;
-pub(crate) use message::{Message, Proposal, Reply};
+pub(crate) use message::{ImageFault, Message, Proposal, Reply};
 pub use run::ReactorError;
 pub(crate) use run::{Reactor, ReactorSetup};
 pub(crate) use snapshot::{PoolLook, Snapshot, VolumeLook};

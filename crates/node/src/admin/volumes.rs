@@ -1,21 +1,26 @@
 //! Volumes: starting, making, deleting.
 
+use std::time::{Duration, Instant};
+
 use dyad_cluster::{
     Access, AccessError, AckPolicy, Chap, ChapPair, IMAGES_MAX, InitiatorName, Key, Kind, LogicalBlock, Name,
     NewSegment, OnFew, Presence, Record, SegmentRecord, SetError, Step, StepOrder, VolumeRecord, VolumeState,
     next_step,
 };
-use dyad_pool::{ImageMeta, ImagePhase};
+use dyad_pool::{AdminError, ImageMeta, ImagePhase};
 use dyad_units::{BLOCK_BYTES, Bytes, Epoch, ImageId, LayerId, NodeId, PoolId, SegmentId, Span, Stamp, VolumeId};
 
 use super::{Admin, chain};
 use crate::catalog::{Known, KnownVolume};
 use crate::clock;
 use crate::control::{AccessRules, CreateVolume, CreateVolumeError, DeleteVolumeError, QueryError, WhenFew};
-use crate::reactor::Message;
+use crate::reactor::{ImageFault, Message};
 
 /// Steps of creating or deleting a volume: a few per segment and image; more is a fault of ours.
 const STEPS_MAX: usize = 64;
+/// How long an image that is deleted may have requests of a stopped mirror in flight: a few reads of a busy disk.
+const IN_FLIGHT_MAX: Duration = Duration::from_secs(10);
+const IN_FLIGHT_PAUSE: Duration = Duration::from_millis(5);
 
 /// Creating or deleting did not come to its end.
 #[derive(Debug, thiserror::Error)]
@@ -92,11 +97,7 @@ impl Admin {
                     return Err(Halt::Pool { pool: order.pool, reason: "it is not open".into() });
                 }
                 Step::CreateImage(order) => self.create_image(&volume, &segments, &order)?,
-                Step::DeleteImage(order) => {
-                    let (pool, image) = (order.pool, order.image);
-                    let deleted = self.ask(|reply| Message::DeleteImage { pool, image, reply })?;
-                    deleted.map_err(|fault| Halt::Pool { pool, reason: fault.to_string() })?;
-                }
+                Step::DeleteImage(order) => self.delete_image(&order)?,
                 Step::SetState(state) => self.change(Key::Volume(id), |record| match record {
                     Record::Volume(volume) => Some(Record::Volume(VolumeRecord { state, ..volume })),
                     other => Some(other),
@@ -139,6 +140,21 @@ impl Admin {
         let pool = order.pool;
         let created = self.ask(|reply| Message::CreateImage { pool, meta, reply })?;
         created.map_err(|fault| Halt::Pool { pool, reason: fault.to_string() })
+    }
+
+    /// A mirror that is stopped before it serves waits for nothing, so what it asked its images may be in flight still.
+    fn delete_image(&self, order: &StepOrder) -> Result<(), Halt> {
+        let (pool, image) = (order.pool, order.image);
+        let deadline = Instant::now() + IN_FLIGHT_MAX;
+        loop {
+            match self.ask(|reply| Message::DeleteImage { pool, image, reply })? {
+                Ok(()) => return Ok(()),
+                Err(ImageFault::Refused(AdminError::Busy(_))) if Instant::now() < deadline => {
+                    std::thread::sleep(IN_FLIGHT_PAUSE);
+                }
+                Err(fault) => return Err(Halt::Pool { pool, reason: fault.to_string() }),
+            }
+        }
     }
 
     pub(super) fn create_volume(&self, request: &CreateVolume) -> Result<(), CreateVolumeError> {
