@@ -14,6 +14,7 @@ impl Core {
         if !op.steps.get(at).is_some_and(|step| step.pending.contains(image)) {
             return; // an image that was given up meanwhile
         }
+        self.members.hear(image, self.now);
         match reply {
             Reply::Failed(ImageError::Overloaded) => {
                 op.steps[at].again.insert(image);

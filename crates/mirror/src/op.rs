@@ -126,6 +126,8 @@ pub(crate) struct Step {
     pub(crate) sums: Option<Sums>,
     /// Reading: who failed it.
     pub(crate) tried: Images,
+    /// Reading: who did not answer it.
+    pub(crate) silent: Images,
     /// Reading: the block looked at alone, after every image failed the whole piece.
     pub(crate) block: Option<u8>,
 }
@@ -145,6 +147,7 @@ impl Step {
             data: Payload::new(),
             sums: None,
             tried: Images::NONE,
+            silent: Images::NONE,
             block: None,
         }
     }

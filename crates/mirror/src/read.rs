@@ -62,6 +62,10 @@ impl Core {
         if let Some(image) = left.first() {
             step.pending = Images::one(image);
             self.send(op, at, Images::one(image), out);
+        } else if !step.silent.is_empty() {
+            // Nobody who answers has it; whoever did not answer may by now.
+            step.tried = step.tried.minus(std::mem::take(&mut step.silent));
+            self.ask_next(op, at, out);
         } else if step.block.is_none() && step.piece.count() > 1 {
             (step.block, step.tried, step.data) = (Some(0), Images::NONE, Payload::new());
             self.ask_next(op, at, out);
@@ -76,7 +80,7 @@ impl Core {
         if self.members.readable().minus(self.members.gone).is_empty() {
             op.fail(VolumeError::Busy); // nobody said that it is bad; nobody can be asked
         } else {
-            self.counters.medium_errors += 1;
+            self.counters.medium_errors += u64::from(op.id.is_some());
             // A byte of the block that the host asked for, where it asked for part of it.
             let within = op.spans().get(op.span_at).map_or(0, |span| span.offset());
             op.fail(VolumeError::Medium { offset: asked.offset().max(within) });
@@ -105,12 +109,16 @@ impl Core {
         match reply {
             Reply::Data(data) if data.len() == step.asked().len() => {
                 step.data.append(data);
+                let silent = std::mem::take(&mut step.silent);
                 match step.block {
                     Some(block) if block + 1 < step.piece.count() => {
                         (step.block, step.tried) = (Some(block + 1), Images::NONE);
                         self.ask_next(op, at, out);
                     }
                     Some(_) | None => self.complete_read(op, at),
+                }
+                for image in silent {
+                    self.fail_image(image, OutReason::Silent, out);
                 }
             }
             reply => {

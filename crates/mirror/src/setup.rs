@@ -23,8 +23,8 @@ pub struct Tuning {
     pub lock_wait: Period,
     /// Length of an interval (M4).
     pub interval: Period,
-    /// An image that leaves a request unanswered for longer is taken out, unless it is the last (M8). Local
-    /// disks: a sync behind gigabytes of dirty cache takes many seconds and is no failure.
+    /// An image that leaves a request unanswered for longer, while another one answers, is taken out (M8).
+    /// Below hosts' command timeouts (30 s), far above a sync behind a full cache, which is no failure.
     pub silence: Period,
     /// Pause before a request is repeated that an image had no room for, or a proposal whose outcome is
     /// unknown (M7).
@@ -39,8 +39,8 @@ impl Default for Tuning {
         Self {
             lock_wait: Period::from_secs(3),
             interval: Period::from_secs(10),
-            silence: Period::from_secs(60),
-            retry: Period::from_millis(5),
+            silence: Period::from_secs(20),
+            retry: Period::from_millis(1),
             credits: 32,
         }
     }

@@ -123,6 +123,12 @@ impl MirrorStatus {
         self.images.iter().filter(|image| image.state == ImageState::InSync && !image.is_failing).count()
     }
 
+    /// How the last image in sync fails, which therefore stays in the set.
+    fn last_failure(&self) -> Option<OutReason> {
+        let mut in_sync = self.images.iter().filter(|image| image.state == ImageState::InSync && !image.is_failing);
+        in_sync.find_map(|image| image.reason)
+    }
+
     /// The one sentence that answers "is my data redundant?".
     pub fn sentence(&self) -> String {
         let good = self.good_images();
@@ -132,6 +138,9 @@ impl MirrorStatus {
             MirrorState::Stopping | MirrorState::Stopped => "stopped".to_owned(),
             MirrorState::SteppedDown => "served elsewhere".to_owned(),
             MirrorState::Refused(reason) => format!("not served: {reason}"),
+            MirrorState::Serving if let Some(reason) = self.last_failure() => {
+                format!("FAILING: of the only image in sync {}; hosts get errors", reason.text())
+            }
             MirrorState::Serving if total == 1 && good == 1 => "not redundant: the volume has one image".to_owned(),
             MirrorState::Serving if good == total && self.suspect > 0 => {
                 format!("redundant: {good} images; comparing {} extents after a crash", self.suspect)

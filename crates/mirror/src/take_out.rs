@@ -44,6 +44,8 @@ pub(crate) struct Members {
     pub(crate) failing: Images,
     /// Who cannot be reached.
     pub(crate) gone: Images,
+    /// When each image last replied to anything.
+    heard: [Moment; IMAGES_MAX],
     /// Why an image fails, or is bad but the last one.
     pub(crate) reasons: [Option<OutReason>; IMAGES_MAX],
     proposal: Option<Proposal>,
@@ -63,6 +65,7 @@ impl Members {
             buffers,
             failing: Images::NONE,
             gone: Images::NONE,
+            heard: [Moment::START; IMAGES_MAX],
             reasons: [None; IMAGES_MAX],
             proposal: None,
             is_adopting: false,
@@ -88,6 +91,17 @@ impl Members {
     /// Those that may be read from.
     pub(crate) fn readable(&self) -> Images {
         self.in_sync.minus(self.failing)
+    }
+
+    /// The image replied to something.
+    pub(crate) fn hear(&mut self, image: ImageIndex, now: Moment) {
+        self.heard[usize::from(image.0)] = now;
+    }
+
+    /// Whether an image that may be read, other than this one, replied to something since.
+    pub(crate) fn heard_another(&self, image: ImageIndex, since: Moment) -> bool {
+        let others = self.readable().minus(Images::one(image));
+        others.into_iter().any(|other| self.heard[usize::from(other.0)] > since)
     }
 
     /// Whether a proposal is under way.

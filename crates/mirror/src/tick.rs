@@ -8,7 +8,7 @@ use dyad_contract::volume::VolumeError;
 use dyad_units::{Moment, Period};
 
 use crate::core::{Core, Work};
-use crate::event::Action;
+use crate::event::{Action, ImageIndex};
 use crate::images::Images;
 use crate::op::{Op, Phase};
 
@@ -23,6 +23,8 @@ pub(crate) struct Timers {
     pub(crate) retry_at: Option<Moment>,
     /// Extents that could not be compared.
     pub(crate) equalise_at: Option<Moment>,
+    /// The last look for silence came much too late.
+    was_paused: bool,
 }
 
 fn earlier(known: Option<Moment>, at: Moment) -> Option<Moment> {
@@ -61,6 +63,8 @@ impl Core {
     /// Takes the timers that are due. Those that still have something to watch are set again by the scan.
     pub(crate) fn take_due(&mut self) -> Option<Due> {
         let now = self.now;
+        let late = self.timers.silence_at.map_or(Period::ZERO, |at| now.since(at));
+        self.timers.was_paused = late.as_nanos() > self.tuning.silence.as_nanos() / 4;
         let take = |timer: &mut Option<Moment>| timer.take_if(|at| *at <= now).is_some();
         let due = Due {
             wait: take(&mut self.timers.wait_at),
@@ -117,22 +121,46 @@ impl Core {
         }
     }
 
-    /// M8: an image that does not answer is taken out like one that fails.
+    /// M8: an image that does not answer is taken out like one that fails. Where no other image has answered
+    /// anything meanwhile, the cause is common to all, a stuck machine, and nobody is.
     fn look_for_silence(&mut self, op: &mut Op, out: &mut Vec<Action>) {
         self.timers.watch_silence(self.now, self.tuning.silence);
+        // Whoever was paused itself, as when a machine sleeps, cannot tell who was silent.
+        if self.timers.was_paused {
+            op.sent = self.now;
+        }
         if self.now.since(op.sent) < self.tuning.silence {
             return;
         }
+        let readable = self.members.readable();
         for at in 0..op.steps.len() {
             let step = &op.steps[at];
-            let silent = step.pending.minus(step.again).minus(self.members.failing);
-            for image in silent {
-                if op.phase == Phase::Surveying {
+            let did_it = step.targets.minus(step.pending).and(readable);
+            for image in step.pending.minus(step.again).and(readable) {
+                if op.phase == Phase::Reading {
+                    self.read_elsewhere(op, at, image, out);
+                } else if did_it.is_empty() && !self.members.heard_another(image, op.sent) {
+                    continue;
+                } else if op.phase == Phase::Surveying {
                     self.work.push_back(Work::Fault { slot: op.slot, tag: op.tag, step: at, image });
                 } else {
                     self.fail_image(image, OutReason::Silent, out);
                 }
             }
+        }
+    }
+
+    /// A read that is not answered tries the next image; if that one answers, the first is silent.
+    fn read_elsewhere(&mut self, op: &mut Op, at: usize, image: ImageIndex, out: &mut Vec<Action>) {
+        let step = &mut op.steps[at];
+        let others = step.targets.and(self.members.readable()).minus(step.tried).minus(Images::one(image));
+        if !others.is_empty() {
+            step.tried.insert(image);
+            step.silent.insert(image);
+            op.sent = self.now;
+            self.ask_next(op, at, out);
+        } else if self.members.heard_another(image, op.sent) {
+            self.fail_image(image, OutReason::Silent, out);
         }
     }
 

@@ -154,7 +154,7 @@ fn no_interval_closes_while_extents_are_suspect() {
     pair.put(0, 4 * EXTENT, 1);
     pair.images.iter_mut().for_each(|image| image.lose_power(|_| true));
     pair.restart();
-    pair.pass_without(Period::from_secs(30), 1);
+    pair.pass_without(Period::from_secs(15), 1);
     while pair.mirror.status().suspect > 0 {
         assert_eq!(pair.images[0].count("close"), 0);
         let busy = (0..2).find(|&at| !pair.images[at].pending.is_empty()).unwrap();
