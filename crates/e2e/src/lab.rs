@@ -177,7 +177,9 @@ impl Lab {
     /// Forgets what memory held, as a restart of the machine does.
     pub fn forget_memory(&self) -> anyhow::Result<()> {
         for entry in self.shm().map(fs::read_dir).transpose()?.into_iter().flatten() {
-            fs::remove_file(entry?.path())?;
+            let entry = entry?;
+            let is_dir = entry.file_type()?.is_dir();
+            if is_dir { fs::remove_dir_all(entry.path())? } else { fs::remove_file(entry.path())? }
         }
         Ok(())
     }

@@ -9,7 +9,9 @@ use rustix::fs::{FlockOperation, flock};
 
 /// Below the range from which the kernel takes ports for outgoing connections (32768 on).
 const FIRST: u16 = 20_000;
-const COUNT: u16 = 8_000;
+const COUNT: u16 = 2_000;
+/// Reserved ports lie apart: the ones behind belong to whoever wants "the next free one".
+const STRIDE: u16 = 4;
 
 /// A reserved port: its lock file is held for as long as this lives.
 #[derive(Debug)]
@@ -26,7 +28,7 @@ impl Port {
         // Start at different places, so that processes rarely meet.
         let start = (std::process::id() as u16).wrapping_mul(31) % COUNT;
         for index in 0..COUNT {
-            let number = FIRST + (start + index) % COUNT;
+            let number = FIRST + STRIDE * ((start + index) % COUNT);
             let path = dir.join(number.to_string());
             let lock = File::create(&path).with_context(|| format!("cannot create {}", path.display()))?;
             if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
@@ -36,7 +38,7 @@ impl Port {
                 return Ok(Self { number, _lock: lock });
             }
         }
-        bail!("no free loopback port between {FIRST} and {}", FIRST + COUNT)
+        bail!("no free loopback port between {FIRST} and {}", FIRST + STRIDE * COUNT)
     }
 
     /// Its number.

@@ -16,6 +16,8 @@ pub struct Running {
     name: String,
     child: Child,
     log: PathBuf,
+    /// Length of the log before it started.
+    log_begin: usize,
 }
 
 impl Running {
@@ -25,11 +27,12 @@ impl Running {
     pub fn start(name: &str, program: &Path, args: &[&str], dir: &Path) -> anyhow::Result<Self> {
         let log = dir.join(format!("{name}.log"));
         let file = File::options().create(true).append(true).open(&log)?;
+        let log_begin = file.metadata()?.len() as usize;
         let mut command = Command::new("setpriv");
         command.args(["--pdeathsig", "KILL", "--"]).arg(program).args(args);
         command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file).current_dir(dir);
         let child = command.spawn().with_context(|| format!("cannot start {name}"))?;
-        Ok(Self { name: name.to_owned(), child, log })
+        Ok(Self { name: name.to_owned(), child, log, log_begin })
     }
 
     /// Its process id.
@@ -39,7 +42,8 @@ impl Running {
 
     /// What it printed so far.
     pub fn output(&self) -> String {
-        fs::read(&self.log).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
+        let bytes = fs::read(&self.log).unwrap_or_default();
+        String::from_utf8_lossy(bytes.get(self.log_begin..).unwrap_or_default()).into_owned()
     }
 
     /// Whether it still runs.

@@ -50,7 +50,7 @@ pub fn qemu_img_round_trip(target: &dyn Target, dir: &Path, mib: u64) -> anyhow:
 pub fn fio_verify(target: &dyn Target, dir: &Path, mib: u64, seconds: u64) -> anyhow::Result<()> {
     let mut bridge = Bridge::start(dir, target)?;
     let job = format!(
-        "[global]\nioengine=nbd\nuri={uri}\nsize={mib}m\nverify=crc32c\nverify_fatal=1\nverify_backlog=512\n\
+        "[global]\nioengine=nbd\nuri={uri}\nsize={mib}m\nverify=crc32c\nverify_fatal=1\nverify_state_save=0\nverify_backlog=512\n\
          direct=0\ntime_based=0\nrandrepeat=1\nrandseed=77\n\
          [small]\nrw=randrw\nbs=4k\niodepth=32\noffset=0\nsize={quarter}m\n\
          [mixed]\nrw=randwrite\nbsrange=512-128k\nbs_unaligned=0\nblockalign=512\niodepth=16\noffset={quarter}m\n\
