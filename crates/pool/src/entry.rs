@@ -14,11 +14,16 @@ pub(crate) const LOST: u16 = 1 << 0;
 /// Flags that stand on disk.
 pub(crate) const DURABLE_FLAGS: u16 = LOST;
 /// After a crash without L in a marked region, until settled (P8): in memory only.
-pub(crate) const SUSPECT: u16 = 1 << 8;
+pub(crate) const SUSPECT: u16 = 1 << 4;
 /// Slot, bits or flags differ from the committed entry: in memory only.
-pub(crate) const MAP_DIRTY: u16 = 1 << 9;
+pub(crate) const MAP_DIRTY: u16 = 1 << 5;
 /// Only the stamp is newer than the committed one: in memory only.
-pub(crate) const STAMP_DIRTY: u16 = 1 << 10;
+pub(crate) const STAMP_DIRTY: u16 = 1 << 6;
+/// The upper byte of the flags counts the writes in flight to the extent, of which its range lock allows one per
+/// block: in memory only.
+const WRITE_ONE: u16 = 1 << 8;
+
+const _: () = assert!(dyad_units::BLOCKS_PER_EXTENT < (u16::MAX / WRITE_ONE) as u32);
 
 /// One extent's entry. 28 bytes, so that a mapped TiB costs 112 MiB; 64-bit numbers are kept in halves
 /// because alignment would round the size up to 32.
@@ -116,6 +121,21 @@ impl Entry {
         self.flags &= !flag;
     }
 
+    /// Counts a write in flight.
+    pub(crate) fn begin_write(&mut self) {
+        self.flags = self.flags.checked_add(WRITE_ONE).expect("one write in flight per block");
+    }
+
+    /// One write less.
+    pub(crate) fn end_write(&mut self) {
+        self.flags = self.flags.checked_sub(WRITE_ONE).expect("a write ends once");
+    }
+
+    /// Whether a write is on its way to the extent's slot.
+    pub(crate) fn has_write_in_flight(&self) -> bool {
+        self.flags >= WRITE_ONE
+    }
+
     /// As it stands on disk: without what is only in memory.
     pub(crate) fn durable(mut self) -> Self {
         self.flags &= DURABLE_FLAGS;
@@ -166,6 +186,10 @@ mod tests {
         entry.set_stamp(Stamp::new(Epoch::new(3), Interval::new(9)));
         entry.set_written(1 << 63 | 5);
         entry.set(LOST | SUSPECT | MAP_DIRTY);
+        entry.begin_write();
+        entry.begin_write();
+        entry.end_write();
+        assert!(entry.has_write_in_flight() && entry.has(SUSPECT) && !entry.has(STAMP_DIRTY));
         let mut bytes = [0; ENTRY_BYTES];
         entry.encode(&mut bytes);
         let back = Entry::decode(&bytes).unwrap();

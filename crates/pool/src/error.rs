@@ -24,6 +24,9 @@ pub enum FormatError {
         /// Which.
         disk: DiskId,
     },
+    /// It seems to hold a pool that this Dyad cannot open.
+    #[error("the disk may hold a pool; say that it may be overwritten if that is not needed")]
+    Doubtful(#[source] OpenError),
     /// It could not be read or written.
     #[error("the disk could not be formatted")]
     Disk(#[source] DiskError),

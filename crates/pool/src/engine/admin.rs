@@ -1,16 +1,17 @@
 //! Changes that are done when the journal has them: images made and deleted, closed values, records, the end.
 
-use dyad_contract::image::Token;
-use dyad_units::Bytes;
+use dyad_contract::image::{ImageError, Reply, Token};
+use dyad_units::{Bytes, Epoch};
 
 use crate::engine::Pool;
 use crate::engine::checkpoint::Checkpoint;
 use crate::engine::image::{Image, ImageHandle};
-use crate::engine::marks::Regions;
+use crate::engine::regions::Regions;
+use crate::engine::flush::{Depth, Waiter};
 use crate::entry::Slot;
 use crate::error::AdminError;
 use crate::format::page::MARKS_PER_PAGE;
-use crate::format::state::{Change as Journaled, ImageMeta, ImageNo, ImagePhase, LayerNo, PageNo, PageOwner};
+use crate::format::state::{Change as Journaled, ImageMeta, ImageNo, ImagePhase, LayerNo, PageOwner};
 use crate::map::ExtentMap;
 
 /// Names an administrator's change until its answer. Chosen by the caller.
@@ -36,6 +37,17 @@ pub(super) enum Change {
         at: usize,
         token: Token,
     },
+    /// Waits for changes of lower epochs too.
+    Record {
+        at: usize,
+        token: Token,
+        epoch: Epoch,
+    },
+    /// Nothing of the image is suspect any more.
+    Proved {
+        at: usize,
+        token: Token,
+    },
     Created {
         at: usize,
         token: AdminToken,
@@ -48,9 +60,8 @@ pub(super) enum Change {
     Gone {
         token: Option<AdminToken>,
         slots: Vec<Slot>,
-        pages: Vec<PageNo>,
     },
-    /// Waits for a checkpoint beyond this count instead of the journal.
+    /// Waits for as many checkpoints, instead of the journal, then for a seal that names the new tail.
     Stop {
         token: AdminToken,
         checkpoint: u64,
@@ -60,6 +71,11 @@ pub(super) enum Change {
 pub(super) struct Pending {
     pub(super) durable_at: u64,
     pub(super) change: Change,
+}
+
+fn mark_pages(size: Bytes) -> u32 {
+    let regions = size.value().div_ceil(u64::from(dyad_units::REGION_BYTES));
+    regions.div_ceil(MARKS_PER_PAGE as u64) as u32
 }
 
 /// Largest image: what the extents below the state extent can address, 1 PiB.
@@ -84,36 +100,30 @@ impl Pool {
         if meta.size > IMAGE_SIZE_MAX {
             return Err(AdminError::TooLarge { max: IMAGE_SIZE_MAX });
         }
-        let regions = meta.size.value().div_ceil(u64::from(dyad_units::REGION_BYTES));
-        let mark_pages = regions.div_ceil(MARKS_PER_PAGE as u64) as u32;
-        if self.pages.free() < u64::from(mark_pages) + 1 {
+        // Pages that were promised to writes are not taken from them (P15).
+        if self.pages.free().saturating_sub(self.space.promised()) < u64::from(mark_pages(meta.size)) + 1 {
             return Err(AdminError::Full);
         }
-        let number = self.images.iter().flatten().map(|image| image.no.0.max(image.layer.0) + 1).max().unwrap_or(1);
+        let number = self.pages.number_image();
         let (no, layer) = (ImageNo(number), LayerNo(number));
-        self.ensure_page(PageOwner::Image { image: no });
-        for index in 0..mark_pages {
-            self.ensure_page(PageOwner::Marks { image: no, index });
-        }
-        let image = Image {
-            no,
-            layer,
-            map: ExtentMap::default(),
-            regions: Regions::new(meta.size, &[], false),
-            meta,
-            requests: 0,
-            unsettled: Vec::new(),
-            lived_through: true,
-            map_dirty: Vec::new(),
-            stamp_dirty: Vec::new(),
-        };
+        let regions = Regions::new(meta.size, &[], false);
         let at = self.images.iter().position(Option::is_none).unwrap_or(self.images.len());
         if at == self.images.len() {
             self.images.push(None);
         }
-        self.images[at] = Some(image);
-        let durable_at = self.enqueue_image(at);
-        Ok((at, durable_at))
+        self.images[at] = Some(Image::new(no, layer, meta, ExtentMap::default(), regions));
+        self.ensure_page(PageOwner::Image { image: no });
+        self.enqueue_image(at);
+        self.ensure_mark_pages(at);
+        Ok((at, self.commits.enqueued()))
+    }
+
+    /// Every part of the image's region log has a page. After a crash in the middle of making an image some may lack one.
+    pub(super) fn ensure_mark_pages(&mut self, at: usize) {
+        let (image, size) = (self.image(at).no, self.image(at).meta.size);
+        for index in 0..mark_pages(size) {
+            self.ensure_page(PageOwner::Marks { image, index });
+        }
     }
 
     /// Deletes an image and everything it holds. Refused while requests to it are in flight.
@@ -151,20 +161,19 @@ impl Pool {
     /// The phase is durable: let go of everything, then say so in the journal. The image's place is kept until then, so that
     /// flush rounds under way find it.
     fn let_go(&mut self, at: usize, token: Option<AdminToken>) {
-        if !self.flusher.is_idle() {
+        if !self.flusher.is_between_rounds() {
             let durable_at = self.commits.durable();
             return self.wait_for_commit(durable_at, Change::Deleting { at, token });
         }
         let Some(image) = self.images[at].take() else { return };
         let slots: Vec<Slot> = image.map.entries().filter_map(|(_, entry)| entry.slot()).collect();
-        for &slot in &slots {
-            self.sums.forget(slot);
-        }
+        self.sums.forget_image(at);
         self.shadow.retain(|&(owner, _), _| owner != at as u32);
         self.space.void_promises(at);
-        let pages = self.pages.disown(image.no, image.layer);
+        self.carried -= image.unsettled.len();
+        self.pages.disown(image.no, image.layer);
         let durable_at = self.enqueue(Journaled::ImageGone { image: image.no });
-        self.wait_for_commit(durable_at, Change::Gone { token, slots, pages });
+        self.wait_for_commit(durable_at, Change::Gone { token, slots });
     }
 
     /// Makes everything durable and empties the journal, so that the next start has nothing to recover. The caller sends no
@@ -173,14 +182,25 @@ impl Pool {
         if self.poison.is_poisoned() {
             return self.admin_replies.push((token, AdminReply::Failed(AdminError::Poisoned)));
         }
+        self.flush_for(Waiter::Stop(token), Depth::Stamps);
+    }
+
+    /// Everything is committed: bring the pages up to date, with a checkpoint that began after that.
+    pub(super) fn stop_flushed(&mut self, token: AdminToken) {
         let checkpoint = self.checkpoint.done() + if Checkpoint::is_idle(&self.checkpoint) { 1 } else { 2 };
         self.wait_for_commit(0, Change::Stop { token, checkpoint });
-        self.start_flush_for_housekeeping();
         self.want_checkpoint();
+    }
+
+    pub(super) fn fail_stop(&mut self, token: AdminToken) {
+        self.admin_replies.push((token, AdminReply::Failed(AdminError::Poisoned)));
     }
 
     /// The journal or the checkpoint got further.
     pub(super) fn finish_admin(&mut self) {
+        if self.admin.is_empty() {
+            return;
+        }
         let (durable, checkpoints) = (self.commits.durable(), self.checkpoint.done());
         let mut due = Vec::new();
         let mut at = 0;
@@ -188,6 +208,7 @@ impl Pool {
             let pending = &self.admin[at];
             let waits = match pending.change {
                 Change::Stop { checkpoint, .. } => checkpoints < checkpoint,
+                Change::Record { at, epoch, .. } => pending.durable_at > durable || self.has_older_change(at, epoch),
                 _ => pending.durable_at > durable,
             };
             if waits {
@@ -199,7 +220,11 @@ impl Pool {
         for change in due {
             self.finish(change);
         }
-        if self.admin.iter().any(|pending| matches!(pending.change, Change::Stop { .. })) {
+        let stops = self.admin.iter().any(|pending| match pending.change {
+            Change::Stop { checkpoint, .. } => checkpoint > self.checkpoint.done(),
+            _ => false,
+        });
+        if stops {
             self.want_checkpoint();
         }
     }
@@ -207,27 +232,40 @@ impl Pool {
     fn finish(&mut self, change: Change) {
         match change {
             Change::Request { at, token } => self.answer_committed(at, token),
+            Change::Record { at, token, .. } => {
+                self.records_waiting -= 1;
+                self.answer_committed(at, token);
+            }
+            Change::Proved { at, token } => {
+                self.image_mut(at).lived_through = true;
+                self.answer_committed(at, token);
+            }
             Change::Created { at, token } => {
                 self.admin_replies.push((token, AdminReply::Created(ImageHandle::new(at))));
             }
             Change::Deleting { at, token } => self.let_go(at, token),
-            Change::Gone { token, slots, pages } => {
-                let ops = &self.ops;
-                self.space.freed(slots.into_iter(), |slot| ops.uses_slot(slot));
-                self.pages.release(pages);
+            Change::Gone { token, mut slots } => {
+                self.space.freed(&mut slots, &self.ops);
                 if let Some(token) = token {
                     self.admin_replies.push((token, AdminReply::Deleted));
                 }
             }
-            Change::Stop { token, .. } => self.admin_replies.push((token, AdminReply::Stopped)),
+            Change::Stop { token, checkpoint } => {
+                if self.seal_journal() {
+                    self.admin_replies.push((token, AdminReply::Stopped));
+                } else {
+                    self.wait_for_commit(0, Change::Stop { token, checkpoint });
+                }
+            }
         }
     }
 
     pub(super) fn fail_admin(&mut self) {
+        self.records_waiting = 0;
         for pending in std::mem::take(&mut self.admin) {
             let token = match pending.change {
-                Change::Request { at, token } => {
-                    self.fail_committed(at, token);
+                Change::Request { at, token } | Change::Record { at, token, .. } | Change::Proved { at, token } => {
+                    self.finish_change(at, token, Reply::Failed(ImageError::Poisoned));
                     continue;
                 }
                 Change::Created { at, token } => {

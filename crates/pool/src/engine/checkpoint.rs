@@ -1,12 +1,15 @@
 //! Bringing metadata pages up to date, so that the journal can be cut.
 //!
-//! Every page that the journal is ahead of is written to its first home; a flush round makes that durable; then to its
-//! second home, and another round. Only then is the journal cut. So at every moment one home of each page is whole and the
-//! journal has all that it lacks, and a home that rots later never lets an older state pass for the newest.
+//! Every page that the journal is ahead of is written to its first home; a sync makes that durable; then to its second
+//! home, and another sync. Only then is the journal cut. So at every moment one home of each page is whole and the journal
+//! has all that it lacks, and a home that rots later never lets an older state pass for the newest.
+//!
+//! A page is taken when a record that changes it is durable, not before: what it is written with is then at least that
+//! record. It says that it has everything up to the newest durable record, so its entries are those of durable records,
+//! not one of them missing; only stamps, marks and what is kept of an image may be newer, where newer does no harm.
 
 use crate::disk::DiskOp;
 use crate::engine::Pool;
-use crate::engine::flush::{Depth, Waiter};
 use crate::engine::ops::Completion;
 use crate::entry::Entry;
 use crate::format::page::{self, PAGE_BYTES};
@@ -22,7 +25,7 @@ enum Stage {
     Idle,
     /// Writing to a home: what is left (from the end), how many are on their way.
     Writing { home: usize, left: usize, writing: usize },
-    /// Waiting for a flush round.
+    /// Waiting for a sync.
     Syncing { home: usize },
 }
 
@@ -61,7 +64,7 @@ impl Pool {
             return;
         }
         self.checkpoint.wanted = false;
-        // Nothing that only a record in flight knows may be missed: those stay in the journal.
+        // What a record in flight changes is taken next time: that record stays in the journal.
         self.checkpoint.covers = self.commits.seq_durable;
         self.checkpoint.pages = self.pages.take_dirty();
         self.checkpoint.stage = Stage::Writing { home: 0, left: self.checkpoint.pages.len(), writing: 0 };
@@ -78,7 +81,7 @@ impl Pool {
             if *left == 0 {
                 if *writing == 0 {
                     self.checkpoint.stage = Stage::Syncing { home: *home };
-                    self.flush_for(Waiter::Checkpoint, Depth::Data);
+                    self.sync_for_checkpoint();
                 }
                 return;
             }
@@ -108,17 +111,18 @@ impl Pool {
     fn page_body(&self, owner: PageOwner, body: &mut [u8]) {
         match owner {
             PageOwner::Directory { index } => {
-                page::encode_directory(self.pages.directory(index), self.space.allocations_promised(), body);
+                let (alloc_next, image_next) = (self.space.allocations_promised(), self.pages.image_next());
+                page::encode_directory(self.pages.directory(index), alloc_next, image_next, body);
             }
             PageOwner::Image { image } => {
                 if let Some(image) = self.images.iter().flatten().find(|open| open.no == image) {
-                    let state_mark = image.regions.is_marked(dyad_units::STATE_EXTENT.region());
-                    page::encode_image(image.no, image.layer, &image.meta, state_mark, body);
+                    let (number, state_mark) = ((image.no, image.layer), image.regions.committed_state_mark());
+                    page::encode_image(number, &image.meta, state_mark, image.suspect, body);
                 }
             }
             PageOwner::Marks { image, index } => {
                 if let Some(image) = self.images.iter().flatten().find(|open| open.no == image) {
-                    page::encode_marks(image.regions.iter_part(index), body);
+                    page::encode_marks(image.regions.committed_part(index), body);
                 }
             }
             PageOwner::Map { layer, index } => {
@@ -150,13 +154,16 @@ impl Pool {
         if !ok {
             return self.poison_now();
         }
+        if self.poison.is_poisoned() {
+            return;
+        }
         if let Stage::Writing { writing, .. } = &mut self.checkpoint.stage {
             *writing -= 1;
             self.pump_checkpoint();
         }
     }
 
-    /// A flush round that began after the pages were written is done.
+    /// A sync that began after the pages were written is done.
     pub(super) fn checkpoint_is_durable(&mut self) {
         let Stage::Syncing { home } = self.checkpoint.stage else { return };
         if home == 0 {
@@ -169,5 +176,12 @@ impl Pool {
         self.counters.checkpoints += 1;
         self.commits.ring.trim_before(self.checkpoint.covers + 1);
         self.finish_admin();
+        self.checkpoint_if_due();
+    }
+
+    /// After poisoning: no page is written any more, and the journal keeps what it has.
+    pub(super) fn abandon_checkpoint(&mut self) {
+        self.checkpoint.stage = Stage::Idle;
+        self.checkpoint.wanted = false;
     }
 }

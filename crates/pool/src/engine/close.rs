@@ -6,19 +6,11 @@ use dyad_units::{Epoch, Stamp};
 
 use crate::engine::Pool;
 use crate::engine::admin::{Change as AdminChange, Pending};
-use crate::engine::flush::Depth;
+use crate::engine::marks::Marking;
 use crate::format::state::Change;
 
 impl Pool {
-    /// First phase: everything of the interval is here; make it durable, its stamps too.
-    pub(super) fn close_request(&mut self, at: usize, token: Token) {
-        if !self.poison.is_poisoned() {
-            self.image_mut(at).regions.begin_generation();
-        }
-        self.flush_request(at, token, Depth::Stamps);
-    }
-
-    /// Second phase: all in-sync images did the first. Closed never falls.
+    /// Second phase of a close: all in-sync images did the first, a flush with stamps. Closed never falls.
     pub(super) fn closed_request(&mut self, at: usize, token: Token, stamp: Stamp) {
         if self.poison.is_poisoned() {
             return self.fail(at, token, ImageError::Poisoned);
@@ -28,12 +20,15 @@ impl Pool {
         image.meta.closed = image.meta.closed.max(stamp);
         let (no, closed) = (image.no, image.meta.closed);
         self.enqueue(Change::Closed { image: no, stamp: closed });
-        self.clear_quiet_marks(at);
+        // Every in-sync image has everything up to the closed stamp, so none lacks it (M3).
+        self.with_unsettled(at, |writes| writes.close(stamp));
+        self.clear_quiet_marks(at, stamp);
         let durable_at = self.commits.enqueued();
         self.wait_for_commit(durable_at, AdminChange::Request { at, token });
     }
 
-    /// Keeps the newest record; from now on requests of a lower epoch are refused.
+    /// Keeps the newest record; from now on requests of a lower epoch are refused. It is answered when those that came
+    /// before are (M3).
     pub(super) fn record(&mut self, at: usize, token: Token, epoch: Epoch, record: &Payload) {
         assert!(record.len() <= RECORD_BYTES_MAX, "a record has a bound");
         let newest = self.image(at).meta.epoch;
@@ -47,8 +42,19 @@ impl Pool {
         image.requests += 1;
         image.meta.epoch = epoch;
         image.meta.record = record.to_vec();
+        if epoch > newest {
+            self.space.void_credits(at);
+        }
         let durable_at = self.enqueue_image(at);
-        self.wait_for_commit(durable_at, AdminChange::Request { at, token });
+        self.records_waiting += 1;
+        self.wait_for_commit(durable_at, AdminChange::Record { at, token, epoch });
+    }
+
+    /// Whether a change of a lower epoch is still under way: on the disk, or held for a mark or for room.
+    pub(super) fn has_older_change(&self, at: usize, epoch: Epoch) -> bool {
+        let held = self.marking.iter().flat_map(Marking::held).chain(self.room.held());
+        held.into_iter().any(|held| held.at == at && held.what.stamp().epoch < epoch)
+            || self.ops.writes().any(|write| write.at == at && write.write.stamp.epoch < epoch)
     }
 
     /// Hands what is kept about an image to the journal.

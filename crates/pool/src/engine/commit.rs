@@ -21,18 +21,32 @@ pub(super) struct Commits {
     enqueued: u64,
     /// Of those, durable.
     durable: u64,
-    /// Changes in the record that is being written, and its number.
-    in_flight: Option<(usize, u64)>,
+    /// The changes of the record that is being written.
+    writing: Vec<Change>,
+    /// Its number.
+    in_flight: Option<u64>,
     /// Number of the newest durable record.
     pub(super) seq_durable: u64,
     /// The newest record is one without changes, or there is none since opening.
     sealed: bool,
+    /// The disk failed, and what is waiting are the flags of what was lost with it.
+    losing: bool,
 }
 
 impl Commits {
     pub(super) fn new(ring: Ring) -> Self {
         let seq_durable = ring.next_seq().saturating_sub(1);
-        Self { ring, waiting: VecDeque::new(), enqueued: 0, durable: 0, in_flight: None, seq_durable, sealed: true }
+        Self {
+            ring,
+            waiting: VecDeque::new(),
+            enqueued: 0,
+            durable: 0,
+            writing: Vec::new(),
+            in_flight: None,
+            seq_durable,
+            sealed: true,
+            losing: false,
+        }
     }
 
     /// How many changes were handed over so far.
@@ -45,10 +59,6 @@ impl Commits {
         self.durable
     }
 
-    pub(super) fn has_record_in_flight(&self) -> bool {
-        self.in_flight.is_some()
-    }
-
     pub(super) fn is_idle(&self) -> bool {
         self.waiting.is_empty() && self.in_flight.is_none()
     }
@@ -57,21 +67,20 @@ impl Commits {
 impl Pool {
     /// Hands a change to the journal. It is durable once [`Commits::durable`] reaches the number returned.
     pub(super) fn enqueue(&mut self, change: Change) -> u64 {
-        self.pages.touch(&change);
         self.commits.waiting.push_back(change);
         self.commits.enqueued += 1;
         self.commits.enqueued
     }
 
-    /// An entry, behind the page that it lies in where that is new.
+    /// An entry. Its page is there: whoever placed the extent saw to that.
     pub(super) fn enqueue_entry(&mut self, at: usize, extent: Extent, entry: Entry) -> u64 {
         let layer = self.image(at).layer;
-        let owner = PageOwner::Map { layer, index: LeafIndex::of(extent).0 };
-        self.ensure_page(owner);
+        let has_page = self.ensure_page(PageOwner::Map { layer, index: LeafIndex::of(extent).0 });
+        assert!(has_page, "an extent has its map page before it has an entry");
         self.enqueue(Change::Map { layer, extent, entry })
     }
 
-    /// Gives the owner a page if it has none. There always is one: whoever allocated looked (P15).
+    /// Gives the owner a page if it has none; whether there was one.
     pub(super) fn ensure_page(&mut self, owner: PageOwner) -> bool {
         if self.pages.has(owner) {
             return true;
@@ -89,50 +98,101 @@ impl Pool {
 
     /// Starts the next record if none is in flight.
     pub(super) fn pump_commits(&mut self) {
-        if self.commits.in_flight.is_some() || self.commits.waiting.is_empty() || self.poison.is_poisoned() {
+        if self.commits.in_flight.is_some() {
             return;
         }
-        self.append(false);
+        if self.poison.is_poisoned() {
+            self.enqueue_losses();
+        }
+        if !self.commits.waiting.is_empty() {
+            self.append_record();
+        }
     }
 
-    fn append(&mut self, seal: bool) {
-        let reserve = if seal { 0 } else { SEAL_BYTES };
-        let changes: &[Change] = self.commits.waiting.make_contiguous();
-        let Some(appended) = self.commits.ring.append(changes, reserve, &self.slab) else {
-            // The journal is full: it goes on when the checkpoint has cut it.
-            return self.checkpoint_if_due();
+    /// After poisoning nothing else is written: the flags of what was lost, once, behind the record that was in flight or
+    /// in its place. Where the disk does not even take that, the segment's record must say that the image is stale (P12):
+    /// the owner learns from the failed requests.
+    fn enqueue_losses(&mut self) {
+        let Some(lost) = self.poison.take_lost() else { return };
+        self.commits.losing = true;
+        self.commits.waiting = self.losses(&lost).into();
+    }
+
+    fn append_record(&mut self) {
+        let reserve = if self.commits.waiting.is_empty() { 0 } else { SEAL_BYTES };
+        let commits = &mut self.commits;
+        let Some(appended) = commits.ring.append(commits.waiting.make_contiguous(), reserve, &self.slab) else {
+            if self.poison.is_poisoned() {
+                return self.drop_waiting();
+            }
+            // The journal is full, or there is no memory: it goes on when the checkpoint has cut it.
+            return self.want_checkpoint();
         };
-        self.commits.waiting.drain(..appended.taken);
-        self.commits.in_flight = Some((appended.taken, appended.seq));
-        self.commits.sealed = appended.taken == 0 && self.commits.waiting.is_empty();
+        commits.writing.extend(commits.waiting.drain(..appended.taken));
+        commits.in_flight = Some(appended.seq);
+        commits.sealed = appended.taken == 0 && commits.waiting.is_empty();
         self.counters.commits += 1;
         let token = Completion::Journal.token();
         self.disk_ops.push(DiskOp::WriteDurable { token, offset: appended.offset, data: appended.bytes });
     }
 
     pub(super) fn journal_done(&mut self, ok: bool) {
-        let Some((changes, seq)) = self.commits.in_flight.take() else { return };
-        if !ok {
+        let Some(seq) = self.commits.in_flight.take() else { return };
+        let mut changes = std::mem::take(&mut self.commits.writing);
+        if ok {
+            self.record_is_durable(seq, &changes);
+        } else {
             // The next record must take the failed one's place: behind it, it would be a valid one beyond a bad one.
             self.commits.ring.take_back();
             self.poison_now();
+            if self.commits.losing {
+                self.drop_waiting();
+            }
         }
+        changes.clear();
+        self.commits.writing = changes;
         if self.poison.is_poisoned() {
-            return self.append_losses();
+            return self.pump_commits();
         }
-        self.commits.durable += changes as u64;
-        self.commits.seq_durable = seq;
         self.resume_marked();
-        self.finish_round_if_committed();
+        self.pump_flusher();
         self.finish_admin();
         self.checkpoint_if_due();
     }
 
-    /// Puts a record without changes behind the last one, so that the last one cannot rot unseen: a valid record beyond a
-    /// bad one is damage, a bad last one would be taken for one that was never finished (P2).
-    pub(super) fn seal_journal(&mut self) {
-        if self.commits.is_idle() && !self.commits.sealed && !self.poison.is_poisoned() {
-            self.append(true);
+    fn record_is_durable(&mut self, seq: u64, changes: &[Change]) {
+        self.commits.durable += changes.len() as u64;
+        self.commits.seq_durable = seq;
+        for change in changes {
+            self.pages.committed(change);
+            match change {
+                Change::Mark { image, region, marked: false } => {
+                    if let Some(at) = self.image_numbered(*image) {
+                        self.image_mut(at).regions.cleared(*region);
+                    }
+                }
+                Change::Suspect { image, suspect } => {
+                    if let Some(at) = self.image_numbered(*image) {
+                        self.image_mut(at).suspect = *suspect;
+                    }
+                }
+                _ => {}
+            }
         }
+        self.advance_committed();
+    }
+
+    /// After poisoning: what waits is not written any more.
+    pub(super) fn drop_waiting(&mut self) {
+        self.commits.waiting.clear();
+    }
+
+    /// Puts a record without changes behind the last one, so that the last one cannot rot unseen: a valid record beyond a
+    /// bad one is damage, a bad last one would be taken for one that was never finished (P2). Whether it is there.
+    pub(super) fn seal_journal(&mut self) -> bool {
+        if self.commits.is_idle() && !self.commits.sealed && !self.poison.is_poisoned() {
+            self.append_record();
+        }
+        self.commits.is_idle() && self.commits.sealed
     }
 }

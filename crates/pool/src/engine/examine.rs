@@ -2,27 +2,32 @@
 
 use dyad_contract::image::{BlockState, Examined, ImageError, Reply, Token};
 use dyad_payload::{BlockSum, BufMut};
-use dyad_units::{BLOCK_BYTES, Extent, Piece, Stamp};
+use dyad_units::{BLOCK_BYTES, Extent, Piece, Stamp, WriteNumber};
 
 use crate::engine::Pool;
+use crate::engine::admin::Change as AdminChange;
+use crate::engine::flush::{Depth, Waiter};
 use crate::engine::ops::{Read, ReadFor};
 use crate::entry::{LOST, SUSPECT};
+use crate::format::recent::{RecentHead, RecentKind};
+use crate::format::state::Change;
+use crate::format::table;
+
+const BLOCK: usize = BLOCK_BYTES as usize;
 
 impl Pool {
     pub(super) fn examine(&mut self, at: usize, token: Token, extent: Extent) {
         self.image_mut(at).requests += 1;
         let entry = self.image(at).map.entry(extent);
-        if entry.has(LOST) {
-            let blocks = [BlockState::Unreadable; 64];
-            let stamp = self.shown_stamp(at, extent);
-            return self.finish_read(at, token, Reply::Examined(Box::new(Examined { stamp, blocks })));
-        }
-        if entry.written() == 0 {
-            let blocks = [BlockState::Unwritten; 64];
-            let stamp = self.shown_stamp(at, extent);
-            return self.finish_read(at, token, Reply::Examined(Box::new(Examined { stamp, blocks })));
-        }
-        self.read_blocks(at, token, Piece::whole(extent), &entry, ReadFor::Examine);
+        let blocks = if entry.has(LOST) {
+            [BlockState::Unreadable; 64]
+        } else if entry.written() == 0 {
+            [BlockState::Unwritten; 64]
+        } else {
+            return self.read_blocks(at, token, Piece::whole(extent), &entry, ReadFor::Examine);
+        };
+        let stamp = self.shown_stamp(at, extent);
+        self.finish_read(at, token, Reply::Examined(Box::new(Examined { stamp, blocks })));
     }
 
     /// A suspect extent counts as newer than everything (M1).
@@ -48,30 +53,74 @@ impl Pool {
         self.read_blocks(at, token, piece, &entry, ReadFor::Adopt);
     }
 
-    pub(super) fn adopted(&mut self, read: &Read, written: u64, buf: &BufMut) -> Reply {
-        let first = read.piece.first();
-        for (nth, data) in buf.chunks_exact(BLOCK_BYTES as usize).enumerate() {
-            let block = first + nth as u8;
-            if written >> block & 1 == 0 {
-                continue;
-            }
-            let mixed = self.mixed(read, block, BlockSum::of(data));
-            if self.sums.known(read.slot, block) != super::sums::Known::Sum(mixed) {
-                self.sums.dirty_slot(read.slot, read.at, read.piece.extent).put(block, mixed);
-                self.counters.blocks_adopted += 1;
-            }
+    /// `None` if L has no room to say so: what was adopted must survive a crash of the process like a write (P6), because
+    /// the extent is settled next and nobody compares it again.
+    pub(super) fn adopted(&mut self, read: &Read, written: u64, data: &BufMut) -> Option<Reply> {
+        if self.poison.is_poisoned() {
+            return Some(Reply::Failed(ImageError::Poisoned));
         }
-        Reply::Done
+        let (extent, first) = (read.piece.extent, read.piece.first());
+        let bad = self.unmatched(read, written, data);
+        let layer = self.image(read.at).meta.layer;
+        let mut block = first;
+        while block < first + read.piece.count() {
+            let run = (bad >> block).trailing_ones().min(64 - u32::from(block)) as u8;
+            let Some(piece) = Piece::new(extent, block, run) else {
+                block += 1;
+                continue;
+            };
+            let data = &data[usize::from(block - first) * BLOCK..][..piece.len()];
+            let sums = data.chunks_exact(BLOCK).map(BlockSum::of);
+            let head = self.adoption(read, piece);
+            self.recent.append(&head, sums.clone(), self.carried).ok()?;
+            let mixed = (block..).zip(sums).map(|(block, sum)| table::mix(sum, layer, extent, block, read.alloc));
+            self.sums.put(read.slot, (read.at, extent), block, mixed);
+            self.counters.blocks_adopted += u64::from(run);
+            block += run;
+        }
+        Some(Reply::Done)
+    }
+
+    /// Like a mend with what is there already; no other image lacks it.
+    fn adoption(&self, read: &Read, piece: Piece) -> RecentHead {
+        let image = self.image(read.at);
+        RecentHead {
+            kind: RecentKind::Mend,
+            image: image.no,
+            layer: image.layer,
+            piece,
+            slot: Some(read.slot),
+            alloc: read.alloc,
+            stamp: Stamp::NEVER,
+            number: WriteNumber::default(),
+            settled: image.unsettled.settled(),
+        }
     }
 
     /// The extent's images are equal. It takes a real stamp in place of "newest"; its mark stays until an interval closes.
     pub(super) fn settled(&mut self, at: usize, token: Token, extent: Extent, stamp: Stamp) {
-        let entry = self.image(at).map.entry(extent);
-        if !entry.is_absent() {
+        if self.poison.is_poisoned() {
+            return self.fail(at, token, ImageError::Poisoned);
+        }
+        if !self.image(at).map.entry(extent).is_absent() {
             self.image_mut(at).map.entry_mut(extent).clear(SUSPECT);
             self.raise_stamp(at, extent, stamp);
         }
-        self.image_mut(at).unsettled.retain(|piece| piece.extent != extent);
+        self.with_unsettled(at, |writes| writes.forget(extent));
+        let is_last = self.image_mut(at).compared(extent);
+        if is_last && self.image(at).suspect {
+            // Were the process to die now, everything would be compared once more. So that it need not be, the stamps
+            // are made durable, then that nothing is suspect any more, then this is answered.
+            self.image_mut(at).requests += 1;
+            return self.flush_for(Waiter::Compared { at, token }, Depth::Stamps);
+        }
         self.reply(at, token, Reply::Done);
+    }
+
+    /// Every extent was compared, and that is durable but for the word of it.
+    pub(super) fn proved(&mut self, at: usize, token: Token) {
+        let image = self.image(at).no;
+        let durable_at = self.enqueue(Change::Suspect { image, suspect: false });
+        self.wait_for_commit(durable_at, AdminChange::Proved { at, token });
     }
 }

@@ -1,11 +1,14 @@
 //! One open image: its map, its region log, what is known of how it stopped.
 
-use dyad_units::{Extent, ImageId, Piece};
+use std::collections::BTreeMap;
+
+use dyad_units::{EXTENT_BYTES, Extent, ImageId, Region, STATE_EXTENT};
 
 use crate::engine::Pool;
-use crate::engine::marks::Regions;
-use crate::entry::{Entry, MAP_DIRTY, STAMP_DIRTY, SUSPECT};
-use crate::format::state::{Committed, ImageMeta, ImageNo, ImageState, LayerNo};
+use crate::engine::regions::{Regions, extents_of};
+use crate::engine::unsettled::UnsettledWrites;
+use crate::entry::{Entry, MAP_DIRTY, STAMP_DIRTY};
+use crate::format::state::{Committed, ImageMeta, ImageNo, ImagePhase, ImageState, LayerNo};
 use crate::map::ExtentMap;
 
 /// Names an open image of this pool. Valid until the image is deleted or the pool is closed.
@@ -27,10 +30,14 @@ pub(super) struct Image {
     pub(super) regions: Regions,
     /// Requests that have not been replied to.
     pub(super) requests: u32,
-    /// Pieces that other images might not have (M3), from L; empty once they are settled.
-    pub(super) unsettled: Vec<Piece>,
-    /// Whether L was there at opening (M11).
+    /// Writes that other images might lack (M3).
+    pub(super) unsettled: UnsettledWrites,
+    /// Whether L was there at opening, or everything was compared since (M11).
     pub(super) lived_through: bool,
+    /// As the journal has it: opened without L, and not everything was compared since.
+    pub(super) suspect: bool,
+    /// Regions to be compared since an opening without L, with one bit per extent that is not settled yet.
+    pub(super) uncompared: BTreeMap<Region, u16>,
     /// Extents whose map entry has to be committed with the next flush.
     pub(super) map_dirty: Vec<Extent>,
     /// Extents whose stamp has to be committed when the interval closes.
@@ -38,31 +45,62 @@ pub(super) struct Image {
 }
 
 /// The images that were loaded, at the places that their handles name.
-pub(super) fn from_committed(committed: Committed, lived_through: bool) -> Vec<Option<Image>> {
+pub(super) fn from_committed(committed: Committed, has_recent: bool) -> Vec<Option<Image>> {
     let mut layers = committed.layers;
     let open = |state: ImageState| {
         let layer = layers.iter_mut().find(|layer| layer.no == state.layer);
         let map = layer.map(|layer| std::mem::take(&mut layer.map)).unwrap_or_default();
         let regions = Regions::new(state.meta.size, &state.marks, state.state_mark);
-        Some(Image {
-            no: state.no,
-            layer: state.layer,
-            meta: state.meta,
-            map,
-            regions,
-            requests: 0,
-            unsettled: Vec::new(),
-            lived_through,
-            map_dirty: Vec::new(),
-            stamp_dirty: Vec::new(),
-        })
+        let lived_through = has_recent && !state.suspect;
+        let (suspect, image) = (state.suspect, Image::new(state.no, state.layer, state.meta, map, regions));
+        Some(Image { lived_through, suspect, ..image })
     };
     committed.images.into_iter().map(open).collect()
 }
 
 impl Image {
-    pub(super) fn has_suspect_in(&self, extents: impl Iterator<Item = Extent>) -> bool {
-        extents.into_iter().any(|extent| self.map.entry(extent).has(SUSPECT))
+    pub(super) fn new(no: ImageNo, layer: LayerNo, meta: ImageMeta, map: ExtentMap, regions: Regions) -> Self {
+        Self {
+            no,
+            layer,
+            meta,
+            map,
+            regions,
+            requests: 0,
+            unsettled: UnsettledWrites::default(),
+            lived_through: true,
+            suspect: false,
+            uncompared: BTreeMap::new(),
+            map_dirty: Vec::new(),
+            stamp_dirty: Vec::new(),
+        }
+    }
+
+    /// Whether the image has such an extent.
+    pub(super) fn has_extent(&self, extent: Extent) -> bool {
+        let extents = self.meta.size.value().div_ceil(u64::from(EXTENT_BYTES));
+        u64::from(extent.0) < extents || extent == STATE_EXTENT
+    }
+
+    /// All marked regions have to be compared before the image may say that it lived through (M11).
+    pub(super) fn suspect_marked(&mut self) {
+        let marked: Vec<Region> = self.regions.iter_marked().collect();
+        for region in marked {
+            let there = extents_of(region).enumerate().filter(|(_, extent)| self.has_extent(*extent));
+            let bits = there.fold(0_u16, |bits, (at, _)| bits | 1 << at);
+            self.uncompared.insert(region, bits);
+        }
+    }
+
+    /// The extent was compared; whether it was the last one.
+    pub(super) fn compared(&mut self, extent: Extent) -> bool {
+        let region = extent.region();
+        let Some(bits) = self.uncompared.get_mut(&region) else { return false };
+        *bits &= !(1 << (extent.0 % dyad_units::EXTENTS_PER_REGION));
+        if *bits == 0 {
+            self.uncompared.remove(&region);
+        }
+        self.uncompared.is_empty()
     }
 }
 
@@ -70,6 +108,11 @@ impl Pool {
     pub(super) fn image_at(&self, handle: ImageHandle) -> Option<usize> {
         let at = handle.0 as usize;
         self.images.get(at)?.as_ref().map(|_| at)
+    }
+
+    /// The image, if it may be asked for something: not while it is being deleted.
+    pub(super) fn usable_at(&self, handle: ImageHandle) -> Option<usize> {
+        self.image_at(handle).filter(|&at| self.image(at).meta.phase == ImagePhase::Ready)
     }
 
     pub(super) fn image(&self, at: usize) -> &Image {
@@ -96,7 +139,7 @@ impl Pool {
     pub fn image_bytes(&self, handle: ImageHandle) -> dyad_units::Bytes {
         let at = self.image_at(handle);
         let slots = at.map_or(0, |at| self.image(at).map.entries().filter(|(_, entry)| entry.slot().is_some()).count());
-        dyad_units::Bytes::new(slots as u64 * u64::from(dyad_units::EXTENT_BYTES))
+        dyad_units::Bytes::new(slots as u64 * u64::from(EXTENT_BYTES))
     }
 
     /// Changes an extent's live entry in a way that has to be committed. The committed entry is kept aside.

@@ -21,9 +21,15 @@ mod pages;
 mod poison;
 mod read;
 mod recovery;
+mod regions;
+mod room;
 mod space;
 mod sums;
 mod survey;
+mod sync;
+mod tables;
+mod unmap;
+mod unsettled;
 mod write;
 
 use std::collections::BTreeMap;
@@ -42,6 +48,7 @@ use crate::entry::Entry;
 use crate::error::{FormatError, OpenError};
 use crate::format::recent::Recent;
 use crate::format::superblock::Superblock;
+use crate::format::table::TablePage;
 use crate::log::{NoLog, RecentLog};
 use crate::open::{OpenReport, Start};
 
@@ -58,10 +65,17 @@ pub struct Pool {
     pages: pages::Pages,
     marking: Vec<marks::Marking>,
     sums: sums::Sums,
+    fetches: Vec<tables::Fetch>,
     ops: ops::Ops,
     flusher: flush::Flusher,
+    syncs: sync::Syncs,
+    room: room::Room,
+    /// Entries of L that have to be carried on when it is cut (M3), of all images.
+    carried: usize,
     checkpoint: checkpoint::Checkpoint,
     admin: Vec<admin::Pending>,
+    /// Records among them, which wait for changes of lower epochs.
+    records_waiting: usize,
     poison: poison::Poison,
     disk_ops: Vec<DiskOp>,
     replies: Vec<(ImageHandle, Token, Reply)>,
@@ -95,10 +109,11 @@ impl Pool {
 
     /// A pool as its pages and its journal say, without L.
     pub(crate) fn assemble(start: Start, slab: &Slab) -> Self {
-        let Start { superblock, committed, ring, ahead, lived_through } = start;
+        let Start { superblock, committed, ring, ahead, has_recent } = start;
         let layout = superblock.layout.clone();
-        let (directory, alloc_next) = (committed.directory.clone(), committed.alloc_next);
-        let images = image::from_committed(committed, lived_through);
+        let (alloc_next, image_next) = (committed.alloc_next, committed.image_next);
+        let pages = pages::Pages::new(layout.page_count, &committed.directory, ahead, image_next);
+        let images = image::from_committed(committed, has_recent);
         let disk = superblock.disk;
         Self {
             slab: slab.clone(),
@@ -106,13 +121,19 @@ impl Pool {
             space: space::Space::new(layout.slot_count, alloc_next, &images),
             recent: Recent::begin(Box::new(NoLog), disk, superblock.mount),
             commits: commit::Commits::new(ring),
-            pages: pages::Pages::new(layout.page_count, &directory, ahead),
+            pages,
             marking: Vec::new(),
-            sums: sums::Sums::new(layout.table_pages),
+            // Above everything that earlier mounts wrote; a page's own sequence is looked at too.
+            sums: sums::Sums::new(layout.table_pages, superblock.mount + 1),
+            fetches: Vec::new(),
             ops: ops::Ops::default(),
             flusher: flush::Flusher::default(),
+            syncs: sync::Syncs::default(),
+            room: room::Room::default(),
+            carried: 0,
             checkpoint: checkpoint::Checkpoint::default(),
             admin: Vec::new(),
+            records_waiting: 0,
             poison: poison::Poison::default(),
             disk_ops: Vec::new(),
             replies: Vec::new(),
@@ -136,8 +157,9 @@ impl Pool {
 
     /// Asks an image for something. Exactly one reply will come, named by `token`.
     pub fn submit(&mut self, image: ImageHandle, token: Token, request: Request) {
-        let Some(at) = self.image_at(image) else {
-            // The handle is of an image that was deleted; only a fault of the caller can bring it here.
+        let asked = self.usable_at(image).filter(|&at| names_extent(&request).is_none_or(|e| self.image(at).has_extent(e)));
+        let Some(at) = asked else {
+            // The image was deleted, or never had such an extent; only a fault of the caller can bring it here.
             self.replies.push((image, token, Reply::Failed(ImageError::Unreadable)));
             return;
         };
@@ -148,7 +170,8 @@ impl Pool {
             Request::Unmap(unmap) => self.unmap(at, token, unmap, write::Kind::Host),
             Request::MendUnmap(unmap) => self.unmap(at, token, unmap, write::Kind::Mend),
             Request::Flush => self.flush_request(at, token, flush::Depth::Data),
-            Request::Close { interval: _ } => self.close_request(at, token),
+            // First phase of a close (M4): everything of the interval is here; make it durable, its stamps too.
+            Request::Close { interval: _ } => self.flush_request(at, token, flush::Depth::Stamps),
             Request::Closed { stamp } => self.closed_request(at, token, stamp),
             Request::Grant { credits } => self.grant(at, token, credits),
             Request::Reserve { piece } => self.reserve(at, token, piece),
@@ -165,11 +188,14 @@ impl Pool {
     pub fn complete(&mut self, token: DiskToken, result: Result<DiskDone, DiskError>) {
         match ops::Completion::of(token) {
             ops::Completion::Data(op) => self.data_done(op, result),
-            ops::Completion::TableRead { page, home } => self.table_read_done(page, home, result),
-            ops::Completion::TableWrite(_) => self.table_write_done(result.is_ok()),
+            ops::Completion::TableRead { page, home } => self.table_read_done(TablePage(page), home, result),
+            ops::Completion::TableWrite { page } => self.table_write_done(TablePage(page), result.is_ok()),
             ops::Completion::PageWrite(_) => self.page_write_done(result.is_ok()),
             ops::Completion::Sync => self.sync_done(result.is_ok()),
             ops::Completion::Journal => self.journal_done(result.is_ok()),
+        }
+        if self.records_waiting > 0 {
+            self.finish_admin();
         }
     }
 
@@ -195,9 +221,7 @@ impl Pool {
         self.pump_tables();
         self.pump_checkpoint();
         self.seal_journal();
-        if self.recent_is_filling() {
-            self.start_flush_for_housekeeping();
-        }
+        self.make_room();
         self.checkpoint_if_due();
     }
 
@@ -228,5 +252,23 @@ impl Pool {
 
     fn fail(&mut self, at: usize, token: Token, error: ImageError) {
         self.reply(at, token, Reply::Failed(error));
+    }
+}
+
+/// The extent that a request is about.
+fn names_extent(request: &Request) -> Option<Extent> {
+    match request {
+        Request::Read { piece } | Request::Reserve { piece } | Request::Release { piece } | Request::Adopt { piece } => {
+            Some(piece.extent)
+        }
+        Request::Write(write) | Request::Mend(write) => Some(write.piece.extent),
+        Request::Unmap(unmap) | Request::MendUnmap(unmap) => Some(unmap.piece.extent),
+        Request::Examine { extent } | Request::Settled { extent, .. } => Some(*extent),
+        Request::Flush
+        | Request::Close { .. }
+        | Request::Closed { .. }
+        | Request::Grant { .. }
+        | Request::Record { .. }
+        | Request::Survey => None,
     }
 }

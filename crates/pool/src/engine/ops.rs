@@ -31,6 +31,8 @@ pub(super) struct Read {
     pub(super) token: Token,
     pub(super) piece: Piece,
     pub(super) slot: Slot,
+    /// The slot's allocation.
+    pub(super) alloc: u64,
     pub(super) purpose: ReadFor,
     /// The data, once it is here.
     pub(super) buf: Option<BufMut>,
@@ -51,77 +53,129 @@ pub(super) struct WriteOp {
     pub(super) mend: bool,
 }
 
-/// A change that waits for its region's mark or for room in L.
-pub(super) enum Waiting {
-    Write(Write),
-    Unmap(dyad_contract::image::Unmap),
-}
-
 pub(super) enum Op {
-    Free(Option<OpAt>),
+    Free,
     Read(Read),
     Write(WriteOp),
 }
 
-#[derive(Default)]
+impl Op {
+    fn slot(&self) -> Option<Slot> {
+        match self {
+            Self::Free => None,
+            Self::Read(read) => Some(read.slot),
+            Self::Write(write) => Some(write.slot),
+        }
+    }
+}
+
+const NONE: u32 = u32::MAX;
+
+/// A place, and its neighbours in the list of writes; of a free place, `next` is the next free one.
+struct Place {
+    op: Op,
+    before: u32,
+    next: u32,
+}
+
+/// Writes are strung in the order of their entries in L, so that the oldest is known at once.
 pub(super) struct Ops {
-    ops: Vec<Op>,
-    free: Option<OpAt>,
+    places: Vec<Place>,
+    free: u32,
     used: usize,
+    oldest: u32,
+    newest: u32,
+}
+
+impl Default for Ops {
+    fn default() -> Self {
+        Self { places: Vec::new(), free: NONE, used: 0, oldest: NONE, newest: NONE }
+    }
 }
 
 impl Ops {
-    pub(super) fn is_full(&self) -> bool {
-        self.used >= OPS_MAX
+    pub(super) fn used(&self) -> usize {
+        self.used
     }
 
     pub(super) fn insert(&mut self, op: Op) -> OpAt {
         self.used += 1;
-        match self.free {
-            Some(at) => {
-                let place = &mut self.ops[at.0 as usize];
-                let Op::Free(next) = *place else { unreachable!("the free list holds only free places") };
-                self.free = next;
-                *place = op;
+        let is_write = matches!(op, Op::Write(_));
+        let at = match self.places.get_mut(self.free as usize) {
+            Some(place) => {
+                let at = self.free;
+                self.free = place.next;
+                *place = Place { op, before: NONE, next: NONE };
                 at
             }
             None => {
-                self.ops.push(op);
-                OpAt(self.ops.len() as u32 - 1)
+                self.places.push(Place { op, before: NONE, next: NONE });
+                self.places.len() as u32 - 1
             }
+        };
+        if is_write {
+            self.places[at as usize].before = self.newest;
+            match self.places.get_mut(self.newest as usize) {
+                Some(newest) => newest.next = at,
+                None => self.oldest = at,
+            }
+            self.newest = at;
         }
+        OpAt(at)
     }
 
     pub(super) fn remove(&mut self, at: OpAt) -> Op {
-        let op = std::mem::replace(&mut self.ops[at.0 as usize], Op::Free(self.free));
-        self.free = Some(at);
+        let freed = Place { op: Op::Free, before: NONE, next: self.free };
+        let Place { op, before, next } = std::mem::replace(&mut self.places[at.0 as usize], freed);
+        self.free = at.0;
         self.used -= 1;
+        if matches!(op, Op::Write(_)) {
+            match self.places.get_mut(before as usize) {
+                Some(place) => place.next = next,
+                None => self.oldest = next,
+            }
+            match self.places.get_mut(next as usize) {
+                Some(place) => place.before = before,
+                None => self.newest = before,
+            }
+        }
         op
     }
 
-    pub(super) fn get_mut(&mut self, at: OpAt) -> &mut Op {
-        &mut self.ops[at.0 as usize]
+    pub(super) fn get(&self, at: OpAt) -> &Op {
+        &self.places[at.0 as usize].op
     }
 
-    fn writes(&self) -> impl Iterator<Item = &WriteOp> {
-        self.ops.iter().filter_map(|op| match op {
-            Op::Write(write) => Some(write),
-            _ => None,
+    pub(super) fn get_mut(&mut self, at: OpAt) -> &mut Op {
+        &mut self.places[at.0 as usize].op
+    }
+
+    /// Writes in flight, in the order of their entries in L.
+    pub(super) fn writes(&self) -> impl Iterator<Item = &WriteOp> {
+        let mut at = self.oldest;
+        std::iter::from_fn(move || {
+            let place = self.places.get(at as usize)?;
+            at = place.next;
+            match &place.op {
+                Op::Write(write) => Some(write),
+                _ => None,
+            }
         })
     }
 
     /// Where L may be cut: before the entry of the oldest write in flight.
     pub(super) fn oldest_recent(&self) -> Option<u64> {
-        self.writes().map(|write| write.recent_at).min()
+        self.writes().next().map(|write| write.recent_at)
     }
 
-    /// Whether a read or a write of the slot is in flight (P3).
-    pub(super) fn uses_slot(&self, slot: Slot) -> bool {
-        self.ops.iter().any(|op| match op {
-            Op::Free(_) => false,
-            Op::Read(read) => read.slot == slot,
-            Op::Write(write) => write.slot == slot,
-        })
+    /// The slots of all reads and writes in flight, ascending, as often as they are used (P3).
+    pub(super) fn slots(&self) -> Vec<Slot> {
+        if self.used == 0 {
+            return Vec::new();
+        }
+        let mut slots: Vec<Slot> = self.places.iter().filter_map(|place| place.op.slot()).collect();
+        slots.sort_unstable();
+        slots
     }
 
     /// Extents with a write in flight.
@@ -137,9 +191,11 @@ pub(super) enum Completion {
         page: u32,
         home: usize,
     },
+    /// Of one page at most one write is in flight.
+    TableWrite {
+        page: u32,
+    },
     /// The number only keeps tokens apart.
-    TableWrite(u64),
-    /// As [`Completion::TableWrite`].
     PageWrite(u64),
     Sync,
     Journal,
@@ -152,7 +208,7 @@ impl Completion {
         let (kind, value) = match self {
             Self::Data(at) => (0, u64::from(at.0)),
             Self::TableRead { page, home } => (1, u64::from(*page) << 1 | *home as u64),
-            Self::TableWrite(number) => (2, *number),
+            Self::TableWrite { page } => (2, u64::from(*page)),
             Self::PageWrite(number) => (3, *number),
             Self::Sync => (4, 0),
             Self::Journal => (5, 0),
@@ -165,7 +221,7 @@ impl Completion {
         match token.0 >> KIND_SHIFT {
             0 => Self::Data(OpAt(value as u32)),
             1 => Self::TableRead { page: (value >> 1) as u32, home: (value & 1) as usize },
-            2 => Self::TableWrite(value),
+            2 => Self::TableWrite { page: value as u32 },
             3 => Self::PageWrite(value),
             4 => Self::Sync,
             _ => Self::Journal,

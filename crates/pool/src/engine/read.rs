@@ -2,13 +2,12 @@
 //! disk.
 
 use dyad_contract::image::{BlockState, Examined, ImageError, Reply, Token};
-use dyad_payload::{Buf, BufMut, Payload};
+use dyad_payload::{BlockSum, Buf, BufMut, Payload};
 use dyad_units::{BLOCK_BYTES, Piece};
 
 use crate::disk::{DiskDone, DiskError, DiskOp};
 use crate::engine::Pool;
 use crate::engine::ops::{Completion, Op, OpAt, Read, ReadFor};
-use crate::engine::sums::Known;
 use crate::entry::{Entry, LOST};
 use crate::format::table::{self, TablePage};
 
@@ -17,13 +16,8 @@ const BLOCK: usize = BLOCK_BYTES as usize;
 /// A table page that was read and pushed out of memory again this often: there is no memory for the read.
 const FETCHES_MAX: u8 = 4;
 
-/// What the blocks of a read turned out to be.
-struct Verified {
-    /// Written blocks that match their checksum.
-    good: u64,
-    /// Written blocks that do not.
-    bad: u64,
-}
+/// Zeros kept for unwritten blocks: one extent, the largest piece.
+const ZEROS: usize = dyad_units::EXTENT_BYTES as usize;
 
 impl Pool {
     pub(super) fn read(&mut self, at: usize, token: Token, piece: Piece) {
@@ -45,13 +39,13 @@ impl Pool {
     /// Reads the piece from its slot, and its checksums if they are not here.
     pub(super) fn read_blocks(&mut self, at: usize, token: Token, piece: Piece, entry: &Entry, purpose: ReadFor) {
         let slot = entry.slot().expect("written blocks have a slot");
-        let buf = if self.ops.is_full() { None } else { self.slab.take(piece.len()).ok() };
+        let buf = if self.is_full_of_requests() { None } else { self.slab.take(piece.len()).ok() };
         let Some(buf) = buf else {
             return self.finish_read(at, token, Reply::Failed(ImageError::Overloaded));
         };
-        let read = Read { at, token, piece, slot, purpose, buf: None, failed: false, fetches: 0 };
-        let op = self.ops.insert(Op::Read(read));
-        let offset = self.superblock.layout.slot_offset(slot) + u64::from(piece.first()) * BLOCK as u64;
+        let (alloc, failed, fetches) = (entry.alloc(), false, 0);
+        let op = self.ops.insert(Op::Read(Read { at, token, piece, slot, alloc, purpose, buf: None, failed, fetches }));
+        let offset = self.superblock.layout.slot_offset(slot) + u64::from(piece.first()) * u64::from(BLOCK_BYTES);
         self.disk_ops.push(DiskOp::Read { token: Completion::Data(op).token(), offset, buf });
     }
 
@@ -66,19 +60,32 @@ impl Pool {
 
     /// Goes on with a read whose data is here, once the checksums are.
     pub(super) fn verify(&mut self, op: OpAt) {
-        let Op::Read(read) = self.ops.get_mut(op) else { return };
+        let Op::Read(read) = self.ops.get(op) else { return };
         if read.buf.is_none() && !read.failed {
             return;
         }
-        let (slot, piece, at) = (read.slot, read.piece, read.at);
-        let written = self.image(at).map.entry(piece.extent).written() & piece.mask();
-        let blocks = (piece.first()..piece.first() + piece.count()).filter(|block| written >> block & 1 == 1);
-        if blocks.into_iter().any(|block| self.sums.known(slot, block) == Known::NotHere) {
+        let slot = read.slot;
+        let written = self.image(read.at).map.entry(read.piece.extent).written() & read.piece.mask();
+        if read.buf.is_some() && self.sums.slot(slot).lacks(written) {
             return self.fetch_for(op, TablePage::of(slot));
         }
-        let Op::Read(read) = self.ops.remove(op) else { unreachable!("looked at above") };
-        self.answer_read(read, written);
-        self.retry_frees();
+        let Op::Read(mut read) = self.ops.remove(op) else { unreachable!("looked at above") };
+        let reply = match (read.purpose, read.buf.take()) {
+            (ReadFor::Examine, buf) => self.examined(&read, written, buf.as_ref()),
+            (_, None) => Reply::Failed(ImageError::Unreadable),
+            (ReadFor::Data, Some(buf)) => self.data(&read, written, buf),
+            (ReadFor::Adopt, Some(buf)) => match self.adopted(&read, written, &buf) {
+                Some(reply) => reply,
+                None => {
+                    read.buf = Some(buf);
+                    let op = self.ops.insert(Op::Read(read));
+                    self.room.hold_adoption(op);
+                    return self.make_room();
+                }
+            },
+        };
+        self.space.drained(slot);
+        self.finish_read(read.at, read.token, reply);
     }
 
     fn fetch_for(&mut self, op: OpAt, page: TablePage) {
@@ -87,69 +94,48 @@ impl Pool {
         if read.fetches <= FETCHES_MAX {
             return self.fetch_table(page, Some(op));
         }
-        let Op::Read(read) = self.ops.remove(op) else { unreachable!("looked at above") };
+        self.give_up_read(op);
+    }
+
+    /// There is no memory for what the read still needs.
+    pub(super) fn give_up_read(&mut self, op: OpAt) {
+        let Op::Read(read) = self.ops.remove(op) else { unreachable!("only reads wait for table pages") };
+        self.space.drained(read.slot);
         self.finish_read(read.at, read.token, Reply::Failed(ImageError::Overloaded));
     }
 
-    fn answer_read(&mut self, mut read: Read, written: u64) {
-        let Some(mut buf) = read.buf.take() else {
-            let reply = match read.purpose {
-                ReadFor::Examine => self.examined(&read, written, None),
-                ReadFor::Data | ReadFor::Adopt => Reply::Failed(ImageError::Unreadable),
-            };
-            return self.finish_read(read.at, read.token, reply);
-        };
-        let reply = match read.purpose {
-            ReadFor::Data => {
-                let verified = self.check(&read, written, &buf);
-                if verified.bad != 0 {
-                    self.counters.blocks_damaged += u64::from(verified.bad.count_ones());
-                    Reply::Failed(ImageError::Damaged { extent: read.piece.extent, blocks: verified.bad })
-                } else {
-                    zero_unwritten(&mut buf, read.piece, written);
-                    Reply::Data(Payload::from(buf.freeze()))
-                }
-            }
-            ReadFor::Examine => self.examined(&read, written, Some(&buf)),
-            ReadFor::Adopt => self.adopted(&read, written, &buf),
-        };
-        self.finish_read(read.at, read.token, reply);
+    fn data(&mut self, read: &Read, written: u64, mut buf: BufMut) -> Reply {
+        let piece = read.piece;
+        let bad = self.unmatched(read, written, &buf);
+        if bad != 0 {
+            self.counters.blocks_damaged += u64::from(bad.count_ones());
+            return Reply::Failed(ImageError::Damaged { extent: piece.extent, blocks: bad });
+        }
+        zero_unwritten(&mut buf, piece, written);
+        Reply::Data(Payload::from(buf.freeze()))
     }
 
-    fn check(&self, read: &Read, written: u64, buf: &BufMut) -> Verified {
-        let mut verified = Verified { good: 0, bad: 0 };
-        for (nth, block) in (read.piece.first()..).take(usize::from(read.piece.count())).enumerate() {
+    /// Written blocks that do not match their checksum (P7).
+    pub(super) fn unmatched(&self, read: &Read, written: u64, data: &[u8]) -> u64 {
+        let (layer, sums) = (self.image(read.at).meta.layer, self.sums.slot(read.slot));
+        let mut bad = 0;
+        for (block, data) in (read.piece.first()..).zip(data.chunks_exact(BLOCK)) {
             if written >> block & 1 == 1 {
-                let matches = self.matches(read, block, &buf[nth * BLOCK..][..BLOCK]);
-                *(if matches { &mut verified.good } else { &mut verified.bad }) |= 1 << block;
+                let found = table::mix(BlockSum::of(data), layer, read.piece.extent, block, read.alloc);
+                bad |= u64::from(sums.of(block) != Some(found)) << block;
             }
         }
-        verified
-    }
-
-    fn matches(&self, read: &Read, block: u8, data: &[u8]) -> bool {
-        let sum = dyad_payload::BlockSum::of(data);
-        self.sums.known(read.slot, block) == Known::Sum(self.mixed(read, block, sum))
-    }
-
-    pub(super) fn mixed(&self, read: &Read, block: u8, sum: dyad_payload::BlockSum) -> u64 {
-        let image = self.image(read.at);
-        let alloc = image.map.entry(read.piece.extent).alloc();
-        table::mix(sum, image.meta.layer, read.piece.extent, block, alloc)
+        bad
     }
 
     fn examined(&self, read: &Read, written: u64, buf: Option<&BufMut>) -> Reply {
         let mut blocks = [BlockState::Unwritten; 64];
+        let bad = buf.map_or(0, |buf| self.unmatched(read, written, buf));
         for (block, state) in blocks.iter_mut().enumerate().filter(|(block, _)| written >> block & 1 == 1) {
-            *state = match buf {
+            *state = match buf.map(|buf| BlockSum::of(&buf[block * BLOCK..][..BLOCK])) {
                 None => BlockState::Unreadable,
-                Some(buf) => {
-                    let data = &buf[block * BLOCK..][..BLOCK];
-                    let sum = dyad_payload::BlockSum::of(data);
-                    let matches =
-                        self.sums.known(read.slot, block as u8) == Known::Sum(self.mixed(read, block as u8, sum));
-                    if matches { BlockState::Verified(sum) } else { BlockState::Unverified(sum) }
-                }
+                Some(sum) if bad >> block & 1 == 0 => BlockState::Verified(sum),
+                Some(sum) => BlockState::Unverified(sum),
             };
         }
         let stamp = self.shown_stamp(read.at, read.piece.extent);
@@ -178,9 +164,6 @@ impl Pool {
         Some(payload)
     }
 }
-
-/// Zeros kept for unwritten blocks: one extent, the largest piece.
-const ZEROS: usize = dyad_units::EXTENT_BYTES as usize;
 
 /// Blocks that were never written hold whatever the slot held before (A5): the host sees zeros.
 fn zero_unwritten(buf: &mut BufMut, piece: Piece, written: u64) {

@@ -1,20 +1,21 @@
 //! What opening needs of the engine.
 
-use dyad_units::{Extent, LayerId, Piece};
+use std::collections::BTreeMap;
 
 use dyad_payload::BlockSum;
+use dyad_units::{Extent, LayerId, Piece, Stamp, WriteNumber};
 
 use crate::disk::BlockingDisk;
 use crate::engine::Pool;
-use crate::engine::flush::{Depth, Waiter};
-use crate::engine::marks::extents_of;
-use crate::entry::{Entry, Slot};
-use crate::error::OpenError;
+use crate::engine::regions::extents_of;
+use crate::engine::unsettled::Unsettled;
+use crate::entry::{Entry, SUSPECT, Slot};
 use crate::format::page::PAGE_BYTES;
 use crate::format::recent::Recent;
-use crate::format::state::ImageNo;
+use crate::format::state::{Change, ImageNo, PageOwner};
 use crate::format::superblock::Superblock;
 use crate::format::table::{self, TablePage};
+use crate::map::LeafIndex;
 
 impl Pool {
     pub(crate) fn image_numbered(&self, no: ImageNo) -> Option<usize> {
@@ -37,33 +38,42 @@ impl Pool {
         self.superblock.layout.slot_offset(slot)
     }
 
-    pub(crate) fn flag_in_memory(&mut self, at: usize, extent: Extent, flag: u16) {
-        self.image_mut(at).map.entry_mut(extent).set(flag);
+    pub(crate) fn has_slot(&self, slot: Slot) -> bool {
+        slot.0 < self.superblock.layout.slot_count
     }
 
-    pub(crate) fn marked_extents(&self, at: usize) -> Vec<Extent> {
-        self.image(at).regions.iter_marked().flat_map(extents_of).collect()
+    pub(crate) fn has_extent(&self, at: usize, extent: Extent) -> bool {
+        self.image(at).has_extent(extent)
     }
 
-    /// The extent whose live entry has the slot.
-    pub(crate) fn holder_of(&self, slot: Slot) -> Option<(usize, Extent)> {
-        if self.space.is_free(slot) {
-            return None;
+    /// Which extents lie in these slots, which are ascending.
+    pub(crate) fn holders_of(&self, slots: &[Slot]) -> BTreeMap<Slot, (usize, Extent)> {
+        let mut holders = BTreeMap::new();
+        for (at, image) in self.images.iter().enumerate().filter_map(|(at, image)| Some((at, image.as_ref()?))) {
+            for (extent, entry) in image.map.entries() {
+                if let Some(slot) = entry.slot().filter(|slot| slots.binary_search(slot).is_ok()) {
+                    holders.insert(slot, (at, extent));
+                }
+            }
         }
-        self.images.iter().enumerate().find_map(|(at, image)| {
-            let mut entries = image.as_ref()?.map.entries();
-            entries.find(|(_, entry)| entry.slot() == Some(slot)).map(|(extent, _)| (at, extent))
-        })
+        holders
     }
 
-    /// The extent lies in `slot` from now on, nothing written; what it had is given up.
-    pub(crate) fn claim_slot(&mut self, at: usize, extent: Extent, slot: Slot, alloc: u64) {
+    /// The extent lies in `slot` from now on, nothing written; what it had is given up. Whether the slot was free, and there
+    /// was a map page.
+    pub(crate) fn claim_slot(&mut self, at: usize, extent: Extent, slot: Slot, alloc: u64) -> bool {
         self.release_slot(at, extent);
+        let layer = self.image(at).layer;
+        let has_page = self.ensure_page(PageOwner::Map { layer, index: LeafIndex::of(extent).0 });
+        if !has_page || !self.space.is_free(slot) {
+            return false;
+        }
         self.space.claim(slot, alloc);
         self.change_entry(at, extent, |entry| {
             entry.set_written(0);
             entry.place(slot, alloc);
         });
+        true
     }
 
     pub(crate) fn release_slot(&mut self, at: usize, extent: Extent) {
@@ -75,42 +85,89 @@ impl Pool {
     }
 
     pub(crate) fn put_sum(&mut self, at: usize, extent: Extent, slot: Slot, block: u8, mixed: u64) {
-        self.sums.dirty_slot(slot, at, extent).put(block, mixed);
+        self.sums.put(slot, (at, extent), block, std::iter::once(mixed));
     }
 
-    pub(crate) fn set_unsettled(&mut self, at: usize, pieces: Vec<Piece>) {
-        self.image_mut(at).unsettled = pieces;
+    /// What other images might lack, from L (M3).
+    pub(crate) fn note_unsettled(
+        &mut self,
+        at: usize,
+        settled: WriteNumber,
+        writes: impl Iterator<Item = (u64, WriteNumber, Stamp, Piece)>,
+    ) {
+        self.with_unsettled(at, |unsettled| {
+            unsettled.settle(settled);
+            for (recent_at, number, stamp, piece) in writes {
+                unsettled.push(Unsettled { recent_at, number, stamp, piece });
+            }
+        });
+    }
+
+    /// Where the oldest entry of L lies that is needed although everything is flushed.
+    pub(crate) fn oldest_unsettled(&self) -> Option<u64> {
+        self.images.iter().flatten().flat_map(|image| image.unsettled.iter()).map(|write| write.recent_at).min()
     }
 
     /// Whether the block's sum on disk vouches for what was found.
     pub(crate) fn matches_table(
         &self,
         disk: &mut dyn BlockingDisk,
-        slot: Slot,
-        block: u8,
+        (slot, block): (Slot, u8),
         found: BlockSum,
         (at, extent): (usize, Extent),
-    ) -> Result<bool, OpenError> {
+    ) -> bool {
         let page = TablePage::of(slot);
         let mixed = table::mix(found, self.layer_id(at), extent, block, self.live_entry(at, extent).alloc());
         let mut newest: Option<(u64, u64)> = None;
         for home in 0..2 {
             let mut bytes = [0; PAGE_BYTES];
-            disk.read_at(&mut bytes, self.superblock.layout.table_offset(home, page)).map_err(OpenError::Disk)?;
-            if let Some(seq) = table::decode(&bytes, self.superblock.disk, page) {
+            if disk.read_at(&mut bytes, self.superblock.layout.table_offset(home, page)).is_ok()
+                && let Some(seq) = table::decode(&bytes, self.superblock.disk, page)
+            {
                 newest = newest.max(Some((seq, table::sum_at(&bytes, page.at(slot), block))));
             }
         }
-        Ok(newest.is_some_and(|(_, sum)| sum == mixed))
+        newest.is_some_and(|(_, sum)| sum == mixed)
     }
 
-    /// Makes everything that recovery changed durable, and cuts the journal.
-    pub(crate) fn flush_and_checkpoint(&mut self) {
-        self.flush_for(Waiter::Housekeeping, Depth::Stamps);
-        self.want_checkpoint();
+    /// Recovery without L (P8): whatever lies in a marked region may be old, new or torn, and other images may have what
+    /// is missing. The same after a crash of the process before all of that was compared. How many extents are suspect.
+    pub(crate) fn suspect_marked(&mut self, at: usize) -> u64 {
+        let image = self.image_mut(at);
+        image.lived_through = false;
+        image.suspect_marked();
+        let regions: Vec<_> = image.uncompared.keys().copied().collect();
+        let mut suspects = 0;
+        for extent in regions.iter().copied().flat_map(extents_of) {
+            if !self.live_entry(at, extent).is_absent() {
+                self.image_mut(at).map.entry_mut(extent).set(SUSPECT);
+                suspects += 1;
+            }
+        }
+        let (is_suspect, was_suspect) = (!regions.is_empty(), self.image(at).suspect);
+        if is_suspect != was_suspect {
+            let image = self.image(at).no;
+            self.enqueue(Change::Suspect { image, suspect: is_suspect });
+        }
+        suspects
     }
 
-    /// Recovery is done: from now on the pool is that of a new mount, with an empty L.
+    /// Whether an opening without L is not made up for yet.
+    pub(crate) fn is_suspect(&self, at: usize) -> bool {
+        self.image(at).suspect
+    }
+
+    /// Makes everything that recovery changed durable.
+    pub(crate) fn flush_recovered(&mut self) {
+        for at in self.open_images() {
+            self.ensure_mark_pages(at);
+        }
+        // Allocations are promised before the first is made, so that none is made that the journal does not know.
+        self.note_allocations();
+        self.start_flush_for_housekeeping();
+    }
+
+    /// Recovery is done: from now on the pool is that of a new mount.
     pub(crate) fn begin_serving(&mut self, superblock: Superblock, recent: Recent, blocks_torn: u64) {
         self.commits.ring.set_mount(superblock.mount);
         self.superblock = superblock;

@@ -4,12 +4,21 @@ use dyad_contract::image::Space as PaidBy;
 use dyad_units::Extent;
 
 use crate::engine::image::Image;
-use crate::entry::{NO_SLOT, Slot};
+use crate::engine::ops::Ops;
+use crate::entry::{ALLOC_MAX, NO_SLOT, Slot};
 
 /// Allocation numbers are promised to the journal this many at a time, so that an allocation seldom costs a change.
 pub(super) const ALLOCATIONS_AHEAD: u64 = 1 << 20;
 /// When this few promised numbers are left, the next lot is promised.
 const ALLOCATIONS_LOW: u64 = 1 << 16;
+
+/// A promise for one write.
+struct Reservation {
+    at: usize,
+    extent: Extent,
+    /// A slot is held for it; otherwise the extent has one, which it keeps until the write has come.
+    holds_slot: bool,
+}
 
 pub(super) struct Space {
     /// One bit per slot, set while it may be allocated.
@@ -19,15 +28,23 @@ pub(super) struct Space {
     cursor: usize,
     /// Credits that the owner of each image holds.
     credits: Vec<u64>,
-    /// Slots held for one write each.
-    reserved: Vec<(usize, Extent)>,
+    /// All of them.
+    granted: u64,
+    /// Writes that were promised a place each.
+    reserved: Vec<Reservation>,
     /// Given up by the live map; free once the entry that gave them up is committed.
     giving_up: Vec<Slot>,
-    /// Committed as free, but a read or a write of them is in flight (P3).
-    draining: Vec<Slot>,
+    /// Committed as free, but so many reads and writes of them are in flight (P3).
+    draining: Vec<(Slot, usize)>,
     alloc_next: u64,
     /// Numbers below this are known to the journal or on their way there.
     alloc_limit: u64,
+}
+
+impl Reservation {
+    fn is_for(&self, at: usize, extent: Extent) -> bool {
+        (self.at, self.extent) == (at, extent)
+    }
 }
 
 impl Space {
@@ -41,6 +58,7 @@ impl Space {
             slots_free: u64::from(slots),
             cursor: 0,
             credits: vec![0; images.len()],
+            granted: 0,
             reserved: Vec::new(),
             giving_up: Vec::new(),
             draining: Vec::new(),
@@ -80,7 +98,7 @@ impl Space {
     }
 
     pub(super) fn promised(&self) -> u64 {
-        self.credits.iter().sum::<u64>() + self.reserved.len() as u64
+        self.granted + self.reserved.iter().filter(|held| held.holds_slot).count() as u64
     }
 
     pub(super) fn has_uncommitted_frees(&self) -> bool {
@@ -89,6 +107,9 @@ impl Space {
 
     /// A free slot and the number of its allocation.
     pub(super) fn allocate(&mut self) -> Option<(Slot, u64)> {
+        if self.slots_free == 0 || self.alloc_next > ALLOC_MAX {
+            return None;
+        }
         let words = self.free.len();
         let word = (0..words).map(|step| (self.cursor + step) % words).find(|&word| self.free[word] != 0)?;
         self.cursor = word;
@@ -125,14 +146,21 @@ impl Space {
         let sure = self.slots_free.min(pages_free).saturating_sub(self.promised());
         let granted = u64::from(wanted).min(sure);
         *self.credits_mut(at) += granted;
+        self.granted += granted;
         granted as u32
     }
 
+    /// The extent has a slot: a write to it needs none, as long as it keeps that one.
+    pub(super) fn reserve_mapped(&mut self, at: usize, extent: Extent) {
+        self.reserved.push(Reservation { at, extent, holds_slot: false });
+    }
+
+    /// Holds a slot for a write to an extent without one, if there is one to hold.
     pub(super) fn reserve(&mut self, at: usize, extent: Extent, page_known: bool, pages_free: u64) -> bool {
         let page = page_known || pages_free > self.promised();
         let sure = page && self.slots_free > self.promised();
         if sure {
-            self.reserved.push((at, extent));
+            self.reserved.push(Reservation { at, extent, holds_slot: true });
         }
         sure
     }
@@ -143,15 +171,24 @@ impl Space {
             // An unused credit goes back to the owner, who is told by the answer.
             PaidBy::Credit if used_slot => {
                 let credits = self.credits_mut(at);
-                *credits = credits.saturating_sub(1);
+                if let Some(left) = credits.checked_sub(1) {
+                    *credits = left;
+                    self.granted -= 1;
+                }
             }
             PaidBy::Credit => {}
             PaidBy::Reserved => {
-                if let Some(held) = self.reserved.iter().position(|&held| held == (at, extent)) {
-                    self.reserved.swap_remove(held);
+                let of_extent = self.reserved.iter().enumerate().filter(|(_, held)| held.is_for(at, extent));
+                if let Some((place, _)) = of_extent.max_by_key(|(_, held)| held.holds_slot) {
+                    self.reserved.swap_remove(place);
                 }
             }
         }
+    }
+
+    /// Whether a write to the extent is still to come that was promised a slot.
+    pub(super) fn is_reserved(&self, at: usize, extent: Extent) -> bool {
+        self.reserved.iter().any(|held| held.is_for(at, extent))
     }
 
     /// The live map gave the slot up; the committed one may still refer to it.
@@ -159,27 +196,36 @@ impl Space {
         self.giving_up.push(slot);
     }
 
-    /// What the entries that are about to be committed give up.
-    pub(super) fn take_giving_up(&mut self) -> Vec<Slot> {
-        std::mem::take(&mut self.giving_up)
+    /// A flush round begins that commits what gave these up.
+    pub(super) fn take_giving_up(&mut self, to: &mut Vec<Slot>) {
+        to.append(&mut self.giving_up);
     }
 
-    /// The commit is durable: free each slot that no I/O in flight uses, keep the others for later.
-    pub(super) fn freed(&mut self, slots: impl Iterator<Item = Slot>, in_use: impl Fn(Slot) -> bool) {
-        self.draining.extend(slots);
-        let mut kept = std::mem::take(&mut self.draining);
-        kept.retain(|&slot| {
-            let busy = in_use(slot);
-            if !busy {
+    /// The committed map refers to these no more: those that nothing is in flight to are free (P3).
+    pub(super) fn freed(&mut self, slots: &mut Vec<Slot>, ops: &Ops) {
+        if slots.is_empty() {
+            return;
+        }
+        let in_use = ops.slots();
+        for slot in slots.drain(..) {
+            let first = in_use.partition_point(|used| *used < slot);
+            let users = in_use[first..].iter().take_while(|used| **used == slot).count();
+            if users == 0 {
                 self.give_back(slot);
+            } else {
+                self.draining.push((slot, users));
             }
-            busy
-        });
-        self.draining = kept;
+        }
     }
 
-    pub(super) fn is_draining(&self) -> bool {
-        !self.draining.is_empty()
+    /// A read or a write of the slot ended.
+    pub(super) fn drained(&mut self, slot: Slot) {
+        let Some(at) = self.draining.iter().position(|(draining, _)| *draining == slot) else { return };
+        self.draining[at].1 -= 1;
+        if self.draining[at].1 == 0 {
+            self.draining.swap_remove(at);
+            self.give_back(slot);
+        }
     }
 
     fn credits_mut(&mut self, at: usize) -> &mut u64 {
@@ -189,9 +235,15 @@ impl Space {
         &mut self.credits[at]
     }
 
-    /// The image is gone or has a new owner: what was promised to the old one is void (P15).
+    /// The image has a new epoch: what was granted in the one before is void (P15). A reservation belongs to a write that
+    /// may still come.
+    pub(super) fn void_credits(&mut self, at: usize) {
+        self.granted -= std::mem::take(self.credits_mut(at));
+    }
+
+    /// The image is gone or has a new owner: nothing that was promised to the old one will be used (P15).
     pub(super) fn void_promises(&mut self, at: usize) {
-        *self.credits_mut(at) = 0;
-        self.reserved.retain(|&(image, _)| image != at);
+        self.void_credits(at);
+        self.reserved.retain(|held| held.at != at);
     }
 }

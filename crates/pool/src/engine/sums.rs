@@ -4,14 +4,11 @@ use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 
 use dyad_payload::{Buf, BufMut};
-use dyad_units::Extent;
+use dyad_units::{DiskId, Extent};
+use smallvec::SmallVec;
 
-use crate::disk::{DiskDone, DiskError, DiskOp};
-use crate::engine::Pool;
-use crate::engine::ops::{Completion, OpAt};
 use crate::entry::Slot;
-use crate::format::page::PAGE_BYTES;
-use crate::format::table::{self, SLOTS_PER_TABLE_PAGE, SUMS_PER_TABLE_PAGE, TablePage};
+use crate::format::table::{self, SLOTS_PER_TABLE_PAGE, TablePage};
 
 /// Slots with checksums that are only in memory and L, beyond which a flush is started: 34 MiB.
 const DIRTY_SLOTS_MAX: usize = 65_536;
@@ -65,36 +62,40 @@ impl TableHomes {
 
 /// Checksums of one slot that its table page on disk does not have.
 pub(super) struct DirtySlot {
-    pub(super) slot: Slot,
+    slot: Slot,
     /// Whose data it is, to know what is lost when the disk fails (P12).
-    pub(super) owner: (usize, Extent),
+    owner: (usize, Extent),
     /// Blocks whose sum no table page has.
     mask: u64,
     /// Blocks whose sum is on its way to a table page; not durable yet.
     writing: u64,
+    /// Named by `changed`, by `arriving`: a place is used again only when neither does.
+    is_changed: bool,
+    is_arriving: bool,
     sums: [u64; BLOCKS],
 }
 
-impl DirtySlot {
-    pub(super) fn put(&mut self, block: u8, mixed: u64) {
-        self.mask |= 1 << block;
-        self.sums[usize::from(block)] = mixed;
-    }
-
-    fn sum(&self, block: u8) -> Option<u64> {
-        ((self.mask | self.writing) >> block & 1 == 1).then(|| self.sums[usize::from(block)])
-    }
+/// The checksums of one slot, as far as they are in memory.
+pub(super) struct SlotSums<'a> {
+    dirty: Option<&'a DirtySlot>,
+    page: Option<&'a [u8]>,
+    at: usize,
 }
 
-/// A table page being read, and the reads that wait for it.
-struct Fetch {
-    page: TablePage,
-    outstanding: u8,
-    /// The newest home read so far.
-    best: Option<(u64, u8, Buf)>,
-    waiting: Vec<OpAt>,
-    /// A flush waits for it too.
-    for_flush: bool,
+impl SlotSums<'_> {
+    /// Whether a block of these has its checksum only on disk.
+    pub(super) fn lacks(&self, blocks: u64) -> bool {
+        let known = self.dirty.map_or(0, |dirty| dirty.mask | dirty.writing);
+        self.page.is_none() && blocks & !known != 0
+    }
+
+    /// The block's checksum, mixed with its place.
+    pub(super) fn of(&self, block: u8) -> Option<u64> {
+        match self.dirty {
+            Some(dirty) if (dirty.mask | dirty.writing) >> block & 1 == 1 => Some(dirty.sums[usize::from(block)]),
+            _ => self.page.map(|page| table::sum_at(page, self.at, block)),
+        }
+    }
 }
 
 pub(super) struct Sums {
@@ -102,35 +103,38 @@ pub(super) struct Sums {
     /// Places in `dirty` that may be used again.
     spare: Vec<u32>,
     index: HashMap<u32, u32, BuildHasherDefault<SlotHasher>>,
+    /// Places whose mask is not empty, or was when they were given up.
+    changed: Vec<u32>,
+    /// Places whose checksums are on their way, or were when they were given up.
+    arriving: Vec<u32>,
     cache: Vec<(u32, Option<Buf>)>,
+    /// Pages being written: not read meanwhile, even if they are pushed out of the cache.
+    writes: SmallVec<[(TablePage, Buf); 64]>,
     homes: TableHomes,
-    fetches: Vec<Fetch>,
-}
-
-/// What is known of a block's checksum.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Known {
-    /// Mixed with its place, as it stands in the table.
-    Sum(u64),
-    /// The table page is not in memory.
-    NotHere,
+    /// Sequence of the newest page written: above all of earlier mounts.
+    seq: u64,
 }
 
 impl Sums {
-    pub(super) fn new(table_pages: u32) -> Self {
+    pub(super) fn new(table_pages: u32, mount: u64) -> Self {
         Self {
             dirty: Vec::new(),
             spare: Vec::new(),
             index: HashMap::default(),
+            changed: Vec::new(),
+            arriving: Vec::new(),
             cache: vec![(0, None); CACHED_PAGES],
+            writes: SmallVec::new(),
             homes: TableHomes(vec![UNKNOWN; table_pages as usize]),
-            fetches: Vec::new(),
+            seq: mount << 32,
         }
     }
 
-    pub(super) fn dirty_slot(&mut self, slot: Slot, at: usize, extent: Extent) -> &mut DirtySlot {
-        let place = *self.index.entry(slot.0).or_insert_with(|| {
-            let fresh = DirtySlot { slot, owner: (at, extent), mask: 0, writing: 0, sums: [0; BLOCKS] };
+    fn dirty_slot(&mut self, slot: Slot, at: usize, extent: Extent) -> u32 {
+        *self.index.entry(slot.0).or_insert_with(|| {
+            let owner = (at, extent);
+            let (mask, writing, is_changed, is_arriving, sums) = (0, 0, false, false, [0; BLOCKS]);
+            let fresh = DirtySlot { slot, owner, mask, writing, is_changed, is_arriving, sums };
             match self.spare.pop() {
                 Some(place) => {
                     self.dirty[place as usize] = fresh;
@@ -141,16 +145,44 @@ impl Sums {
                     self.dirty.len() as u32 - 1
                 }
             }
-        });
-        &mut self.dirty[place as usize]
+        })
+    }
+
+    /// Takes checksums of blocks from `first` on, mixed with their place.
+    pub(super) fn put(
+        &mut self,
+        slot: Slot,
+        (at, extent): (usize, Extent),
+        first: u8,
+        sums: impl Iterator<Item = u64>,
+    ) {
+        let place = self.dirty_slot(slot, at, extent);
+        let dirty = &mut self.dirty[place as usize];
+        if !std::mem::replace(&mut dirty.is_changed, true) {
+            self.changed.push(place);
+        }
+        for (block, sum) in (first..).zip(sums) {
+            dirty.mask |= 1 << block;
+            dirty.sums[usize::from(block)] = sum;
+        }
     }
 
     /// The slot was given up: its checksums mean nothing any more.
     pub(super) fn forget(&mut self, slot: Slot) {
+        // One of the lists names the place: it is used again when that is worked off.
         if let Some(place) = self.index.remove(&slot.0) {
             let dirty = &mut self.dirty[place as usize];
             (dirty.mask, dirty.writing) = (0, 0);
-            self.spare.push(place);
+        }
+    }
+
+    /// The image is gone.
+    pub(super) fn forget_image(&mut self, at: usize) {
+        for place in 0..self.dirty.len() {
+            let dirty = &self.dirty[place];
+            if dirty.owner.0 == at && dirty.mask | dirty.writing != 0 {
+                self.forget(dirty.slot);
+            }
         }
     }
 
@@ -163,52 +195,60 @@ impl Sums {
         self.dirty.iter().filter(|dirty| dirty.mask | dirty.writing != 0).map(|dirty| dirty.owner)
     }
 
-    pub(super) fn known(&self, slot: Slot, block: u8) -> Known {
-        if let Some(&place) = self.index.get(&slot.0)
-            && let Some(sum) = self.dirty[place as usize].sum(block)
-        {
-            return Known::Sum(sum);
-        }
+    /// What is known of a slot.
+    pub(super) fn slot(&self, slot: Slot) -> SlotSums<'_> {
+        let dirty = self.index.get(&slot.0).map(|&place| &self.dirty[place as usize]);
         let page = TablePage::of(slot);
-        match self.cached(page) {
-            Some(bytes) => Known::Sum(table::sum_at(bytes, page.at(slot), block)),
-            None => Known::NotHere,
+        SlotSums { dirty, page: self.page(page), at: page.at(slot) }
+    }
+
+    /// The page, if it is in memory.
+    pub(super) fn page(&self, page: TablePage) -> Option<&[u8]> {
+        let (tag, bytes) = &self.cache[page.0 as usize % CACHED_PAGES];
+        match bytes {
+            Some(bytes) if *tag == page.0 => Some(bytes),
+            _ => self.writes.iter().find(|(written, _)| *written == page).map(|(_, bytes)| &**bytes),
         }
     }
 
-    pub(super) fn cached(&self, page: TablePage) -> Option<&Buf> {
-        let (tag, bytes) = &self.cache[page.0 as usize % CACHED_PAGES];
-        bytes.as_ref().filter(|_| *tag == page.0)
-    }
-
-    fn cache(&mut self, page: TablePage, bytes: Buf) {
+    /// Keeps a page that was read from `home`; without, neither home had it.
+    pub(super) fn keep(&mut self, page: TablePage, bytes: Buf, home: Option<usize>) {
+        if let Some(home) = home {
+            self.homes.set(page, home);
+        }
         self.cache[page.0 as usize % CACHED_PAGES] = (page.0, Some(bytes));
     }
 
-    /// Dirty checksums begin their way to the tables: the pages that need writing, ascending.
-    pub(super) fn begin_writing(&mut self) -> Vec<TablePage> {
-        let mut pages: Vec<TablePage> = Vec::new();
-        for dirty in self.dirty.iter_mut().filter(|dirty| dirty.mask != 0) {
-            dirty.writing |= std::mem::take(&mut dirty.mask);
-            pages.push(TablePage::of(dirty.slot));
-        }
-        pages.sort_unstable();
-        pages.dedup();
-        pages
+    /// The home that is the newest, if that is known.
+    pub(super) fn newest_home(&self, page: TablePage) -> Option<usize> {
+        self.homes.newest(page)
     }
 
-    /// The page as it will be written, and to which home: the one that is not the newest durable.
-    pub(super) fn patched(&mut self, page: TablePage, disk: dyad_units::DiskId, mut to: BufMut) -> (usize, Buf) {
-        let seq = match self.cached(page) {
-            Some(bytes) => {
-                to.copy_from_slice(bytes);
-                table::decode(bytes, disk, page).unwrap_or(0)
+    /// Dirty checksums begin their way to the tables: puts the pages that need writing into `pages`, descending.
+    pub(super) fn begin_writing(&mut self, pages: &mut Vec<TablePage>) {
+        pages.clear();
+        for place in self.changed.drain(..) {
+            let dirty = &mut self.dirty[place as usize];
+            dirty.is_changed = false;
+            if dirty.mask != 0 {
+                dirty.writing |= std::mem::take(&mut dirty.mask);
+                pages.push(TablePage::of(dirty.slot));
+                if !std::mem::replace(&mut dirty.is_arriving, true) {
+                    self.arriving.push(place);
+                }
+            } else if !dirty.is_arriving {
+                self.spare.push(place);
             }
-            None => {
-                to.fill(0);
-                0
-            }
-        };
+        }
+        pages.sort_unstable_by(|one, other| other.cmp(one));
+        pages.dedup();
+    }
+
+    /// The page as it will be written, and to which home: the one that is not the newest durable. The page is in memory.
+    pub(super) fn patched(&mut self, page: TablePage, disk: DiskId, mut to: BufMut) -> (usize, Buf) {
+        let bytes = self.page(page).expect("the caller looked");
+        to.copy_from_slice(bytes);
+        let before = table::decode(bytes, disk, page).unwrap_or(0);
         for slot in (0..SLOTS_PER_TABLE_PAGE).map(|nth| page.slot(nth)) {
             let Some(&place) = self.index.get(&slot.0) else { continue };
             let dirty = &self.dirty[place as usize];
@@ -217,98 +257,99 @@ impl Sums {
             }
         }
         let home = self.homes.other(page);
-        table::seal(&mut to, disk, page, seq + 1);
+        self.seq = self.seq.max(before) + 1;
+        table::seal(&mut to, disk, page, self.seq);
         let bytes = to.freeze();
-        self.cache(page, bytes.clone());
-        self.homes.set(page, home);
+        self.writes.push((page, bytes.clone()));
+        self.keep(page, bytes.clone(), Some(home));
         (home, bytes)
+    }
+
+    /// The page's write ended.
+    pub(super) fn written(&mut self, page: TablePage) {
+        self.writes.retain(|(written, _)| *written != page);
     }
 
     /// The tables are durable: what was on its way has arrived.
     pub(super) fn finish_writing(&mut self) {
-        for place in 0..self.dirty.len() {
-            let dirty = &mut self.dirty[place];
-            if dirty.writing == 0 {
-                continue;
-            }
-            dirty.writing = 0;
-            if dirty.mask == 0 {
-                self.index.remove(&dirty.slot.0);
-                self.spare.push(place as u32);
+        while let Some(place) = self.arriving.pop() {
+            let dirty = &mut self.dirty[place as usize];
+            (dirty.writing, dirty.is_arriving) = (0, false);
+            if !dirty.is_changed {
+                // A slot that was given up may have a new place by now.
+                if self.index.get(&dirty.slot.0) == Some(&place) {
+                    self.index.remove(&dirty.slot.0);
+                }
+                self.spare.push(place);
             }
         }
     }
 }
 
-impl Pool {
-    /// Starts reading a table page unless that is under way. `op` waits for it, or else a flush.
-    pub(super) fn fetch_table(&mut self, page: TablePage, op: Option<OpAt>) {
-        if let Some(fetch) = self.sums.fetches.iter_mut().find(|fetch| fetch.page == page) {
-            fetch.waiting.extend(op);
-            fetch.for_flush |= op.is_none();
-            return;
-        }
-        // Until a page was read once, either home may be the newest.
-        let homes = match self.sums.homes.newest(page) {
-            Some(home) => home..home + 1,
-            None => 0..2,
-        };
-        let fetch = Fetch {
-            page,
-            outstanding: homes.len() as u8,
-            best: None,
-            waiting: op.into_iter().collect(),
-            for_flush: op.is_none(),
-        };
-        self.sums.fetches.push(fetch);
-        self.counters.table_reads += 1;
-        for home in homes {
-            let token = Completion::TableRead { page: page.0, home }.token();
-            let offset = self.superblock.layout.table_offset(home, page);
-            match self.slab.take(PAGE_BYTES) {
-                Ok(buf) => self.disk_ops.push(DiskOp::Read { token, offset, buf }),
-                // No memory: as if the home could not be read; the blocks are unverified, never wrong.
-                Err(_) => self.table_read_done(page.0, home, Err(DiskError::IO)),
-            }
-        }
+#[cfg(test)]
+mod tests {
+    use dyad_payload::Slab;
+
+    use super::*;
+    use crate::format::page::PAGE_BYTES;
+
+    const DISK: DiskId = DiskId::from_bytes([7; 16]);
+
+    fn with_empty_page(slab: &Slab) -> Sums {
+        let mut sums = Sums::new(CACHED_PAGES as u32 + 4, 3);
+        let mut bytes = slab.take(PAGE_BYTES).unwrap();
+        table::encode(&mut bytes, DISK, TablePage(0), 9, &[0; table::SUMS_PER_TABLE_PAGE]);
+        sums.keep(TablePage(0), bytes.freeze(), Some(1));
+        sums
     }
 
-    pub(super) fn table_read_done(&mut self, page: u32, home: usize, result: Result<DiskDone, DiskError>) {
-        let page = TablePage(page);
-        let disk = self.superblock.disk;
-        let Some(at) = self.sums.fetches.iter().position(|fetch| fetch.page == page) else { return };
-        let fetch = &mut self.sums.fetches[at];
-        fetch.outstanding -= 1;
-        if let Ok(DiskDone::Read(buf)) = result
-            && let Some(seq) = table::decode(&buf, disk, page)
-            && fetch.best.as_ref().is_none_or(|(best, _, _)| seq > *best)
-        {
-            fetch.best = Some((seq, home as u8, buf.freeze()));
+    fn write_all(sums: &mut Sums, slab: &Slab) -> usize {
+        let mut pages = Vec::new();
+        sums.begin_writing(&mut pages);
+        for &page in &pages {
+            sums.patched(page, DISK, slab.take(PAGE_BYTES).unwrap());
+            sums.written(page);
         }
-        if fetch.outstanding > 0 {
-            return;
-        }
-        let fetch = self.sums.fetches.swap_remove(at);
-        match fetch.best {
-            Some((_, home, bytes)) => {
-                self.sums.homes.set(page, usize::from(home));
-                self.sums.cache(page, bytes);
-            }
-            None => self.cache_empty_table(page),
-        }
-        for op in fetch.waiting {
-            self.verify(op);
-        }
-        if fetch.for_flush {
-            self.pump_tables();
-        }
+        sums.finish_writing();
+        pages.len()
     }
 
-    /// No home is valid: the page was never written, or is damaged. Either way no checksum is known, and whatever
-    /// block refers to it does not match.
-    fn cache_empty_table(&mut self, page: TablePage) {
-        let Ok(mut buf) = self.slab.take(PAGE_BYTES) else { return };
-        table::encode(&mut buf, self.superblock.disk, page, 0, &[0; SUMS_PER_TABLE_PAGE]);
-        self.sums.cache(page, buf.freeze());
+    #[test]
+    fn a_place_is_used_again_only_when_no_list_names_it() {
+        let slab = Slab::new(1 << 20);
+        let mut sums = with_empty_page(&slab);
+        let (slot, owner) = (Slot(2), (0, Extent(5)));
+        sums.put(slot, owner, 3, [11].into_iter());
+        sums.forget(slot);
+        sums.put(slot, owner, 3, [12].into_iter());
+        assert_eq!(sums.slot(slot).of(3), Some(12));
+        assert_eq!(write_all(&mut sums, &slab), 1);
+        assert_eq!((sums.dirty.len(), sums.spare.len(), sums.index.len()), (2, 2, 0));
+        assert_eq!((sums.slot(slot).of(3), sums.slot(slot).of(4)), (Some(12), Some(0)));
+
+        let mut pages = Vec::new();
+        sums.put(slot, owner, 0, [20].into_iter());
+        sums.begin_writing(&mut pages);
+        sums.forget(slot);
+        sums.put(slot, owner, 0, [21].into_iter());
+        sums.finish_writing();
+        assert_eq!(sums.slot(slot).of(0), Some(21), "the new life's");
+        write_all(&mut sums, &slab);
+        assert_eq!((sums.spare.len(), sums.index.len()), (2, 0));
+    }
+
+    #[test]
+    fn a_page_is_never_written_over_its_newest_home_and_its_sequence_rises() {
+        let slab = Slab::new(1 << 20);
+        let mut sums = with_empty_page(&slab);
+        sums.put(Slot(0), (0, Extent(0)), 0, [1, 2].into_iter());
+        let mut pages = Vec::new();
+        sums.begin_writing(&mut pages);
+        let (home, bytes) = sums.patched(TablePage(0), DISK, slab.take(PAGE_BYTES).unwrap());
+        assert_eq!((home, table::decode(&bytes, DISK, TablePage(0))), (0, Some((3 << 32) + 1)));
+        sums.keep(TablePage(CACHED_PAGES as u32), bytes.clone(), None);
+        assert!(sums.page(TablePage(0)).is_some(), "while it is being written it is not read from the disk");
+        sums.written(TablePage(0));
+        assert!(sums.page(TablePage(0)).is_none());
     }
 }

@@ -1,19 +1,21 @@
-//! Writes, unmaps and mends (P1, P5, P6, P7, P9).
+//! Writes and mends (P1, P5, P6, P7), and how any change comes in.
 //!
 //! What has to be there before the data is submitted, in this order: the region's mark, durable (P5); a slot
 //! that no committed entry refers to (P3); an entry in L (P6). What follows completion: the written bits, the
 //! checksums among the dirty ones, the answer. A crash between any two of these steps leaves the block old or new:
 //! before the entry in L nothing was touched; after it, recovery compares the block with what L says of it.
 
-use dyad_contract::image::{ImageError, Reply, Space, Token, Unmap, Write, Written};
-use dyad_units::{Extent, Piece, Stamp};
+use dyad_contract::image::{ImageError, Reply, Token, Unmap, Write, Written};
+use dyad_units::{Piece, Stamp, WriteNumber};
 
 use crate::disk::{DiskDone, DiskError, DiskOp};
 use crate::engine::Pool;
-use crate::engine::ops::{Completion, Op, OpAt, Waiting, WriteOp};
+use crate::engine::ops::{Completion, Op, OpAt, WriteOp};
+use crate::engine::unsettled::{UNSETTLED_MAX, Unsettled};
 use crate::entry::LOST;
 use crate::format::recent::{RecentHead, RecentKind};
 use crate::format::state::PageOwner;
+use crate::format::table;
 use crate::map::LeafIndex;
 
 /// On whose behalf blocks change.
@@ -23,6 +25,35 @@ pub(super) enum Kind {
     Host,
     /// Making the image equal to another (P8, P14).
     Mend,
+}
+
+/// A change that waits for its region's mark or for room.
+pub(super) enum Waiting {
+    Write(Write),
+    Unmap(Unmap),
+}
+
+impl Waiting {
+    pub(super) fn piece(&self) -> Piece {
+        match self {
+            Self::Write(write) => write.piece,
+            Self::Unmap(unmap) => unmap.piece,
+        }
+    }
+
+    pub(super) fn stamp(&self) -> Stamp {
+        match self {
+            Self::Write(write) => write.stamp,
+            Self::Unmap(unmap) => unmap.stamp,
+        }
+    }
+
+    fn settled(&self) -> WriteNumber {
+        match self {
+            Self::Write(write) => write.settled,
+            Self::Unmap(unmap) => unmap.settled,
+        }
+    }
 }
 
 /// A write or unmap that cannot go on yet.
@@ -37,50 +68,45 @@ impl Pool {
     pub(super) fn write(&mut self, at: usize, token: Token, write: Write, kind: Kind) {
         assert_eq!(write.data.len(), write.piece.len(), "a write has its piece's bytes");
         assert_eq!(write.sums.len(), usize::from(write.piece.count()), "a write has one sum per block");
-        if let Err(error) = self.admit_change(at, write.stamp) {
-            return self.fail(at, token, error);
-        }
-        self.image_mut(at).requests += 1;
-        self.change(Held { at, token, what: Waiting::Write(write), kind });
+        self.admit(Held { at, token, what: Waiting::Write(write), kind });
     }
 
     pub(super) fn unmap(&mut self, at: usize, token: Token, unmap: Unmap, kind: Kind) {
-        if let Err(error) = self.admit_change(at, unmap.stamp) {
-            return self.fail(at, token, error);
-        }
-        self.image_mut(at).requests += 1;
-        self.change(Held { at, token, what: Waiting::Unmap(unmap), kind });
+        self.admit(Held { at, token, what: Waiting::Unmap(unmap), kind });
     }
 
-    fn admit_change(&self, at: usize, stamp: Stamp) -> Result<(), ImageError> {
-        let newest = self.image(at).meta.epoch;
-        if self.poison.is_poisoned() {
-            Err(ImageError::Poisoned)
-        } else if stamp.epoch < newest {
-            Err(ImageError::Superseded { newest })
-        } else if self.ops.is_full() {
-            Err(ImageError::Overloaded)
+    fn admit(&mut self, held: Held) {
+        let (at, token) = (held.at, held.token);
+        self.settle_up_to(at, held.what.settled());
+        let image = self.image(at);
+        let refused = if self.poison.is_poisoned() {
+            ImageError::Poisoned
+        } else if held.what.stamp().epoch < image.meta.epoch {
+            ImageError::Superseded { newest: image.meta.epoch }
+        } else if self.is_full_of_requests() || image.unsettled.len() >= UNSETTLED_MAX {
+            ImageError::Overloaded
         } else {
-            Ok(())
-        }
+            self.image_mut(at).requests += 1;
+            return self.change(held);
+        };
+        self.fail(at, token, refused);
     }
 
-    /// Carries a change as far as it goes now: it may have to wait for a mark or for room in L.
+    /// Carries a change as far as it goes now: it may have to wait for a mark or for room.
     pub(super) fn change(&mut self, held: Held) {
         if self.poison.is_poisoned() {
             return self.finish_change(held.at, held.token, Reply::Failed(ImageError::Poisoned));
         }
-        let piece = match &held.what {
-            Waiting::Write(write) => write.piece,
-            Waiting::Unmap(unmap) => {
-                // Nothing was ever here on any image that this one is equal to: nothing to mark, stamp or keep.
-                if self.image(held.at).map.entry(unmap.piece.extent).is_absent() {
-                    return self.finish_change(held.at, held.token, Reply::Written(Written { used_slot: false }));
-                }
-                unmap.piece
-            }
-        };
-        let Some(held) = self.wait_for_mark(piece.extent.region(), held) else { return };
+        let extent = held.what.piece().extent;
+        let is_unmap = matches!(held.what, Waiting::Unmap(_));
+        if is_unmap && self.image(held.at).map.entry(extent).is_absent() {
+            // Nothing was ever here on any image that this one is equal to: nothing to mark, stamp or keep.
+            return self.finish_change(held.at, held.token, Reply::Written(Written { used_slot: false }));
+        }
+        if self.has_too_many_uncommitted() {
+            return self.wait_for_room(held);
+        }
+        let Some(held) = self.wait_for_mark(held) else { return };
         match held.what {
             Waiting::Write(write) => self.place(held.at, held.token, write, held.kind),
             Waiting::Unmap(unmap) => self.clear(held.at, held.token, unmap, held.kind),
@@ -90,15 +116,16 @@ impl Pool {
     fn place(&mut self, at: usize, token: Token, write: Write, kind: Kind) {
         let extent = write.piece.extent;
         let entry = self.image(at).map.entry(extent);
-        let (slot, alloc, used_slot) = match entry.slot() {
-            Some(slot) => (slot, entry.alloc(), false),
-            None => match self.space.allocate() {
-                Some((slot, alloc)) => (slot, alloc, true),
-                None => {
-                    self.space.settle(at, extent, write.space, false);
-                    return self.finish_change(at, token, Reply::Failed(ImageError::Full));
-                }
-            },
+        let found = match entry.slot() {
+            Some(slot) => Some((slot, entry.alloc(), false)),
+            None if self.ensure_map_page(at, extent) => {
+                self.space.allocate().map(|(slot, alloc)| (slot, alloc, true))
+            }
+            None => None,
+        };
+        let Some((slot, alloc, used_slot)) = found else {
+            self.space.settle(at, extent, write.space, false);
+            return self.finish_change(at, token, Reply::Failed(ImageError::Full));
         };
         let head = RecentHead {
             kind: if kind == Kind::Mend { RecentKind::Mend } else { RecentKind::Write },
@@ -111,39 +138,60 @@ impl Pool {
             number: write.number,
             settled: write.settled,
         };
-        let Ok(recent_at) = self.recent.append(&head, Some(&write.sums)) else {
+        let sums = (0..write.sums.len()).map(|block| write.sums.at(block));
+        let Ok(recent_at) = self.recent.append(&head, sums, self.carried) else {
             if used_slot {
                 self.space.give_back(slot);
             }
-            return self.wait_for_recent(Held { at, token, what: Waiting::Write(write), kind });
+            return self.wait_for_room(Held { at, token, what: Waiting::Write(write), kind });
         };
         if used_slot {
             self.note_allocations();
             self.change_entry(at, extent, |entry| entry.place(slot, alloc));
         }
         self.space.settle(at, extent, write.space, used_slot);
-        self.raise_stamp(at, extent, write.stamp);
+        self.note_change(at, &head, recent_at);
+        self.image_mut(at).map.entry_mut(extent).begin_write();
         let offset = self.superblock.layout.slot_offset(slot) + block_offset(write.piece);
         let data = write.data.clone();
         let op = WriteOp { at, write, token, slot, recent_at, used_slot, mend: kind == Kind::Mend };
         let op = self.ops.insert(Op::Write(op));
         self.disk_ops.push(DiskOp::Write { token: Completion::Data(op).token(), offset, data });
+        if self.recent_is_filling() {
+            self.start_flush_for_housekeeping();
+        }
+    }
+
+    /// What follows from an entry in L: the stamp, and that other images might lack it.
+    pub(super) fn note_change(&mut self, at: usize, head: &RecentHead, recent_at: u64) {
+        self.raise_stamp(at, head.piece.extent, head.stamp);
+        let (number, stamp, piece) = (head.number, head.stamp, head.piece);
+        self.with_unsettled(at, |writes| writes.push(Unsettled { recent_at, number, stamp, piece }));
     }
 
     /// The data of a read or a write crossed the disk.
     pub(super) fn data_done(&mut self, op: OpAt, result: Result<DiskDone, DiskError>) {
-        if matches!(self.ops.get_mut(op), Op::Read(_)) {
+        if matches!(self.ops.get(op), Op::Read(_)) {
             return self.read_done(op, result);
         }
-        let Op::Write(done) = self.ops.remove(op) else { unreachable!("a completion is of an op in flight") };
         if result.is_err() {
-            self.lose(done.at, done.write.piece.extent);
+            // While it still counts as in flight, so that its extent is among the lost.
             self.poison_now();
-            return self.finish_change(done.at, done.token, Reply::Failed(ImageError::Poisoned));
         }
-        self.believe(&done);
-        self.finish_change(done.at, done.token, Reply::Written(Written { used_slot: done.used_slot }));
-        self.retry_frees();
+        let Op::Write(done) = self.ops.remove(op) else { unreachable!("a completion is of an op in flight") };
+        self.image_mut(done.at).map.entry_mut(done.write.piece.extent).end_write();
+        let reply = if self.poison.is_poisoned() {
+            Reply::Failed(ImageError::Poisoned)
+        } else {
+            self.believe(&done);
+            Reply::Written(Written { used_slot: done.used_slot })
+        };
+        self.space.drained(done.slot);
+        self.finish_change(done.at, done.token, reply);
+        self.make_room();
+        if self.sums.is_over_bound() {
+            self.start_flush_for_housekeeping();
+        }
     }
 
     /// The blocks hold what was written: from now on the live map says so (P2: only completed writes do).
@@ -163,63 +211,19 @@ impl Pool {
             });
         }
         self.flusher.note_unsynced();
-        let layer = self.image(at).meta.layer;
-        let dirty = self.sums.dirty_slot(done.slot, at, piece.extent);
-        for (nth, sum) in done.write.sums.iter().enumerate() {
-            let block = piece.first() + nth as u8;
-            dirty.put(block, crate::format::table::mix(sum, layer, piece.extent, block, entry.alloc()));
-        }
+        let (layer, extent, alloc) = (self.image(at).meta.layer, piece.extent, entry.alloc());
+        let sums = (piece.first()..).zip(done.write.sums.iter());
+        let mixed = sums.map(|(block, sum)| table::mix(sum, layer, extent, block, alloc));
+        self.sums.put(done.slot, (at, extent), piece.first(), mixed);
         if done.mend {
             self.counters.blocks_mended += u64::from(piece.count());
         }
-        if self.sums.is_over_bound() {
-            self.start_flush_for_housekeeping();
-        }
     }
 
-    fn clear(&mut self, at: usize, token: Token, unmap: Unmap, kind: Kind) {
-        let extent = unmap.piece.extent;
-        let entry = self.image(at).map.entry(extent);
-        let head = RecentHead {
-            kind: if kind == Kind::Mend { RecentKind::MendUnmap } else { RecentKind::Unmap },
-            image: self.image(at).no,
-            layer: self.image(at).layer,
-            piece: unmap.piece,
-            slot: entry.slot(),
-            alloc: entry.alloc(),
-            stamp: unmap.stamp,
-            number: unmap.number,
-            settled: unmap.settled,
-        };
-        if self.recent.append(&head, None).is_err() {
-            return self.wait_for_recent(Held { at, token, what: Waiting::Unmap(unmap), kind });
-        }
-        let left = entry.written() & !unmap.piece.mask();
-        let forgets_loss = entry.has(LOST) && unmap.piece.is_whole_extent();
-        if left != entry.written() || (left == 0 && entry.slot().is_some()) || forgets_loss {
-            // A lost extent keeps its flag until it is unmapped or written as a whole (P12).
-            let gives_up = left == 0 && (!entry.has(LOST) || forgets_loss) && !self.has_write_in_flight(at, extent);
-            self.change_entry(at, extent, |entry| {
-                entry.set_written(left);
-                if forgets_loss {
-                    entry.clear(LOST);
-                }
-                if gives_up {
-                    entry.unplace();
-                }
-            });
-            if let (true, Some(slot)) = (gives_up, entry.slot()) {
-                self.sums.forget(slot);
-                self.space.free_after_commit(slot);
-            }
-        }
-        self.raise_stamp(at, extent, unmap.stamp);
-        self.finish_change(at, token, Reply::Written(Written { used_slot: false }));
-    }
-
-    /// A write to other blocks of the extent may be on its way to its slot: then the slot stays.
-    fn has_write_in_flight(&self, at: usize, extent: Extent) -> bool {
-        self.ops.written_extents().any(|written| written == (at, extent))
+    /// The map page that the extent's entry will be committed to: an extent is not placed without one (P15).
+    fn ensure_map_page(&mut self, at: usize, extent: dyad_units::Extent) -> bool {
+        let layer = self.image(at).layer;
+        self.ensure_page(PageOwner::Map { layer, index: LeafIndex::of(extent).0 })
     }
 
     pub(super) fn finish_change(&mut self, at: usize, token: Token, reply: Reply) {
@@ -227,51 +231,11 @@ impl Pool {
         self.reply(at, token, reply);
     }
 
-    /// L has no room: the change waits until a flush has cut it (P6 needs the entry first).
-    fn wait_for_recent(&mut self, held: Held) {
-        self.flusher.hold(held);
-        self.start_flush_for_housekeeping();
-    }
-
-    /// Whoever waited for room in L goes on, in order.
-    pub(super) fn resume_held(&mut self) {
-        for held in self.flusher.take_held() {
-            self.change(held);
-        }
-    }
-
-    /// Credits and reservations are promises of free slots (P15).
-    pub(super) fn grant(&mut self, at: usize, token: Token, credits: u32) {
-        let pages_free = self.pages.free();
-        let granted = self.space.grant(at, credits, pages_free);
-        if granted < credits && self.space.has_uncommitted_frees() {
-            // Low space forces a commit, which frees slots; the owner asks again (P3).
-            self.start_flush_for_housekeeping();
-        }
-        self.reply(at, token, Reply::Granted(granted));
-    }
-
-    fn has_map_page(&self, at: usize, extent: Extent) -> bool {
-        let owner = PageOwner::Map { layer: self.image(at).layer, index: LeafIndex::of(extent).0 };
-        self.pages.has(owner)
-    }
-
-    pub(super) fn reserve(&mut self, at: usize, token: Token, piece: Piece) {
-        let mapped = self.image(at).map.entry(piece.extent).slot().is_some();
-        let page_known = self.has_map_page(at, piece.extent);
-        let pages_free = self.pages.free();
-        if mapped || self.space.reserve(at, piece.extent, page_known, pages_free) {
-            return self.reply(at, token, Reply::Done);
-        }
-        if self.space.has_uncommitted_frees() {
-            self.start_flush_for_housekeeping();
-        }
-        self.fail(at, token, ImageError::Full);
-    }
-
-    pub(super) fn release(&mut self, at: usize, token: Token, piece: Piece) {
-        self.space.settle(at, piece.extent, Space::Reserved, false);
-        self.reply(at, token, Reply::Done);
+    /// The change waits until a flush has made room (P6 needs the entry in L first).
+    pub(super) fn wait_for_room(&mut self, held: Held) {
+        self.room.count += 1;
+        self.room.hold(held);
+        self.make_room();
     }
 }
 

@@ -15,6 +15,7 @@ const CLOSED: u8 = 4;
 const IMAGE_GONE: u8 = 5;
 const PAGE: u8 = 6;
 const ALLOCATIONS: u8 = 7;
+const SUSPECT: u8 = 8;
 
 /// Bytes that [`encode`] puts.
 pub(crate) fn encoded_len(change: &Change) -> usize {
@@ -26,6 +27,7 @@ pub(crate) fn encoded_len(change: &Change) -> usize {
         Change::ImageGone { .. } => 4,
         Change::Page { .. } => 4 + OWNER_BYTES,
         Change::Allocations { .. } => 8,
+        Change::Suspect { .. } => 5,
     }
 }
 
@@ -70,6 +72,11 @@ pub(crate) fn encode(change: &Change, to: &mut Writer<'_>) {
             to.u8(ALLOCATIONS);
             to.u64(*next);
         }
+        Change::Suspect { image, suspect } => {
+            to.u8(SUSPECT);
+            to.u32(image.0);
+            to.u8(u8::from(*suspect));
+        }
     }
 }
 
@@ -92,6 +99,7 @@ pub(crate) fn decode(from: &mut Reader<'_>) -> Option<Change> {
         IMAGE_GONE => Change::ImageGone { image: ImageNo(from.u32()?) },
         PAGE => Change::Page { page: PageNo(from.u32()?), owner: decode_owner(from)?? },
         ALLOCATIONS => Change::Allocations { next: from.u64()? },
+        SUSPECT => Change::Suspect { image: ImageNo(from.u32()?), suspect: from.flag()? },
         _ => return None,
     })
 }
@@ -132,6 +140,7 @@ pub(crate) mod tests {
                 Change::Page { page: PageNo(page), owner: PageOwner::Map { layer: LayerNo(layer), index } }
             }),
             1 => any::<u64>().prop_map(|next| Change::Allocations { next }),
+            1 => any::<(u32, bool)>().prop_map(|(image, suspect)| Change::Suspect { image: ImageNo(image), suspect }),
         ]
     }
 
@@ -154,7 +163,7 @@ pub(crate) mod tests {
 
         #[test]
         fn arbitrary_bytes_do_no_harm(
-            tag in 0..9_u8,
+            tag in 0..10_u8,
             bytes in proptest::collection::vec(prop_oneof![3 => 0..5_u8, 1 => any::<u8>()], 0..300),
         ) {
             let bytes = [&[tag][..], &bytes].concat();

@@ -88,6 +88,7 @@ impl Loader<'_> {
             let view = view.ok_or(damaged.clone())?;
             let directory = page::decode_directory(view.body).ok_or(damaged)?;
             self.committed.alloc_next = self.committed.alloc_next.max(directory.alloc_next);
+            self.committed.image_next = self.committed.image_next.max(directory.image_next);
             for (nth, owner) in directory.owners.into_iter().enumerate() {
                 let page = PageNo((index as usize * page::DIRECTORY_ENTRIES + nth) as u32);
                 if let Some(owner) = owner {
@@ -172,6 +173,7 @@ impl Loader<'_> {
                 state.layer = found.layer;
                 state.meta = found.meta;
                 state.state_mark = found.state_mark;
+                state.suspect = found.suspect;
             }
             PageOwner::Marks { image, index } => {
                 // The image's size may not be known yet, so its words are as many as the page's.
@@ -208,6 +210,7 @@ impl Loader<'_> {
                 layer,
                 marks: Vec::new(),
                 state_mark: false,
+                suspect: false,
             });
             images.len() - 1
         });
@@ -255,7 +258,13 @@ impl Loader<'_> {
                     Change::Mark { image, region, .. } => {
                         PageOwner::Marks { image: *image, index: region.0 / MARKS_PER_PAGE as u32 }
                     }
-                    Change::Image { image, .. } | Change::Closed { image, .. } => PageOwner::Image { image: *image },
+                    Change::Image { image, .. } | Change::Closed { image, .. } | Change::Suspect { image, .. } => {
+                        if let Change::Image { layer, .. } = &change {
+                            let next = image.0.max(layer.0).saturating_add(1);
+                            self.committed.image_next = self.committed.image_next.max(next);
+                        }
+                        PageOwner::Image { image: *image }
+                    }
                 };
                 // Without a page the image is gone by a later record.
                 if let Some(&(page, loaded)) = owners.get(&owner) {
@@ -274,6 +283,7 @@ impl Loader<'_> {
             Change::Map { layer, extent, entry } => *self.map(layer).entry_mut(extent) = entry,
             Change::Image { image, layer, meta } => self.image(image, layer).meta = *meta,
             Change::Closed { image, stamp } => self.image(image, LayerNo(image.0)).meta.closed = stamp,
+            Change::Suspect { image, suspect } => self.image(image, LayerNo(image.0)).suspect = suspect,
             Change::Mark { image, region, marked } => {
                 let state = self.image(image, LayerNo(image.0));
                 if region == dyad_units::STATE_EXTENT.region() {
@@ -294,15 +304,38 @@ impl Loader<'_> {
         }
     }
 
+    /// An image whose pages were assigned and whose description did not become durable any more: its making was never
+    /// answered. Its pages are free.
+    fn drop_unborn(&mut self) {
+        let unborn = |image: ImageNo, pages: &BTreeMap<PageNo, Known>| {
+            let page = pages.values().find(|known| known.owner == PageOwner::Image { image });
+            page.is_some_and(|known| known.assigned.is_some())
+        };
+        let pages = &self.pages;
+        self.committed.images.retain(|image| !(image.meta.is_unknown() && unborn(image.no, pages)));
+        let images: BTreeSet<ImageNo> = self.committed.images.iter().map(|image| image.no).collect();
+        let layers: BTreeSet<LayerNo> = self.committed.images.iter().map(|image| image.layer).collect();
+        self.pages.retain(|_, known| match known.owner {
+            PageOwner::Directory { .. } => true,
+            PageOwner::Image { image } | PageOwner::Marks { image, .. } => {
+                images.contains(&image) || known.assigned.is_none()
+            }
+            PageOwner::Map { layer, .. } => layers.contains(&layer) || known.assigned.is_none(),
+        });
+    }
+
     /// What must hold of any pool that this program wrote.
     fn check(&mut self) -> Result<(), OpenError> {
         let wrong = |what| Err(OpenError::Inconsistent { what });
+        self.drop_unborn();
         for image in &mut self.committed.images {
             if image.meta.is_unknown() {
                 return wrong("an image has a region log but no image page");
             }
             let regions = image.meta.size.value().div_ceil(u64::from(REGION_BYTES)) as usize;
             image.marks.resize(regions.div_ceil(64), 0);
+            self.committed.image_next =
+                self.committed.image_next.max(image.no.0.max(image.layer.0).saturating_add(1));
         }
         let mut used = vec![false; self.superblock.layout.slot_count as usize];
         for layer in &mut self.committed.layers {
@@ -317,7 +350,7 @@ impl Loader<'_> {
                     Some(true) => return wrong("two extents lie in one slot"),
                     Some(used) => *used = true,
                 }
-                self.committed.alloc_next = self.committed.alloc_next.max(entry.alloc() + 1);
+                self.committed.alloc_next = self.committed.alloc_next.max(entry.alloc().saturating_add(1));
                 debug_assert!(entry.flags() & !LOST == 0);
             }
         }

@@ -26,13 +26,15 @@ const CRC_END: usize = CRC_AT + 8;
 pub(crate) const DIRECTORY_ENTRIES: usize = 335;
 /// kind u8 | 0 [3] | number u32 | index u32.
 pub(crate) const OWNER_BYTES: usize = 12;
+/// Within the body of a directory page, behind the two counters.
+const OWNERS_AT: usize = 12;
 /// Words of one page of a region log.
 pub(crate) const MARK_WORDS: usize = BODY_BYTES / 8;
 /// Regions of one page of a region log (P5).
 pub(crate) const MARKS_PER_PAGE: usize = MARK_WORDS * 64;
 
 const _: () = assert!(LEAF_ENTRIES as usize * ENTRY_BYTES == BODY_BYTES);
-const _: () = assert!(DIRECTORY_ENTRIES * OWNER_BYTES + 8 <= BODY_BYTES);
+const _: () = assert!(OWNERS_AT + DIRECTORY_ENTRIES * OWNER_BYTES <= BODY_BYTES);
 const _: () = assert!(MARK_WORDS * 8 == BODY_BYTES);
 
 /// A whole page, as found.
@@ -168,15 +170,24 @@ pub(crate) struct ImagePage {
     pub(crate) layer: LayerNo,
     /// The mark of the state extent's region.
     pub(crate) state_mark: bool,
+    /// Marked regions are still to be compared (P8, M11).
+    pub(crate) suspect: bool,
     pub(crate) meta: ImageMeta,
 }
 
 /// Fills the body of an image page.
-pub(crate) fn encode_image(image: ImageNo, layer: LayerNo, meta: &ImageMeta, state_mark: bool, body: &mut [u8]) {
+pub(crate) fn encode_image(
+    (image, layer): (ImageNo, LayerNo),
+    meta: &ImageMeta,
+    state_mark: bool,
+    suspect: bool,
+    body: &mut [u8],
+) {
     let mut to = Writer::new(body);
     to.u32(image.0);
     to.u32(layer.0);
     to.u8(u8::from(state_mark));
+    to.u8(u8::from(suspect));
     image::encode(meta, &mut to);
 }
 
@@ -184,7 +195,8 @@ pub(crate) fn encode_image(image: ImageNo, layer: LayerNo, meta: &ImageMeta, sta
 pub(crate) fn decode_image(body: &[u8]) -> Option<ImagePage> {
     let mut from = Reader::new(body);
     let (image, layer) = (ImageNo(from.u32()?), LayerNo(from.u32()?));
-    Some(ImagePage { image, layer, state_mark: from.flag()?, meta: image::decode(&mut from)? })
+    let (state_mark, suspect) = (from.flag()?, from.flag()?);
+    Some(ImagePage { image, layer, state_mark, suspect, meta: image::decode(&mut from)? })
 }
 
 /// What a directory page says.
@@ -193,25 +205,34 @@ pub(crate) struct DirectoryPage {
     /// Every allocation number handed out when the page was written is below this; the highest of all
     /// directory pages counts.
     pub(crate) alloc_next: u64,
+    /// The same for numbers of images and layers.
+    pub(crate) image_next: u32,
     /// Owner of each page, [`DIRECTORY_ENTRIES`] of them.
     pub(crate) owners: Vec<Option<PageOwner>>,
 }
 
 /// Fills the zeroed body of a directory page: `owners` tells those of its pages that are in use, counted from
 /// its first.
-pub(crate) fn encode_directory(owners: impl IntoIterator<Item = (usize, PageOwner)>, alloc_next: u64, body: &mut [u8]) {
-    Writer::new(body).u64(alloc_next);
+pub(crate) fn encode_directory(
+    owners: impl IntoIterator<Item = (usize, PageOwner)>,
+    alloc_next: u64,
+    image_next: u32,
+    body: &mut [u8],
+) {
+    let mut to = Writer::new(body);
+    to.u64(alloc_next);
+    to.u32(image_next);
     for (at, owner) in owners {
-        encode_owner(Some(owner), &mut Writer::new(&mut body[8 + at * OWNER_BYTES..][..OWNER_BYTES]));
+        encode_owner(Some(owner), &mut Writer::new(&mut body[OWNERS_AT + at * OWNER_BYTES..][..OWNER_BYTES]));
     }
 }
 
 /// What a directory page says.
 pub(crate) fn decode_directory(body: &[u8]) -> Option<DirectoryPage> {
     let mut from = Reader::new(body);
-    let alloc_next = from.u64()?;
+    let (alloc_next, image_next) = (from.u64()?, from.u32()?);
     let owners = (0..DIRECTORY_ENTRIES).map(|_| decode_owner(&mut from)).collect::<Option<_>>()?;
-    Some(DirectoryPage { alloc_next, owners })
+    Some(DirectoryPage { alloc_next, image_next, owners })
 }
 
 #[cfg(test)]

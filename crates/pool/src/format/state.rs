@@ -11,7 +11,7 @@ use crate::map::ExtentMap;
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub(crate) struct ImageNo(pub(crate) u32);
 
-/// Short number of a layer within its pool.
+/// Short number of a layer within its pool; never used again, like an image's.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub(crate) struct LayerNo(pub(crate) u32);
 
@@ -104,6 +104,8 @@ pub(crate) struct ImageState {
     pub(crate) marks: Vec<u64>,
     /// The mark of the state extent's region, which lies beyond the size.
     pub(crate) state_mark: bool,
+    /// Marked regions are still to be compared since an opening without L (P8, M11).
+    pub(crate) suspect: bool,
 }
 
 /// One layer as loaded.
@@ -123,6 +125,8 @@ pub(crate) struct Committed {
     pub(crate) directory: BTreeMap<PageNo, PageOwner>,
     /// Every allocation number handed out so far is below this (P7).
     pub(crate) alloc_next: u64,
+    /// Every image and layer number handed out so far is below this.
+    pub(crate) image_next: u32,
 }
 
 /// One change of the committed state. Absolute: applying it twice is applying it once.
@@ -142,4 +146,6 @@ pub(crate) enum Change {
     Page { page: PageNo, owner: PageOwner },
     /// Allocation numbers below `next` may have been handed out.
     Allocations { next: u64 },
+    /// Whether the image was opened without L and not all of its marked regions were compared since (P8, M11).
+    Suspect { image: ImageNo, suspect: bool },
 }

@@ -4,11 +4,12 @@
 //!
 //! 1. superblock, sync (P11), pages and journal: the committed state;
 //! 2. L of this very mount there: replay it on top (P6); not there: extents of marked regions are suspect (P8);
-//! 3. everything that changed is flushed and checkpointed, by the same engine that serves requests; until the end of this
-//!    step the superblock still has the mount number that L has, so a crash replays the same L over a state that may
-//!    contain parts of it already;
-//! 4. the superblock gets the next mount number: L is void from here on;
-//! 5. L begins anew with that number.
+//! 3. everything that changed is flushed, by the same engine that serves requests; until the end of this step L is as the
+//!    process before left it, so a crash replays the same L over a state that may contain parts of it already;
+//! 4. L is taken over: its header names the next mount number and the present one, so that it counts before and after the
+//!    next step; its entries are all flushed, and stay only for what other images may lack (M3). An L that was not there
+//!    begins anew, and counts only after the next step;
+//! 5. the superblock gets the next mount number. Only now requests are served.
 
 mod replay;
 
@@ -24,15 +25,16 @@ use crate::format::journal::{Ring, RingStart};
 use crate::format::layout::Layout;
 use crate::format::load::{Loaded, load};
 use crate::format::page::{self, PAGE_BYTES};
-use crate::format::recent::{Recent, RecentKind, read_back};
+use crate::format::recent::{Recent, read_back};
 use crate::format::state::{Committed, PageNo, PageOwner};
 use crate::format::superblock::{self, Superblock, VERSION};
 use crate::log::RecentLog;
+use crate::open::replay::Belief;
 
 /// What opening found and did.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct OpenReport {
-    /// L was there: nothing acknowledged is missing (M11).
+    /// L was there, and nothing was left to compare from before: nothing acknowledged is missing (M11).
     pub lived_through: bool,
     /// Entries of L that were replayed.
     pub entries_replayed: u64,
@@ -40,7 +42,8 @@ pub struct OpenReport {
     pub blocks_torn: u64,
     /// The disk had failed under the process before, or failed its first sync: what it held unflushed is lost (P11, P12).
     pub was_poisoned: bool,
-    /// Extents that are suspect because they lie in marked regions and L was not there (P8).
+    /// Extents that are suspect because they lie in marked regions and L was not there, now or at an opening before after
+    /// which not everything was compared (P8).
     pub extents_suspect: u64,
     /// Mount number of this opening.
     pub mount: u64,
@@ -54,7 +57,7 @@ pub(crate) struct Start {
     pub(crate) committed: Committed,
     pub(crate) ring: Ring,
     pub(crate) ahead: BTreeSet<PageNo>,
-    pub(crate) lived_through: bool,
+    pub(crate) has_recent: bool,
 }
 
 pub(crate) fn open(
@@ -66,43 +69,57 @@ pub(crate) fn open(
     if let Some(wanted) = config.pool.filter(|wanted| *wanted != superblock.pool) {
         return Err(OpenError::OtherPool { found: superblock.pool, wanted });
     }
-    let entries = read_back(&*log, superblock.disk, superblock.mount);
+    let found = read_back(&*log, superblock.disk, superblock.mount);
     // The first sync tells whether the kernel failed to write something that the process before thought written. Without L
     // the machine restarted and the kernel knows of nothing.
     let synced = disk.sync();
-    if let (Err(error), None) = (synced, &entries) {
+    if let (Err(error), None) = (synced, &found) {
         return Err(OpenError::Disk(error));
     }
     let Loaded { committed, ring, ahead } = load(disk, &superblock)?;
     let mut report = OpenReport {
-        lived_through: entries.is_some(),
-        was_poisoned: synced.is_err(),
+        lived_through: found.is_some(),
+        was_poisoned: synced.is_err() || found.as_ref().is_some_and(|found| found.is_poisoned),
         start_counter: superblock.start_counter + 1,
         mount: superblock.mount + 1,
         ..OpenReport::default()
     };
-    let start = Start { superblock: superblock.clone(), committed, ring, ahead, lived_through: entries.is_some() };
+    let has_recent = found.is_some();
+    let start = Start { superblock: superblock.clone(), committed, ring, ahead, has_recent };
     let mut pool = Pool::assemble(start, &config.slab);
-    match &entries {
-        Some(entries) => {
-            report.was_poisoned |= entries.iter().any(|entry| entry.head.kind == RecentKind::Poison);
-            pool.replay(disk, entries, &mut report)?;
-        }
-        None => report.extents_suspect = pool.suspect_marked(),
+    if let Some(found) = &found {
+        let belief = match (synced, found.is_poisoned) {
+            (Err(_), _) => Belief::None,
+            (Ok(()), true) => Belief::OnSight,
+            (Ok(()), false) => Belief::Whole,
+        };
+        pool.replay(disk, found, belief, &mut report)?;
     }
+    for at in pool.open_images() {
+        if found.is_none() || pool.is_suspect(at) {
+            report.extents_suspect += pool.suspect_marked(at);
+            report.lived_through = false;
+        }
+    }
+    pool.flush_recovered();
     settle(&mut pool, disk)?;
     superblock.mount = report.mount;
     superblock.start_counter = report.start_counter;
     superblock.clean = false;
+    let recent = match &found {
+        Some(found) => {
+            let tail = pool.oldest_unsettled().unwrap_or(found.next());
+            Recent::take_over(log, superblock.disk, superblock.mount, found, tail)
+        }
+        None => Recent::begin(log, superblock.disk, superblock.mount),
+    };
     superblock::write_both(disk, &superblock).map_err(OpenError::Disk)?;
-    let recent = Recent::begin(log, superblock.disk, superblock.mount);
     pool.begin_serving(superblock, recent, report.blocks_torn);
     Ok((pool, report))
 }
 
 /// Runs the engine until everything that recovery changed is in its place.
 fn settle(pool: &mut Pool, disk: &mut dyn BlockingDisk) -> Result<(), OpenError> {
-    pool.flush_and_checkpoint();
     let mut ops = Vec::new();
     loop {
         pool.take_disk_ops(&mut ops);
@@ -143,8 +160,14 @@ pub(crate) fn format(disk: &mut dyn BlockingDisk, config: &FormatConfig) -> Resu
     let size = disk.size();
     let too_small = FormatError::TooSmall { size, needed: Layout::SIZE_MIN };
     let layout = Layout::plan(size).ok_or(too_small)?;
-    if let (false, Ok(found)) = (config.overwrite, superblock::read(disk)) {
-        return Err(FormatError::InUse { pool: found.pool, disk: found.disk });
+    if !config.overwrite {
+        match superblock::read(disk) {
+            Ok(found) => return Err(FormatError::InUse { pool: found.pool, disk: found.disk }),
+            Err(OpenError::Foreign) => {}
+            Err(OpenError::Disk(error)) => return Err(FormatError::Disk(error)),
+            // Perhaps somebody's pool, of a newer Dyad, or in need of repair.
+            Err(found) => return Err(FormatError::Doubtful(found)),
+        }
     }
     let superblock = Superblock {
         version: VERSION,
@@ -180,7 +203,7 @@ fn write_empty(disk: &mut dyn BlockingDisk, superblock: &Superblock) -> Result<(
         let owners = listed.map(|page| ((page - first) as usize, PageOwner::Directory { index: page }));
         let itself = PageOwner::Directory { index };
         page::encode(&mut bytes, superblock.disk, PageNo(index), itself, 0, |body| {
-            page::encode_directory(owners, 1, body)
+            page::encode_directory(owners, 1, 1, body)
         });
         for home in 0..2 {
             disk.write_at(&bytes, layout.page_offset(home, PageNo(index)))?;

@@ -3,18 +3,19 @@
 //! Entries are replayed in order over the committed state. A write claims its slot for its extent; a later claim of the same
 //! slot voids earlier ones. What the claims leave is then compared with what the disk holds: a block is believed if it
 //! matches any entry for it in its extent's present slot. Entries before `flushed` changed nothing that is not committed
-//! but the stamp.
+//! but the stamp, and what other images might lack.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use dyad_payload::BlockSum;
 use dyad_units::{BLOCK_BYTES, Extent, Piece, WriteNumber};
 
 use crate::disk::BlockingDisk;
 use crate::engine::Pool;
-use crate::entry::{LOST, SUSPECT, Slot};
+use crate::entry::{LOST, Slot};
 use crate::error::OpenError;
-use crate::format::recent::{RecentEntry, RecentHead, RecentKind};
+use crate::format::recent::{ReadBack, RecentEntry, RecentHead, RecentKind};
+use crate::format::state::ImageNo;
 use crate::format::table;
 use crate::open::OpenReport;
 
@@ -23,69 +24,110 @@ const BLOCK: usize = BLOCK_BYTES as usize;
 /// An extent of an open image.
 type Place = (usize, Extent);
 
-#[derive(Default)]
+/// For each block that L has data for: every sum that it may rightly have in its extent's present slot, oldest first.
+type Candidates = BTreeMap<u8, Vec<BlockSum>>;
+
+/// How far the disk is believed.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Belief {
+    /// It failed nothing.
+    Whole,
+    /// It had failed something under the process before, but a sync succeeded since: what L names last for a block and
+    /// what the disk itself holds must agree, or the extent is lost (P11, P12).
+    OnSight,
+    /// The first sync failed: whatever L names is lost.
+    None,
+}
+
 struct Replay {
-    /// For each block that L has data for: every sum that it may rightly have in its extent's present slot.
-    candidates: BTreeMap<Place, BTreeMap<u8, Vec<BlockSum>>>,
-    /// Who claims a slot that L names.
-    claims: BTreeMap<Slot, Place>,
+    candidates: BTreeMap<Place, Candidates>,
+    /// Who lay last in a slot that L names; stale where that extent's entry says otherwise.
+    holders: BTreeMap<Slot, Place>,
+    belief: Belief,
 }
 
 impl Pool {
     pub(super) fn replay(
         &mut self,
         disk: &mut dyn BlockingDisk,
-        entries: &[RecentEntry],
+        found: &ReadBack,
+        belief: Belief,
         report: &mut OpenReport,
     ) -> Result<(), OpenError> {
-        let mut replay = Replay::default();
-        for entry in entries {
+        let mut slots: Vec<Slot> = found.entries.iter().filter_map(|entry| entry.head.slot).collect();
+        slots.sort_unstable();
+        slots.dedup();
+        let mut replay = Replay { candidates: BTreeMap::new(), holders: self.holders_of(&slots), belief };
+        for entry in &found.entries {
             let Some(at) = self.image_numbered(entry.head.image) else { continue };
-            let extent = entry.head.piece.extent;
-            report.entries_replayed += 1;
-            if !entry.flushed {
-                match entry.head.kind {
-                    RecentKind::Write | RecentKind::Mend => {
-                        self.replay_write(&mut replay, at, &entry.head, &entry.sums)
-                    }
-                    RecentKind::Unmap | RecentKind::MendUnmap => self.replay_unmap(&mut replay, at, entry.head.piece),
-                    RecentKind::Poison | RecentKind::Pad => continue,
-                }
-                if report.was_poisoned {
-                    self.change_entry(at, extent, |entry| entry.set(LOST));
-                }
+            if self.has_extent(at, entry.head.piece.extent) {
+                report.entries_replayed += 1;
+                self.replay_entry(&mut replay, at, entry)?;
             }
-            self.raise_stamp(at, extent, entry.head.stamp);
         }
         for (place, blocks) in std::mem::take(&mut replay.candidates) {
-            report.blocks_torn += self.verify_replayed(disk, place, &blocks, report.was_poisoned)?;
+            report.blocks_torn += self.verify_replayed(disk, place, &blocks, belief);
         }
-        self.note_unsettled(entries);
+        self.replay_unsettled(&found.entries);
         Ok(())
     }
 
-    fn replay_write(&mut self, replay: &mut Replay, at: usize, head: &RecentHead, sums: &[BlockSum]) {
-        let extent = head.piece.extent;
-        let Some(slot) = head.slot else { return };
-        let entry = self.live_entry(at, extent);
+    fn replay_entry(&mut self, replay: &mut Replay, at: usize, entry: &RecentEntry) -> Result<(), OpenError> {
+        let extent = entry.head.piece.extent;
+        if !entry.flushed {
+            match entry.head.kind {
+                RecentKind::Write | RecentKind::Mend => self.replay_write(replay, at, &entry.head, &entry.sums)?,
+                RecentKind::Unmap | RecentKind::MendUnmap => self.replay_unmap(replay, at, entry.head.piece),
+                RecentKind::Range | RecentKind::Pad => {}
+            }
+            if replay.belief == Belief::None && !self.live_entry(at, extent).is_absent() {
+                self.change_entry(at, extent, |entry| entry.set(LOST));
+            }
+        }
+        if !self.live_entry(at, extent).is_absent() {
+            self.raise_stamp(at, extent, entry.head.stamp);
+        }
+        Ok(())
+    }
+
+    fn replay_write(
+        &mut self,
+        replay: &mut Replay,
+        at: usize,
+        head: &RecentHead,
+        sums: &[BlockSum],
+    ) -> Result<(), OpenError> {
+        let place = (at, head.piece.extent);
+        let Some(slot) = head.slot.filter(|slot| self.has_slot(*slot)) else {
+            return Err(OpenError::Inconsistent { what: "the recent log names a slot beyond the disk" });
+        };
+        let entry = self.live_entry(at, place.1);
         if (entry.slot(), entry.alloc()) != (Some(slot), head.alloc) {
-            let before = replay.claims.get(&slot).copied().or_else(|| self.holder_of(slot));
-            if let Some(other) = before.filter(|&other| other != (at, extent)) {
+            // Whoever lay there before has moved on since, or gave it up.
+            let before = replay.holders.get(&slot).copied();
+            let before = before.filter(|&(at, extent)| self.live_entry(at, extent).slot() == Some(slot));
+            if let Some(other) = before.filter(|&other| other != place) {
                 self.unplace_replayed(replay, other);
             }
-            self.claim_slot(at, extent, slot, head.alloc);
-            replay.candidates.remove(&(at, extent));
+            if !self.claim_slot(at, place.1, slot, head.alloc) {
+                return Err(OpenError::Inconsistent { what: "an extent of the recent log has neither slot nor map page" });
+            }
+            replay.candidates.remove(&place);
         }
-        replay.claims.insert(slot, (at, extent));
-        let blocks = replay.candidates.entry((at, extent)).or_default();
-        for (nth, &sum) in sums.iter().enumerate() {
-            blocks.entry(head.piece.first() + nth as u8).or_default().push(sum);
+        replay.holders.insert(slot, place);
+        let blocks = replay.candidates.entry(place).or_default();
+        for (block, &sum) in (head.piece.first()..).zip(sums) {
+            blocks.entry(block).or_default().push(sum);
         }
+        Ok(())
     }
 
     fn replay_unmap(&mut self, replay: &mut Replay, at: usize, piece: Piece) {
         let extent = piece.extent;
         let entry = self.live_entry(at, extent);
+        if entry.is_absent() {
+            return;
+        }
         let blocks = replay.candidates.entry((at, extent)).or_default();
         blocks.retain(|&block, _| piece.mask() >> block & 1 == 0);
         let left = entry.written() & !piece.mask();
@@ -107,74 +149,71 @@ impl Pool {
         self.release_slot(at, extent);
     }
 
-    /// Compares the blocks that L names with what the disk itself holds (P11); how many match nothing.
+    /// Compares the blocks that L names with what the disk itself holds (P11); how many match nothing. An extent that the
+    /// disk cannot read is lost; the others are not refused for that.
     fn verify_replayed(
         &mut self,
         disk: &mut dyn BlockingDisk,
         (at, extent): Place,
-        blocks: &BTreeMap<u8, Vec<BlockSum>>,
-        was_poisoned: bool,
-    ) -> Result<u64, OpenError> {
+        blocks: &Candidates,
+        belief: Belief,
+    ) -> u64 {
         let entry = self.live_entry(at, extent);
-        let Some(slot) = entry.slot() else { return Ok(0) };
+        let Some(slot) = entry.slot() else { return 0 };
         let (Some((&first, _)), Some((&last, _))) = (blocks.first_key_value(), blocks.last_key_value()) else {
-            return Ok(0);
+            return 0;
         };
         let mut data = vec![0; usize::from(last - first + 1) * BLOCK];
         let offset = self.slot_offset(slot) + u64::from(first) * BLOCK as u64;
-        disk.read_direct_at(&mut data, offset).map_err(OpenError::Disk)?;
-        let (mut torn, mut believed) = (0, 0_u64);
+        if disk.read_direct_at(&mut data, offset).is_err() {
+            self.change_entry(at, extent, |entry| entry.set(LOST));
+            return 0;
+        }
+        let (mut torn, mut believed, mut is_lost) = (0, 0_u64, belief == Belief::None);
         let layer = self.layer_id(at);
         for (&block, candidates) in blocks {
             let found = BlockSum::of(&data[usize::from(block - first) * BLOCK..][..BLOCK]);
+            is_lost |= belief != Belief::Whole && candidates.last() != Some(&found);
             if candidates.contains(&found) {
                 believed |= 1 << block;
                 self.put_sum(at, extent, slot, block, table::mix(found, layer, extent, block, entry.alloc()));
             } else if entry.written() >> block & 1 == 0
-                || !self.matches_table(disk, slot, block, found, (at, extent))?
+                || !self.matches_table(disk, (slot, block), found, (at, extent))
             {
                 torn += 1;
             }
         }
         // An extent that was written anew as a whole is no longer lost (P12).
-        let heals = believed == u64::MAX && entry.has(LOST) && !was_poisoned;
-        if entry.written() | believed != entry.written() || heals {
+        let heals = believed == u64::MAX && entry.has(LOST);
+        if entry.written() | believed != entry.written() || heals || is_lost {
             self.change_entry(at, extent, |entry| {
                 entry.set_written(entry.written() | believed);
                 if heals {
                     entry.clear(LOST);
                 }
+                if is_lost {
+                    entry.set(LOST);
+                }
             });
         }
-        Ok(torn)
+        torn
     }
 
-    /// Pieces that other images may lack: numbers above the highest settled, of the newest epoch (M3).
-    fn note_unsettled(&mut self, entries: &[RecentEntry]) {
-        let hosts = |entry: &&RecentEntry| matches!(entry.head.kind, RecentKind::Write | RecentKind::Unmap);
-        let images: BTreeSet<_> = entries.iter().filter(hosts).map(|entry| entry.head.image).collect();
-        for image in images {
+    /// Pieces that other images may lack: numbers above the highest settled (M3). Numbers rise over epochs too.
+    fn replay_unsettled(&mut self, entries: &[RecentEntry]) {
+        let mut settled: BTreeMap<ImageNo, WriteNumber> = BTreeMap::new();
+        for entry in entries {
+            let highest = settled.entry(entry.head.image).or_default();
+            *highest = entry.head.settled.max(*highest);
+        }
+        for (image, settled) in settled {
             let Some(at) = self.image_numbered(image) else { continue };
-            let of_image: Vec<_> = entries.iter().filter(hosts).filter(|entry| entry.head.image == image).collect();
-            let epoch = of_image.iter().map(|entry| entry.head.stamp.epoch).max().unwrap_or_default();
-            let newest = of_image.iter().filter(|entry| entry.head.stamp.epoch == epoch);
-            let settled = newest.clone().map(|entry| entry.head.settled).max().unwrap_or(WriteNumber::default());
-            let pieces = newest.filter(|entry| entry.head.number > settled).map(|entry| entry.head.piece).collect();
-            self.set_unsettled(at, pieces);
+            let of_image = entries.iter().filter(|entry| entry.head.image == image);
+            let writes = of_image.map(|entry| {
+                let head = &entry.head;
+                (entry.position, head.number, head.stamp, head.piece)
+            });
+            self.note_unsettled(at, settled, writes);
         }
-    }
-
-    /// Recovery without L (P8): whatever lies in a marked region may be old, new or torn.
-    pub(super) fn suspect_marked(&mut self) -> u64 {
-        let mut suspects = 0;
-        for at in self.open_images() {
-            for extent in self.marked_extents(at) {
-                if !self.live_entry(at, extent).is_absent() {
-                    self.flag_in_memory(at, extent, SUSPECT);
-                    suspects += 1;
-                }
-            }
-        }
-        suspects
     }
 }

@@ -58,16 +58,16 @@ fn a_region_log_reads_back_over_several_pages() {
 fn the_longest_image_and_a_directory_read_back() {
     let meta = sample(7, SEGMENT_RECORD_BYTES_MAX);
     let bytes = page(PageOwner::Image { image: ImageNo(1) }, |body| {
-        encode_image(ImageNo(1), LayerNo(2), &meta, true, body);
+        encode_image((ImageNo(1), LayerNo(2)), &meta, true, false, body);
     });
     let back = decode_image(decode(&bytes, DISK, PAGE).unwrap().body);
-    assert_eq!(back, Some(ImagePage { image: ImageNo(1), layer: LayerNo(2), state_mark: true, meta }));
+    assert_eq!(back, Some(ImagePage { image: ImageNo(1), layer: LayerNo(2), state_mark: true, suspect: false, meta }));
 
     let owner = |at: usize| at.is_multiple_of(2).then_some(PageOwner::Map { layer: LayerNo(5), index: at as u32 });
     let used = (0..DIRECTORY_ENTRIES).filter_map(|at| Some((at, owner(at)?)));
-    let bytes = page(PageOwner::Directory { index: 0 }, |body| encode_directory(used, 77, body));
+    let bytes = page(PageOwner::Directory { index: 0 }, |body| encode_directory(used, 77, 13, body));
     let back = decode_directory(decode(&bytes, DISK, PAGE).unwrap().body).unwrap();
-    assert_eq!(back.alloc_next, 77);
+    assert_eq!((back.alloc_next, back.image_next), (77, 13));
     assert_eq!(back.owners, (0..DIRECTORY_ENTRIES).map(owner).collect::<Vec<_>>());
 }
 
