@@ -26,10 +26,11 @@ use crate::clock;
 pub(super) const ENGINE_OPS_MAX: usize = 256;
 /// A sync that lasts longer hints at a disk that hangs: a healthy one took 0.4 s behind 512 MiB of dirty data.
 const SYNC_OVERDUE: Period = Period::from_millis(800);
-/// A write into the page cache that takes longer was made to wait by the kernel.
-const WRITE_SLOW: Period = Period::from_millis(15);
+/// A write into the page cache that takes longer was made to wait by the kernel; on a busy machine a thread may
+/// lose its processor for some 20 ms.
+const WRITE_SLOW: Period = Period::from_millis(50);
 /// How long writes then go to the engine.
-const SLOW_PAUSE: Period = Period::from_millis(500);
+const SLOW_PAUSE: Period = Period::from_millis(200);
 /// Unsynced data, in units of the write-back start, beyond which the disk is synced without being asked, and
 /// writes go to the engine until that is done. The kernel throttles at 15 % of the memory.
 const DIRTY_FACTOR: u64 = 3;
