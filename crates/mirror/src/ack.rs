@@ -1,12 +1,13 @@
 //! Replies of images: what each means for the operation that asked.
 
 use dyad_cluster::OutReason;
-use dyad_contract::image::{ImageError, Reply};
+use dyad_contract::image::{BlockState, Examined, ImageError, Reply};
 use dyad_contract::volume::VolumeError;
+use dyad_units::Stamp;
 
 use crate::core::{Core, Work};
 use crate::event::{Action, ImageIndex};
-use crate::op::{Op, Phase, Task};
+use crate::op::{Op, Phase};
 
 impl Core {
     /// An image replied to a step of the operation's phase, or cannot any more.
@@ -38,11 +39,11 @@ impl Core {
                 op.steps[at].refused.insert(image);
                 self.check_step(op, at, out);
             }
-            (Phase::Examining, Reply::Examined(examined)) => {
-                if let Task::Equalise(equalise) = &mut op.task {
-                    equalise.found[usize::from(image.0)] = Some(examined);
-                }
-                self.done(op, at, image, out);
+            (Phase::Examining, Reply::Examined(examined)) => self.on_found(op, image, examined, out),
+            // What cannot be read at all takes another image's blocks.
+            (Phase::Examining, Reply::Failed(ImageError::Unreadable | ImageError::Damaged { .. })) => {
+                let blocks = [BlockState::Unreadable; 64];
+                self.on_found(op, image, Box::new(Examined { stamp: Stamp::NEWEST, blocks }), out);
             }
             (Phase::Surveying, reply) => self.on_survey_reply(op, at, image, reply, out),
             (Phase::Granting, reply) => {

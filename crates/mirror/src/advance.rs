@@ -16,7 +16,6 @@ impl Core {
         match op.phase {
             Phase::Queued => match op.task {
                 Task::Equalise(_) => self.start_examine(op, out),
-                Task::Heal(_) => self.start_heal(op, out),
                 _ => self.start_volume(op, out),
             },
             Phase::Reading => self.on_all_read(op, out),
@@ -44,7 +43,7 @@ impl Core {
     /// Begins an operation of our own.
     pub(crate) fn begin_own(&mut self, op: &mut Op, out: &mut Vec<Action>) {
         match op.task {
-            Task::Equalise(_) | Task::Heal(_) => self.enter(op),
+            Task::Equalise(_) => self.enter(op),
             Task::Survey => self.start_survey(op, out),
             Task::Record => self.start_all(op, Phase::Recording, out),
             Task::Close(_) => self.start_all(op, Phase::Closing, out),

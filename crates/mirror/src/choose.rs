@@ -27,6 +27,19 @@ pub(crate) struct Choice {
     pub(crate) mend: Images,
 }
 
+/// As [`choose`], to heal: only images that have the block bad now take it, from one that is certain of it.
+pub(crate) fn choose_heal<'a>(found: impl Iterator<Item = (ImageIndex, &'a Examined)> + Clone, at: usize) -> Choice {
+    let states = found.map(|(image, examined)| (image, examined.blocks[at]));
+    let is_bad = |state: BlockState| matches!(state, BlockState::Unverified(_) | BlockState::Unreadable);
+    let mend: Images = states.clone().filter(|(_, state)| is_bad(*state)).map(|(image, _)| image).collect();
+    match states.clone().find(|(_, state)| !is_bad(*state)) {
+        _ if mend.is_empty() => Choice { verdict: Verdict::Equal, mend },
+        Some((_, BlockState::Unwritten)) => Choice { verdict: Verdict::Unwritten, mend },
+        Some((winner, _)) => Choice { verdict: Verdict::Data(winner), mend },
+        None => Choice { verdict: Verdict::Hopeless, mend: Images::NONE },
+    }
+}
+
 /// Judges block `at` by what each image found, in the record's order: the first that is certain wins (its
 /// data verifies, or it was never written), else the first that can be read at all.
 pub(crate) fn choose<'a>(found: impl Iterator<Item = (ImageIndex, &'a Examined)> + Clone, at: usize) -> Choice {
@@ -57,9 +70,27 @@ mod tests {
     use dyad_units::Stamp;
 
     use super::Verdict::{Adopt, Data, Equal, Hopeless};
-    use super::{Choice, Verdict, choose};
+    use super::{Choice, Verdict, choose, choose_heal};
     use crate::event::ImageIndex;
     use crate::images::Images;
+
+    /// P14: a heal rewrites what is bad from what is certain; it believes nothing and touches nothing good.
+    #[test]
+    fn a_heal_touches_only_what_is_bad() {
+        let v = |sum| Verified(BlockSum(sum));
+        let u = |sum| Unverified(BlockSum(sum));
+        let table: [(BlockState, BlockState, Verdict, &[u8]); 8] = [
+            (v(1), v(1), Equal, &[]),
+            (v(1), v(2), Equal, &[]),
+            (u(1), v(2), Data(ImageIndex(1)), &[0]),
+            (v(1), Unreadable, Data(ImageIndex(0)), &[1]),
+            (u(1), Unwritten, Verdict::Unwritten, &[0]),
+            (Unwritten, Unwritten, Equal, &[]),
+            (u(1), u(1), Hopeless, &[]),
+            (Unreadable, u(1), Hopeless, &[]),
+        ];
+        judge(&table, |found| choose_heal(found, 7));
+    }
 
     /// P8: an unverified block takes any in-sync image's verified one; what none can verify is adopted.
     #[test]
@@ -84,11 +115,17 @@ mod tests {
             (Unreadable, u(2), Adopt(second), &[0]),
             (Unreadable, Unreadable, Hopeless, &[]),
         ];
-        for (a, b, verdict, mend) in table {
+        judge(&table, |found| choose(found, 7));
+    }
+
+    type Found<'a> = std::vec::IntoIter<(ImageIndex, &'a Examined)>;
+
+    fn judge(table: &[(BlockState, BlockState, Verdict, &[u8])], choose: impl Fn(Found<'_>) -> Choice) {
+        for &(a, b, verdict, mend) in table {
             let found = [a, b].map(|state| Examined { stamp: Stamp::NEWEST, blocks: [state; 64] });
-            let found = found.iter().enumerate().map(|(at, examined)| (ImageIndex(at as u8), examined));
+            let found: Vec<_> = found.iter().enumerate().map(|(at, found)| (ImageIndex(at as u8), found)).collect();
             let mend: Images = mend.iter().map(|&at| ImageIndex(at)).collect();
-            assert_eq!(choose(found, 7), Choice { verdict, mend }, "{a:?} against {b:?}");
+            assert_eq!(choose(found.into_iter()), Choice { verdict, mend }, "{a:?} against {b:?}");
         }
     }
 }

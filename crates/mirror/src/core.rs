@@ -6,7 +6,7 @@ use dyad_cluster::{AckPolicy, IMAGES_MAX, Incarnation};
 use dyad_contract::image::{Request, Space, Survey, Unmap, Write};
 use dyad_contract::volume::{VolumeError, VolumeResult};
 use dyad_payload::Slab;
-use dyad_units::{Epoch, Moment, NodeId, Stamp};
+use dyad_units::{Epoch, Extent, Moment, NodeId, Stamp};
 
 use crate::credit::Credits;
 use crate::event::{Action, ImageIndex, OpId};
@@ -14,7 +14,7 @@ use crate::images::Images;
 use crate::interval::IntervalClock;
 use crate::lock::{Locks, Range};
 use crate::number::Numbers;
-use crate::op::{Heal, Op, Phase, Slot, Step, Task};
+use crate::op::{Op, Phase, Slot, Step, Task};
 use crate::setup::{Setup, Tuning};
 use crate::status::{Counters, MirrorState};
 use crate::suspect::Suspects;
@@ -61,7 +61,7 @@ pub(crate) struct Core {
     /// Operations of our own to be begun.
     pub(crate) wanted: VecDeque<Task>,
     /// Heals wanted and not begun.
-    pub(crate) heals: Vec<Heal>,
+    pub(crate) heals: Vec<Extent>,
     /// What the images said about the last run.
     pub(crate) surveys: [Option<Box<Survey>>; IMAGES_MAX],
     /// Operations at the gate, in the order of arrival.
@@ -252,7 +252,6 @@ impl Core {
         let waiter = (op.slot, op.tag);
         let is_granted = match &op.task {
             Task::Equalise(equalise) => self.locks.acquire(waiter, [Range::whole(equalise.extent)].into_iter(), false),
-            Task::Heal(heal) => self.locks.acquire(waiter, [Range::whole(heal.extent)].into_iter(), false),
             _ => self.locks.acquire(waiter, op.spans().iter().map(|&span| Range::from(span)), is_shared),
         };
         if is_granted {

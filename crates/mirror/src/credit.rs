@@ -190,7 +190,6 @@ impl Core {
     pub(crate) fn on_released(&mut self, op: &mut Op, out: &mut Vec<Action>) {
         match op.task {
             Task::Equalise(_) => self.on_no_space_for_mends(op, out),
-            Task::Heal(_) => self.end_own(op),
             _ => {
                 let error = if op.is_aborted { VolumeError::Aborted } else { VolumeError::NoSpace };
                 let error = op.failure.unwrap_or(error);

@@ -8,10 +8,11 @@
 //! idempotent, so a crash in the middle only starts it again.
 
 use dyad_cluster::{IMAGES_MAX, OutReason};
+use dyad_contract::image::Examined;
 use dyad_payload::Sums;
 use dyad_units::{Extent, Period, Piece};
 
-use crate::choose::{Choice, Verdict, choose};
+use crate::choose::{Choice, Verdict, choose, choose_heal};
 use crate::core::{Core, Work};
 use crate::event::{Action, ImageIndex, Note};
 use crate::images::Images;
@@ -40,16 +41,27 @@ impl Core {
             }
             let Some(extent) = self.suspects.take() else { return };
             let found = [const { None }; IMAGES_MAX];
-            let equalise = Equalise { extent, found, choices: Vec::new() };
+            let equalise = Equalise { extent, found, choices: Vec::new(), is_heal: false };
             self.wanted.push_back(Task::Equalise(Box::new(equalise)));
         }
     }
 
     pub(crate) fn start_examine(&mut self, op: &mut Op, out: &mut Vec<Action>) {
         let Some(extent) = extent_of(op) else { return };
+        if is_heal(op) {
+            self.begin_heal(extent);
+        }
         self.begin(op, Phase::Examining);
         op.steps.push(Step::new(Piece::whole(extent), self.members.in_sync));
         self.send_all(op, out);
+    }
+
+    /// One image said what it has.
+    pub(crate) fn on_found(&mut self, op: &mut Op, image: ImageIndex, found: Box<Examined>, out: &mut Vec<Action>) {
+        if let Task::Equalise(equalise) = &mut op.task {
+            equalise.found[usize::from(image.0)] = Some(found);
+        }
+        self.done(op, 0, image, out);
     }
 
     /// Every image said what it has.
@@ -65,7 +77,8 @@ impl Core {
         }
         let mut choices: Vec<(Piece, Choice)> = Vec::new();
         for at in 0..64_u8 {
-            let choice = choose(found.clone(), usize::from(at));
+            let choose = |at| if equalise.is_heal { choose_heal(found.clone(), at) } else { choose(found.clone(), at) };
+            let choice = choose(usize::from(at));
             match choices.last_mut() {
                 Some((piece, last)) if *last == choice => {
                     *piece = Piece::new(piece.extent, piece.first(), piece.count() + 1).expect("within the extent");
@@ -123,16 +136,18 @@ impl Core {
             step.is_unmap = true;
             op.steps.push(step);
         }
-        if op.steps.is_empty() {
-            self.start_settle(op, out);
-        } else {
+        if !op.steps.is_empty() {
             self.start_reserving(op, out);
+        } else if is_heal(op) {
+            self.end_own(op);
+        } else {
+            self.start_settle(op, out);
         }
     }
 
     /// An image that has to take blocks has no slot for them: it cannot become equal (P15).
     pub(crate) fn on_no_space_for_mends(&mut self, op: &mut Op, out: &mut Vec<Action>) {
-        for image in op.full {
+        for image in op.full.into_iter().filter(|_| !is_heal(op)) {
             self.fail_image(image, OutReason::NoSpace, out);
         }
         self.give_up(op);
@@ -140,7 +155,7 @@ impl Core {
 
     /// The images that differed have the right data.
     pub(crate) fn on_mended(&mut self, op: &mut Op, out: &mut Vec<Action>) {
-        if matches!(op.task, Task::Heal(_)) {
+        if is_heal(op) {
             return self.on_healed(op, out);
         }
         if op.failure.is_some() {
@@ -173,12 +188,12 @@ impl Core {
         }
     }
 
-    /// Leaves the extent suspect; it is compared again a little later.
+    /// Leaves the extent suspect; it is compared again a little later. A heal is simply over.
     fn give_up(&mut self, op: &mut Op) {
-        if let Some(extent) = extent_of(op) {
+        if let Some(extent) = extent_of(op).filter(|_| !is_heal(op)) {
             self.suspects.put_back(extent);
+            self.timers.equalise_at = Some(self.now + RETRY);
         }
-        self.timers.equalise_at = Some(self.now + RETRY);
         self.end_own(op);
     }
 
@@ -188,6 +203,10 @@ impl Core {
         let wanted = equalise.choices.iter().filter_map(|(piece, choice)| Some((*piece, targets(choice)?)));
         op.steps.extend(wanted.map(|(piece, targets)| Step::new(piece, targets)));
     }
+}
+
+fn is_heal(op: &Op) -> bool {
+    matches!(&op.task, Task::Equalise(equalise) if equalise.is_heal)
 }
 
 fn extent_of(op: &Op) -> Option<Extent> {

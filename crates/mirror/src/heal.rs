@@ -1,90 +1,50 @@
 //! Healing (P14): damaged blocks of one image are rewritten from another, under the range lock.
 //!
 //! A read that met them was answered from the other image already; the heal is an operation of its own, so
-//! that reads share their locks and hosts do not wait for it.
+//! that reads share their locks and hosts do not wait for it. It looks at the extent afresh once it has the
+//! lock, for the damage may have been overwritten or unmapped meanwhile, and then goes the way of equalising:
+//! only blocks that are bad now take another image's certain ones, and nothing is believed.
 
-use dyad_payload::Sums;
-use dyad_units::{Extent, Piece};
+use dyad_cluster::IMAGES_MAX;
+use dyad_units::Extent;
 
 use crate::core::Core;
 use crate::event::{Action, ImageIndex, Note};
 use crate::images::Images;
-use crate::op::{Heal, Op, Step, Task};
+use crate::op::{Equalise, Op, Task};
 use crate::status::MirrorState;
 
-/// Heals waiting or under way at once; damage beyond is found again by the next read or scrub.
+/// Heals waiting at once; damage beyond is found again by the next read or scrub.
 const HEALS_MAX: usize = 16;
 
 impl Core {
-    /// Blocks of an image were found damaged: rewrite them if another image can give them.
-    pub(crate) fn want_heal(&mut self, image: ImageIndex, extent: Extent, blocks: u64) {
+    /// Blocks of an extent were found damaged on an image: have them healed if another image may give them.
+    pub(crate) fn want_heal(&mut self, image: ImageIndex, extent: Extent) {
         let others = self.members.readable().minus(Images::one(image)).minus(self.members.gone);
-        let is_serving = self.state == MirrorState::Serving;
-        if !is_serving || blocks == 0 || others.is_empty() || self.suspects.contains(extent) {
-            return;
-        }
-        for heal in &mut self.heals {
-            if (heal.image, heal.extent) == (image, extent) {
-                heal.blocks |= blocks;
-                return;
-            }
-        }
-        if self.heals.len() < HEALS_MAX {
-            let heal = Heal { image, extent, blocks };
-            self.heals.push(heal);
-            self.wanted.push_back(Task::Heal(heal));
+        let is_wanted = self.state == MirrorState::Serving && !others.is_empty() && !self.suspects.contains(extent);
+        if is_wanted && !self.heals.contains(&extent) && self.heals.len() < HEALS_MAX {
+            self.heals.push(extent);
+            let (found, choices) = ([const { None }; IMAGES_MAX], Vec::new());
+            self.wanted.push_back(Task::Equalise(Box::new(Equalise { extent, found, choices, is_heal: true })));
         }
     }
 
-    /// The lock is granted: read the blocks from the other images, one by one.
-    pub(crate) fn start_heal(&mut self, op: &mut Op, out: &mut Vec<Action>) {
-        let Task::Heal(heal) = &mut op.task else { return };
-        // What was found damaged since it was wanted is healed in one go.
-        let known = self.heals.iter().position(|known| (known.image, known.extent) == (heal.image, heal.extent));
-        if let Some(known) = known {
-            *heal = self.heals.swap_remove(known);
-        }
-        let heal = *heal;
-        let sources = self.members.readable().minus(Images::one(heal.image));
-        if self.state != MirrorState::Serving || !self.members.readable().contains(heal.image) || sources.is_empty() {
-            return self.end_own(op);
-        }
-        for at in (0..64).filter(|at| heal.blocks & 1 << at != 0) {
-            let piece = Piece::new(heal.extent, at, 1).expect("a block of the extent");
-            op.steps.push(Step::new(piece, sources));
-        }
-        self.start_reads(op, out);
+    /// The lock is granted; damage found from now on wants a heal of its own.
+    pub(crate) fn begin_heal(&mut self, extent: Extent) {
+        self.heals.retain(|&known| known != extent);
     }
 
-    /// What could be read is written to the image that had it damaged.
-    pub(crate) fn on_heal_read(&mut self, op: &mut Op, out: &mut Vec<Action>) {
-        let Task::Heal(Heal { image, .. }) = op.task else { return };
-        op.failure = None;
-        if !self.members.readable().contains(image) {
-            return self.end_own(op);
-        }
-        op.steps.retain(|step| !step.data.is_empty());
-        for step in &mut op.steps {
-            step.targets = Images::one(image);
-            match Sums::of(&step.data, &self.slab) {
-                Ok(sums) => step.sums = Some(sums),
-                Err(_) => return self.end_own(op),
-            }
-        }
-        if op.steps.is_empty() {
-            self.end_own(op);
-        } else {
-            self.start_reserving(op, out);
-        }
-    }
-
-    /// The blocks are good again, unless the image failed them.
+    /// The bad blocks are good again, unless an image failed them.
     pub(crate) fn on_healed(&mut self, op: &mut Op, out: &mut Vec<Action>) {
-        let Task::Heal(Heal { image, .. }) = op.task else { return };
-        if op.failure.is_none() && self.members.readable().contains(image) {
-            let blocks = op.steps.len() as u32;
-            self.counters.healed += u64::from(blocks);
-            out.push(Action::Note(Note::Healed { image, blocks }));
+        if op.failure.is_none() {
+            for image in self.members.readable() {
+                let mended = op.steps.iter().filter(|step| step.targets.contains(image));
+                let blocks = mended.map(|step| u32::from(step.piece.count())).sum();
+                if blocks > 0 {
+                    self.counters.healed += u64::from(blocks);
+                    out.push(Action::Note(Note::Healed { image, blocks }));
+                }
+            }
         }
         self.end_own(op);
     }

@@ -25,10 +25,8 @@ pub(crate) enum Task {
     None,
     /// A host's command.
     Volume(VolumeOp),
-    /// Compare an extent after a crash and make it equal (P8).
+    /// Compare an extent and make it equal: after a crash (P8), or to heal it (P14).
     Equalise(Box<Equalise>),
-    /// Rewrite damaged blocks of one image from another (P14).
-    Heal(Heal),
     /// Ask all images what the last run left.
     Survey,
     /// Let all images keep the newest record (M3).
@@ -48,17 +46,11 @@ pub(crate) enum Task {
 /// An extent being compared.
 pub(crate) struct Equalise {
     pub(crate) extent: Extent,
+    /// Only what is damaged is mended, and nothing is settled.
+    pub(crate) is_heal: bool,
     pub(crate) found: [Option<Box<Examined>>; IMAGES_MAX],
     /// What to do, block after block; runs of equal choices become one step.
     pub(crate) choices: Vec<(Piece, Choice)>,
-}
-
-/// Damaged blocks of one image.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) struct Heal {
-    pub(crate) image: ImageIndex,
-    pub(crate) extent: Extent,
-    pub(crate) blocks: u64,
 }
 
 /// What an operation waits for.

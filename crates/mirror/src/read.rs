@@ -148,20 +148,15 @@ impl Core {
             }
             // A heal that meets damage wants no other heal: two bad copies would call each other for ever.
             _ if op.id.is_none() => {}
-            Reply::Failed(ImageError::Damaged { blocks, .. }) => {
-                self.want_heal(image, asked.extent, blocks & asked.mask());
-            }
-            // Unreadable sectors are readable again once they are written; an answer that is none counts too.
-            _ => self.want_heal(image, asked.extent, asked.mask()),
+            // Damaged, or unreadable: sectors are readable again once they are written.
+            _ => self.want_heal(image, asked.extent),
         }
     }
 
     /// All pieces were read, or failed.
     pub(crate) fn on_all_read(&mut self, op: &mut Op, out: &mut Vec<Action>) {
-        match op.task {
-            Task::Equalise(_) => return self.on_fetched(op, out),
-            Task::Heal(_) => return self.on_heal_read(op, out),
-            _ => {}
+        if matches!(op.task, Task::Equalise(_)) {
+            return self.on_fetched(op, out);
         }
         if op.is_aborted {
             return self.finish(op, Err(VolumeError::Aborted), out);

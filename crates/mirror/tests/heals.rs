@@ -141,3 +141,18 @@ fn a_heal_whose_image_leaves_the_set_holds_up_no_interval() {
     pair.pass_without(Period::from_secs(60), 0);
     assert!(pair.images[1].marks.is_empty());
 }
+
+/// Broke once: the damaged block was unmapped while the heal waited for its lock, and the heal then wrote zeros
+/// to one image that the other did not have.
+#[test]
+fn a_heal_of_what_was_unmapped_meanwhile_does_nothing() {
+    let mut pair = Stage::serving(2);
+    pair.put(0, EXTENT, 7);
+    pair.images[0].rot(3);
+    let read = pair.read(3 * B, B);
+    let unmap = pair.ask(VolumeOp::Unmap { spans: smallvec::smallvec![span(2 * B, 2 * B)], durable: false });
+    pair.drive();
+    assert!(pair.is_done(read) && pair.is_done(unmap));
+    assert_eq!(pair.mirror.status().counters.healed, 0);
+    pair.assert_equal_images();
+}
