@@ -97,6 +97,17 @@ impl Disk {
         self.run("READ", cdb::read(lba, blocks), Transfer::In(buffer)).map(Transfer::into_bytes)
     }
 
+    /// Reads the whole unit, a MiB at a time.
+    pub fn read_all(&mut self) -> Result<Vec<u8>, DiskError> {
+        let mut all = Vec::with_capacity(self.capacity.bytes() as usize);
+        let step = (1 << 20) / self.capacity.block_len;
+        for lba in (0..self.capacity.blocks).step_by(step as usize) {
+            let left = self.capacity.blocks - lba;
+            all.extend(self.read(lba, left.min(u64::from(step)) as u32)?);
+        }
+        Ok(all)
+    }
+
     /// Writes whole logical blocks.
     pub fn write(&mut self, lba: u64, data: Vec<u8>) -> Result<(), DiskError> {
         let blocks = (data.len() / self.capacity.block_len as usize) as u32;

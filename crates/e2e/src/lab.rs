@@ -241,6 +241,27 @@ impl Lab {
         Ok(Saved { saved, pools })
     }
 
+    /// Runs `look` once per pool, with the node serving from that pool alone; afterwards all is as before, and the
+    /// node runs. It must run, and its pools must be `pools`.
+    pub fn with_each_alone(
+        &mut self,
+        pools: &[&str],
+        mut look: impl FnMut(&Self, &str) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
+        self.stop()?;
+        let saved = self.save()?;
+        for left in pools {
+            for gone in pools.iter().filter(|pool| *pool != left) {
+                fs::remove_file(self.pool_file(gone))?;
+            }
+            self.start().with_context(|| format!("with no pool but {left}"))?;
+            look(self, left).with_context(|| format!("reading only the image in pool {left}"))?;
+            self.stop()?;
+            self.restore(&saved)?;
+        }
+        self.start()
+    }
+
     /// Puts everything back as it was when it was saved. The process must not run.
     pub fn restore(&self, saved: &Saved) -> anyhow::Result<()> {
         anyhow::ensure!(self.process.is_none(), "it runs");

@@ -34,7 +34,7 @@ fn an_image_copied_with_qemu_img_comes_back_as_it_was() {
 }
 
 #[test]
-fn an_image_copied_with_qemu_img_is_there_after_a_graceful_restart() {
+fn an_image_copied_with_qemu_img_is_there_after_a_graceful_restart_on_each_image_alone() {
     if !tools::has(&["qemu-img"]) {
         return;
     }
@@ -45,6 +45,13 @@ fn an_image_copied_with_qemu_img_is_there_after_a_graceful_restart() {
     let (raw, url) = (lab.path("image.raw"), lab.unit("v").unwrap().url());
     let args = ["compare", "-f", "raw", "-F", "raw", &*raw.to_string_lossy(), &url];
     finish("qemu-img", &args, SHORT).unwrap().expect_success("compare after the restart").unwrap();
+    lab.with_each_alone(&POOLS, |lab, pool| {
+        let url = lab.unit("v")?.url();
+        let args = ["compare", "-f", "raw", "-F", "raw", &*raw.to_string_lossy(), &url];
+        finish("qemu-img", &args, SHORT)?.expect_success(&format!("compare with the image in pool {pool}"))?;
+        Ok(())
+    })
+    .unwrap();
 }
 
 #[test]

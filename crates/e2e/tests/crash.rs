@@ -18,6 +18,33 @@ fn every_acknowledged_write_survives_kills_in_the_middle_of_writes() {
 }
 
 #[test]
+fn both_images_hold_the_same_bytes_after_a_kill_in_the_middle_of_writes() {
+    let mut lab = Lab::with_pools(&POOLS, 384).unwrap();
+    let unit = lab.create_volume(&Volume::new("v", 64, &POOLS)).unwrap();
+    let mut writer = Writer::new(5, (64 << 20) / SECTOR as u64, 512, 24, Mix { unmaps: 8, ..Mix::default() });
+    for _ in 0..3 {
+        let mut session = Disk::open(&lab.unit("v").unwrap().options()).unwrap().into_session();
+        std::thread::scope(|scope| {
+            scope.spawn(|| writer.run(&mut session, Instant::now() + Duration::from_secs(60)));
+            std::thread::sleep(Duration::from_millis(400));
+            lab.kill().unwrap();
+        });
+        lab.start().unwrap();
+    }
+    assert_eq!(unit.iqn(), lab.unit("v").unwrap().iqn());
+    let mut seen = Vec::new();
+    lab.with_each_alone(&POOLS, |lab, _| {
+        seen.push(Disk::open(&lab.unit("v")?.options())?.read_all()?);
+        Ok(())
+    })
+    .unwrap();
+    let differ = |(a, b): (&[u8], &[u8])| a != b;
+    let blocks = seen[0].chunks(4096).zip(seen[1].chunks(4096));
+    assert_eq!(blocks.enumerate().find(|(_, pair)| differ(*pair)).map(|(block, _)| block), None, "block that differs");
+    assert_eq!(seen[0].len(), 64 << 20);
+}
+
+#[test]
 fn every_flushed_write_survives_a_kill_after_which_memory_is_gone() {
     let mut lab = Lab::with_pools(&POOLS, 384).unwrap();
     let unit = lab.create_volume(&Volume::new("v", 64, &POOLS)).unwrap();

@@ -70,6 +70,14 @@ fn flip(file: &Path, offset: u64) {
     file.write_all_at(&byte, offset).unwrap();
 }
 
+/// Where a pool's superblocks, journal and first metadata are.
+fn head(file: &Path) -> Vec<u8> {
+    let mut bytes = vec![0; 8 * MIB as usize];
+    let len = File::open(file).unwrap().read_at(&mut bytes, 0).unwrap();
+    bytes.truncate(len);
+    bytes
+}
+
 fn troubles(lab: &Lab) -> String {
     lab.admin().get("/v1/status").unwrap()["troubles"].to_string()
 }
@@ -211,7 +219,7 @@ fn a_missing_pool_is_said_and_the_other_image_serves() {
 }
 
 #[test]
-fn foreign_empty_and_damaged_disks_are_refused_each_by_its_name() {
+fn foreign_empty_damaged_and_newer_disks_are_refused_each_by_its_name_and_left_alone() {
     let mut scene = Mirrored::filled(8);
     scene.lab.stop().unwrap();
     let saved = scene.lab.save().unwrap();
@@ -228,22 +236,31 @@ fn foreign_empty_and_damaged_disks_are_refused_each_by_its_name() {
     let other = |file: &Path| {
         fs::copy(file.with_file_name("b.pool"), file).unwrap();
     };
-    for what in ["noise", "zeros", "half of it", "the other pool"] {
+    // Both homes of the superblock say version 2 (docs/on-disk-format.md).
+    let newer = |file: &Path| {
+        let file = File::options().write(true).open(file).unwrap();
+        [0, 64 << 10].into_iter().for_each(|home| file.write_all_at(&2_u32.to_le_bytes(), home + 8).unwrap());
+    };
+    for what in ["noise", "zeros", "half of it", "a newer format", "the other pool"] {
         match what {
             "noise" => noise(&file),
             "zeros" => empty(&file),
             "half of it" => short(&file),
+            "a newer format" => newer(&file),
             _ => other(&file),
         }
+        let before = head(&file);
         scene.lab.start().unwrap_or_else(|error| panic!("with {what} for a pool: {error:#}"));
         scene.assert_reads_right();
         let pool = scene.lab.admin().get("/v1/pools/a").unwrap();
         assert_ne!(pool["health"], "online", "{what}");
         said.push(pool["reason"].as_str().unwrap_or_default().to_owned());
         scene.lab.stop().unwrap();
+        assert!(head(&file) == before, "{what} was changed, though refused");
         scene.lab.restore(&saved).unwrap();
     }
     assert!(said.iter().all(|reason| !reason.is_empty()), "{said:?}");
+    assert!(said[3].contains("version 2") && said[3].contains("newer"), "{}", said[3]);
     scene.lab.start().unwrap();
     // Whoever was taken out while its pool was away stays out of the records restored with it: nothing is lost.
     scene.assert_reads_right();
