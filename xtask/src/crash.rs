@@ -6,7 +6,7 @@ use crate::cargo;
 use crate::tally::Tally;
 
 /// Rounds in CI.
-const CI_ROUNDS: u32 = 10;
+const CI_ROUNDS: u32 = 30;
 
 #[derive(clap::Args, Debug)]
 pub struct Args {
