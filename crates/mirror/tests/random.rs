@@ -165,7 +165,7 @@ impl Play {
                 }
                 (Kind::Flush, Ok(_)) => self.sectors.iter_mut().for_each(|sector| sector.flushed(time.start)),
                 (Kind::Read, Err(VolumeError::Medium { .. })) => {
-                    assert_eq!(self.stage.store.in_sync().count(), 1, "another image has it");
+                    assert_eq!(self.stage.mirror.status().good_images(), 1, "another image has it");
                 }
                 (Kind::Read | Kind::Flush, _) => {}
             }
