@@ -5,9 +5,9 @@ use dyad_units::{Bytes, Epoch};
 
 use crate::engine::Pool;
 use crate::engine::checkpoint::Checkpoint;
+use crate::engine::flush::{Depth, Waiter};
 use crate::engine::image::{Image, ImageHandle};
 use crate::engine::regions::Regions;
-use crate::engine::flush::{Depth, Waiter};
 use crate::entry::Slot;
 use crate::error::AdminError;
 use crate::format::page::MARKS_PER_PAGE;

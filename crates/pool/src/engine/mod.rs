@@ -110,7 +110,7 @@ impl Pool {
     /// A pool as its pages and its journal say, without L.
     pub(crate) fn assemble(start: Start, slab: &Slab) -> Self {
         let Start { superblock, committed, ring, ahead, has_recent } = start;
-        let layout = superblock.layout.clone();
+        let layout = superblock.layout;
         let (alloc_next, image_next) = (committed.alloc_next, committed.image_next);
         let pages = pages::Pages::new(layout.page_count, &committed.directory, ahead, image_next);
         let images = image::from_committed(committed, has_recent);
@@ -157,7 +157,8 @@ impl Pool {
 
     /// Asks an image for something. Exactly one reply will come, named by `token`.
     pub fn submit(&mut self, image: ImageHandle, token: Token, request: Request) {
-        let asked = self.usable_at(image).filter(|&at| names_extent(&request).is_none_or(|e| self.image(at).has_extent(e)));
+        let asked =
+            self.usable_at(image).filter(|&at| names_extent(&request).is_none_or(|e| self.image(at).has_extent(e)));
         let Some(at) = asked else {
             // The image was deleted, or never had such an extent; only a fault of the caller can bring it here.
             self.replies.push((image, token, Reply::Failed(ImageError::Unreadable)));
@@ -258,9 +259,10 @@ impl Pool {
 /// The extent that a request is about.
 fn names_extent(request: &Request) -> Option<Extent> {
     match request {
-        Request::Read { piece } | Request::Reserve { piece } | Request::Release { piece } | Request::Adopt { piece } => {
-            Some(piece.extent)
-        }
+        Request::Read { piece }
+        | Request::Reserve { piece }
+        | Request::Release { piece }
+        | Request::Adopt { piece } => Some(piece.extent),
         Request::Write(write) | Request::Mend(write) => Some(write.piece.extent),
         Request::Unmap(unmap) | Request::MendUnmap(unmap) => Some(unmap.piece.extent),
         Request::Examine { extent } | Request::Settled { extent, .. } => Some(*extent),

@@ -74,8 +74,8 @@ impl Regions {
             was_clean
         } else {
             let at = region.0 as usize;
-            let chunk = self.chunks[at / CHUNK]
-                .get_or_insert_with(|| Box::new(Chunk { written: [CLEAN; CHUNK], marked: 0 }));
+            let chunk =
+                self.chunks[at / CHUNK].get_or_insert_with(|| Box::new(Chunk { written: [CLEAN; CHUNK], marked: 0 }));
             let last = &mut chunk.written[at % CHUNK];
             let was_clean = *last == CLEAN;
             *last = stamp.max(*last);

@@ -165,25 +165,27 @@ impl Space {
         sure
     }
 
-    /// A write that was promised a slot has come, or will not come.
-    pub(super) fn settle(&mut self, at: usize, extent: Extent, paid_by: PaidBy, used_slot: bool) {
+    /// A write that was promised a slot has come, or will not come. An unused credit stays with the owner, who is told by
+    /// the answer.
+    pub(super) fn settle(&mut self, at: usize, extent: Extent, paid_by: Option<PaidBy>, used_slot: bool) {
         match paid_by {
-            // An unused credit goes back to the owner, who is told by the answer.
-            PaidBy::Credit if used_slot => {
-                let credits = self.credits_mut(at);
-                if let Some(left) = credits.checked_sub(1) {
-                    *credits = left;
-                    self.granted -= 1;
-                }
+            Some(PaidBy::Credit) if used_slot => {
+                *self.credits_mut(at) -= 1;
+                self.granted -= 1;
             }
-            PaidBy::Credit => {}
-            PaidBy::Reserved => {
+            Some(PaidBy::Reserved) => {
                 let of_extent = self.reserved.iter().enumerate().filter(|(_, held)| held.is_for(at, extent));
                 if let Some((place, _)) = of_extent.max_by_key(|(_, held)| held.holds_slot) {
                     self.reserved.swap_remove(place);
                 }
             }
+            Some(PaidBy::Credit) | None => {}
         }
+    }
+
+    /// Whether the owner of the image has a credit left.
+    pub(super) fn has_credit(&self, at: usize) -> bool {
+        self.credits.get(at).is_some_and(|credits| *credits > 0)
     }
 
     /// Whether a write to the extent is still to come that was promised a slot.

@@ -36,8 +36,7 @@ impl Pool {
         // Until a page was read once, either home may be the newest.
         let is_thorough = self.sums.newest_home(page).is_none();
         let (waiting, for_flush) = (op.into_iter().collect(), op.is_none());
-        let fetch =
-            Fetch { page, outstanding: 0, is_thorough, is_short: false, best: None, waiting, for_flush };
+        let fetch = Fetch { page, outstanding: 0, is_thorough, is_short: false, best: None, waiting, for_flush };
         self.read_homes(fetch);
     }
 

@@ -91,7 +91,7 @@ impl Pool {
     }
 
     pub(super) fn release(&mut self, at: usize, token: Token, piece: Piece) {
-        self.space.settle(at, piece.extent, Space::Reserved, false);
+        self.space.settle(at, piece.extent, Some(Space::Reserved), false);
         self.reply(at, token, Reply::Done);
     }
 }

@@ -5,7 +5,7 @@
 //! checksums among the dirty ones, the answer. A crash between any two of these steps leaves the block old or new:
 //! before the entry in L nothing was touched; after it, recovery compares the block with what L says of it.
 
-use dyad_contract::image::{ImageError, Reply, Token, Unmap, Write, Written};
+use dyad_contract::image::{ImageError, Reply, Space, Token, Unmap, Write, Written};
 use dyad_units::{Piece, Stamp, WriteNumber};
 
 use crate::disk::{DiskDone, DiskError, DiskOp};
@@ -116,15 +116,15 @@ impl Pool {
     fn place(&mut self, at: usize, token: Token, write: Write, kind: Kind) {
         let extent = write.piece.extent;
         let entry = self.image(at).map.entry(extent);
+        let paid_by = self.paid_by(at, &write);
         let found = match entry.slot() {
             Some(slot) => Some((slot, entry.alloc(), false)),
-            None if self.ensure_map_page(at, extent) => {
-                self.space.allocate().map(|(slot, alloc)| (slot, alloc, true))
-            }
+            None if paid_by.is_none() && !self.has_unpromised_space() => None,
+            None if self.ensure_map_page(at, extent) => self.space.allocate().map(|(slot, alloc)| (slot, alloc, true)),
             None => None,
         };
         let Some((slot, alloc, used_slot)) = found else {
-            self.space.settle(at, extent, write.space, false);
+            self.space.settle(at, extent, paid_by, false);
             return self.finish_change(at, token, Reply::Failed(ImageError::Full));
         };
         let head = RecentHead {
@@ -149,7 +149,7 @@ impl Pool {
             self.note_allocations();
             self.change_entry(at, extent, |entry| entry.place(slot, alloc));
         }
-        self.space.settle(at, extent, write.space, used_slot);
+        self.space.settle(at, extent, paid_by, used_slot);
         self.note_change(at, &head, recent_at);
         self.image_mut(at).map.entry_mut(extent).begin_write();
         let offset = self.superblock.layout.slot_offset(slot) + block_offset(write.piece);
@@ -160,6 +160,22 @@ impl Pool {
         if self.recent_is_filling() {
             self.start_flush_for_housekeeping();
         }
+    }
+
+    /// What the write was promised, unless that is void by now: a write that was held while a new epoch began takes
+    /// nothing of what was granted in that one (P15).
+    fn paid_by(&self, at: usize, write: &Write) -> Option<Space> {
+        let is_void = match write.space {
+            Space::Credit => write.stamp.epoch < self.image(at).meta.epoch || !self.space.has_credit(at),
+            Space::Reserved => !self.space.is_reserved(at, write.piece.extent),
+        };
+        (!is_void).then_some(write.space)
+    }
+
+    /// Whether there is a slot, and a map page, that nobody was promised.
+    fn has_unpromised_space(&self) -> bool {
+        let promised = self.space.promised();
+        self.space.slots_free() > promised && self.pages.free() > promised
     }
 
     /// What follows from an entry in L: the stamp, and that other images might lack it.

@@ -334,8 +334,7 @@ impl Loader<'_> {
             }
             let regions = image.meta.size.value().div_ceil(u64::from(REGION_BYTES)) as usize;
             image.marks.resize(regions.div_ceil(64), 0);
-            self.committed.image_next =
-                self.committed.image_next.max(image.no.0.max(image.layer.0).saturating_add(1));
+            self.committed.image_next = self.committed.image_next.max(image.no.0.max(image.layer.0).saturating_add(1));
         }
         let mut used = vec![false; self.superblock.layout.slot_count as usize];
         for layer in &mut self.committed.layers {

@@ -110,7 +110,9 @@ impl Pool {
                 self.unplace_replayed(replay, other);
             }
             if !self.claim_slot(at, place.1, slot, head.alloc) {
-                return Err(OpenError::Inconsistent { what: "an extent of the recent log has neither slot nor map page" });
+                return Err(OpenError::Inconsistent {
+                    what: "an extent of the recent log has neither slot nor map page",
+                });
             }
             replay.candidates.remove(&place);
         }
@@ -177,8 +179,7 @@ impl Pool {
             if candidates.contains(&found) {
                 believed |= 1 << block;
                 self.put_sum(at, extent, slot, block, table::mix(found, layer, extent, block, entry.alloc()));
-            } else if entry.written() >> block & 1 == 0
-                || !self.matches_table(disk, (slot, block), found, (at, extent))
+            } else if entry.written() >> block & 1 == 0 || !self.matches_table(disk, (slot, block), found, (at, extent))
             {
                 torn += 1;
             }

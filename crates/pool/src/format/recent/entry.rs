@@ -63,12 +63,7 @@ pub(crate) struct RecentEntry {
 /// Where and for whom an entry is stored: disk, life of L, position.
 pub(super) type Place = (DiskId, u64, u64);
 
-pub(super) fn encode(
-    to: &mut Vec<u8>,
-    head: &RecentHead,
-    sums: impl ExactSizeIterator<Item = BlockSum>,
-    place: Place,
-) {
+pub(super) fn encode(to: &mut Vec<u8>, head: &RecentHead, sums: impl ExactSizeIterator<Item = BlockSum>, place: Place) {
     let count = sums.len();
     let len = ENTRY_BYTES + count * 8;
     to.clear();
@@ -135,14 +130,8 @@ fn entry_crc((disk, life, position): Place, bytes: &[u8]) -> u64 {
     crc(disk.to_bytes(), &[&life.to_le_bytes(), &position.to_le_bytes(), &bytes[8..]])
 }
 
-const KINDS: [RecentKind; 6] = [
-    RecentKind::Write,
-    RecentKind::Unmap,
-    RecentKind::Mend,
-    RecentKind::MendUnmap,
-    RecentKind::Range,
-    RecentKind::Pad,
-];
+const KINDS: [RecentKind; 6] =
+    [RecentKind::Write, RecentKind::Unmap, RecentKind::Mend, RecentKind::MendUnmap, RecentKind::Range, RecentKind::Pad];
 
 fn kind_byte(kind: RecentKind) -> u8 {
     1 + KINDS.iter().position(|&other| other == kind).expect("every kind is listed") as u8
