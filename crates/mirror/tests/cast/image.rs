@@ -170,24 +170,7 @@ impl Image {
                 self.written.clear();
                 Reply::Done
             }
-            Request::Grant { credits } => {
-                let room = self.slots.map_or(usize::MAX, |_| self.room());
-                let count = (*credits as usize).min(room);
-                self.granted += count;
-                Reply::Granted(count as u32)
-            }
-            Request::Reserve { piece } => {
-                if self.has_slot(piece.extent) || self.room() > 0 {
-                    self.reserved.push(*piece);
-                    return Reply::Done;
-                }
-                Reply::Failed(ImageError::Full)
-            }
-            Request::Release { piece } => {
-                let at = self.reserved.iter().position(|known| known == piece).expect("reserved before");
-                self.reserved.remove(at);
-                Reply::Done
-            }
+            Request::Grant { .. } | Request::Reserve { .. } | Request::Release { .. } => self.promise(request),
             Request::Record { epoch, record } => {
                 assert!(*epoch >= self.epoch, "epochs only rise");
                 (self.epoch, self.record, self.granted) = (*epoch, record.to_vec(), 0);
@@ -213,6 +196,31 @@ impl Image {
                 self.unsettled.retain(|piece| piece.extent != *extent);
                 Reply::Done
             }
+        }
+    }
+
+    /// P15: slots promised ahead.
+    fn promise(&mut self, request: &Request) -> Reply {
+        match request {
+            Request::Grant { credits } => {
+                let room = self.slots.map_or(usize::MAX, |_| self.room());
+                let count = (*credits as usize).min(room);
+                self.granted += count;
+                Reply::Granted(count as u32)
+            }
+            Request::Reserve { piece } => {
+                if self.has_slot(piece.extent) || self.room() > 0 {
+                    self.reserved.push(*piece);
+                    return Reply::Done;
+                }
+                Reply::Failed(ImageError::Full)
+            }
+            Request::Release { piece } => {
+                let at = self.reserved.iter().position(|known| known == piece).expect("reserved before");
+                self.reserved.remove(at);
+                Reply::Done
+            }
+            _ => unreachable!("not about space"),
         }
     }
 
