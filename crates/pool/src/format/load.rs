@@ -235,8 +235,12 @@ impl Loader<'_> {
         for (seq, changes) in std::mem::take(&mut self.records) {
             for change in changes {
                 let owner = match &change {
+                    // A page that was assigned and has no content yet must be written too, before the journal is cut.
                     Change::Page { page, .. } => {
                         ahead.insert(PageNo(page.0 / page::DIRECTORY_ENTRIES as u32));
+                        if self.pages.contains_key(page) {
+                            ahead.insert(*page);
+                        }
                         continue;
                     }
                     // Directory pages were brought up to date before; all of them are written again.
