@@ -59,7 +59,7 @@ pub struct Actor {
     /// Last answered stamp per region (P5).
     pub(crate) written: BTreeMap<Region, Stamp>,
     /// Answered writes that not all images may have (M3): above what was said to be settled.
-    pub(crate) unsettled: Vec<(WriteNumber, Piece)>,
+    pub(crate) unsettled: Vec<(WriteNumber, Stamp, Piece)>,
     pub(crate) settled_said: WriteNumber,
     /// The disk failed a change: nothing may be flushed any more (P11).
     pub(crate) is_poisoned: bool,
@@ -144,7 +144,7 @@ impl Actor {
     fn number(&mut self) -> (WriteNumber, WriteNumber) {
         let settled = self.settled();
         self.settled_said = settled.max(self.settled_said);
-        self.unsettled.retain(|&(number, _)| number > settled);
+        self.unsettled.retain(|&(number, _, _)| number > settled);
         let number = self.next_number;
         self.next_number = number.next();
         (number, settled)
@@ -239,7 +239,7 @@ impl Actor {
         if is_nothing {
             return;
         }
-        self.unsettled.push((number, piece));
+        self.unsettled.push((number, stamp, piece));
         let last = self.written.entry(piece.extent.region()).or_insert(stamp);
         *last = stamp.max(*last);
     }

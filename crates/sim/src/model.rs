@@ -94,7 +94,7 @@ impl Cell {
     }
 
     fn is_certain(&self) -> bool {
-        self.entries.len() == 1 && !self.is_unvouched
+        self.entries.iter().all(|entry| entry.value == self.entries[0].value) && !self.is_unvouched
     }
 }
 
@@ -303,9 +303,14 @@ impl Model {
         self.cells.get(&block).is_none_or(Cell::is_certain)
     }
 
-    /// Whether anything but zeros was ever written to the extent, as far as is remembered.
+    /// [`Self::is_certain`] for all blocks.
+    pub fn is_certain_throughout(&self) -> bool {
+        self.cells.values().all(Cell::is_certain)
+    }
+
+    /// Whether a write of anything but zeros to the extent was ever answered, as far as is remembered.
     pub fn ever_written(&self, extent: Extent) -> bool {
-        let is_data = |entry: &Entry| entry.value != Value::ZERO;
+        let is_data = |entry: &Entry| entry.value != Value::ZERO && entry.answered.is_some();
         self.cells_of(extent).any(|(_, cell)| cell.had_data || cell.entries.iter().any(is_data))
     }
 

@@ -3,7 +3,7 @@
 use dyad_contract::image::{BlockState, Examined, ImageError, Reply, Request, Survey};
 use dyad_payload::{BlockSum, Payload, Slab, Sums};
 use dyad_pool::OpenError;
-use dyad_units::{BLOCKS_PER_EXTENT, Extent, Interval, Piece, Region, STATE_EXTENT, Stamp};
+use dyad_units::{BLOCKS_PER_EXTENT, EXTENT_BYTES, Extent, Interval, Piece, Region, STATE_EXTENT, Stamp};
 
 use crate::actor::{Actor, extents_of, record_of};
 use crate::disk::{SimDisk, Survival};
@@ -123,11 +123,14 @@ impl Player {
             for &extent in &suspects {
                 self.settle_extent(at, extent, stamp, rng)?;
             }
-            for extent in suspects {
+            for (nth, &extent) in suspects.iter().enumerate() {
+                if nth + 1 == suspects.len() {
+                    // With the last one nothing is missing any more, whether or not its reply still comes.
+                    self.actors[at].1.life = None;
+                }
                 self.expect_done(at, Request::Settled { extent, stamp })?;
-                self.actors[at].1.unsettled.retain(|(_, piece)| piece.extent != extent);
+                self.actors[at].1.unsettled.retain(|(_, _, piece)| piece.extent != extent);
             }
-            self.actors[at].1.life = None;
             self.read_everything(at)?;
         }
         self.actors.iter_mut().for_each(|(_, actor)| actor.life = Some(true));
@@ -179,7 +182,11 @@ impl Player {
             return Err(Violation(format!("a survey was answered by {reply:?}")).into());
         };
         let actor = &self.actors[at].1;
-        if actor.life.is_some_and(|lived| survey.lived_through != lived) {
+        // After a power cut that left nothing open, the next life of the process misses nothing.
+        let misses_nothing =
+            actor.model.is_certain_throughout() && actor.written.values().all(|at| *at <= survey.closed);
+        let is_right = |lived: bool| survey.lived_through == lived || (survey.lived_through && misses_nothing);
+        if !actor.life.is_none_or(is_right) {
             let text = format!("image {at} says lived_through is {} (M11)", survey.lived_through);
             return Err(Violation(text).into());
         }
@@ -211,8 +218,12 @@ impl Player {
                 let mask = of_extent.fold(0, |mask, other| mask | other.mask());
                 piece.mask() & !mask == 0
             };
-            let mut writes = actor.unsettled.iter().filter(|(number, _)| *number > actor.settled_said);
-            if let Some((number, piece)) = writes.find(|(_, piece)| !named(piece)) {
+            // What closed covers is on all images by the owner's own word (M4).
+            let mut writes = actor
+                .unsettled
+                .iter()
+                .filter(|(number, stamp, _)| *number > actor.settled_said && *stamp > survey.closed);
+            if let Some((number, _, piece)) = writes.find(|(_, _, piece)| !named(piece)) {
                 let text =
                     format!("write {number} of {piece:?} is answered but not settled, and not in the survey (M3)");
                 return Err(Violation(text).into());
@@ -255,17 +266,13 @@ impl Player {
         if survey.lived_through {
             return extents_of(&survey.unsettled);
         }
-        let (marked, clean): (Vec<Extent>, Vec<Extent>) = self
-            .scene
-            .extents
-            .iter()
-            .copied()
-            .chain([STATE_EXTENT])
-            .partition(|extent| survey.marked.contains(&extent.region()));
-        for extent in clean {
+        let is_marked = |extent: &Extent| survey.marked.contains(&extent.region());
+        for extent in self.actors[at].1.model.extents().into_iter().filter(|extent| !is_marked(extent)) {
             self.actors[at].1.model.expect_unchanged(extent);
         }
-        marked
+        // Every extent of a marked region, those that were never written too: another image might have them.
+        let count = self.scene.size().value().div_ceil(u64::from(EXTENT_BYTES)) as u32;
+        (0..count).map(Extent).chain([STATE_EXTENT]).filter(is_marked).collect()
     }
 
     /// A read before anything was made equal: refused or right, never wrong (P8).

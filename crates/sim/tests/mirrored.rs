@@ -19,6 +19,7 @@ fn must<T>(result: Result<T, Stop>, seed: u64) -> T {
 fn cast(rng: &mut Rng) -> Cast {
     let mut cast = Cast::pair();
     cast.unit = if rng.chance(1, 2) { 512 } else { 4096 };
+    cast.log_bytes = [24 << 10, 64 << 10, 256 << 10][rng.index(3)];
     cast.habits.depth = 1 + rng.index(16);
     cast.habits.eagerness = 5 + rng.below(60);
     cast
@@ -29,8 +30,10 @@ fn live_through(crashes: &[Crash], salt: u64) {
     for seed in seeds() {
         let mut rng = Rng::new(seed ^ salt);
         let mut mirrored = must(Mirrored::new(cast(&mut rng), seed), seed);
-        for round in 0..5 {
-            must(mirrored.run(200 + rng.below(6000) as u32, |_| Ok(())), seed);
+        for round in 0..8 {
+            // Now and then the next crash comes while the images are still being made equal.
+            let happenings = if rng.chance(1, 3) { rng.below(400) } else { 200 + rng.below(6000) };
+            must(mirrored.run(happenings as u32, |_| Ok(())), seed);
             if round % 2 == 1 {
                 must(mirrored.inspect(), seed);
             }

@@ -39,6 +39,11 @@ const PAUSE_NANOS_MAX: u64 = 20_000;
 /// One call of a pool in so many is what a reactor does every 100 ms.
 const HOUSEKEEPING_EVERY: u64 = 200;
 
+/// One step of a disk in so many changes which side lags, if any.
+const SLOWNESS_CHANGES_EVERY: u64 = 300;
+/// A lagging side gets one of so many turns.
+const SLOW_STEPS_EVERY: u64 = 40;
+
 const NODE: NodeId = NodeId::from_bytes(*b"simulated node 1");
 
 /// The shape of a run.
@@ -90,6 +95,8 @@ pub struct Mirrored {
     arrived: VecDeque<(ImageIndex, Token, Reply)>,
     /// The side whose pool was called last, if the disk has not seen what came of that.
     called: Option<usize>,
+    /// A side that lags behind for a while: the images then differ the most.
+    slow: Option<usize>,
     ops: BTreeMap<OpId, HostOp>,
     next_op: u64,
     next_version: u32,
@@ -166,6 +173,7 @@ impl Mirrored {
             actions: VecDeque::new(),
             arrived: VecDeque::new(),
             called: None,
+            slow: None,
             ops: BTreeMap::new(),
             next_op: 0,
             next_version,
@@ -232,7 +240,13 @@ impl Mirrored {
     }
 
     fn step_a_disk(&mut self) {
-        let at = self.rng.index(self.sides.len());
+        if self.rng.chance(1, SLOWNESS_CHANGES_EVERY) {
+            self.slow = self.rng.chance(1, 2).then(|| self.rng.index(self.sides.len()));
+        }
+        let mut at = self.rng.index(self.sides.len());
+        if self.slow == Some(at) && !self.rng.chance(1, SLOW_STEPS_EVERY) {
+            at = (at + 1) % self.sides.len();
+        }
         let at = (0..self.sides.len())
             .map(|step| (at + step) % self.sides.len())
             .find(|&at| !self.sides[at].rig.is_quiet())
