@@ -190,7 +190,7 @@ impl NodeHandle {
     }
 
     /// Asks the node to end in good order: no new sessions, commands in flight finish, everything is flushed
-    /// and the pools are closed cleanly. Returns at once; [`Node::wait`] tells the end.
+    /// and the pools are closed cleanly. Returns at once; [`Node::wait`](crate::Node::wait) tells the end.
     pub fn stop(&self) {
         self.catalog.lock().phase = NodePhase::Stopping;
         self.mailbox.post(Message::Stop);
