@@ -65,11 +65,11 @@ pub fn use_dyad(release: bool) -> anyhow::Result<()> {
 
 /// Summary lines of `cargo test` and `cargo nextest`, and the skips that tests announce.
 fn parse(line: &str) -> Tally {
-    let line = line.trim();
     let mut tally = Tally::default();
-    if line.starts_with("skipped: ") {
+    if line.trim().starts_with("skipped: ") {
         tally.skipped = 1;
-    } else if line.starts_with("test result: ") || line.starts_with("Summary [") {
+    // Indented, the former is what nextest shows of a test that failed, and counted by the latter.
+    } else if line.starts_with("test result: ") || line.trim().starts_with("Summary [") {
         let words: Vec<_> = line.split([' ', ',', ';']).filter(|word| !word.is_empty()).collect();
         for pair in words.windows(2) {
             let Ok(count) = pair[0].parse::<u64>() else { continue };
@@ -98,5 +98,6 @@ mod tests {
         assert_eq!(parse(nextest), Tally { passed: 39, failed: 1, skipped: 3 });
         assert_eq!(parse("skipped: fio not installed"), Tally { skipped: 1, ..Tally::default() });
         assert_eq!(parse("7 passed"), Tally::default());
+        assert_eq!(parse(&format!("    {cargo}")), Tally::default());
     }
 }
