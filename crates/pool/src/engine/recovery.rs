@@ -95,11 +95,14 @@ impl Pool {
         settled: WriteNumber,
         writes: impl Iterator<Item = (u64, WriteNumber, Stamp, Piece)>,
     ) {
+        // L may have been cut last before the image was told what is closed.
+        let closed = self.image(at).meta.closed;
         self.with_unsettled(at, |unsettled| {
             unsettled.settle(settled);
             for (recent_at, number, stamp, piece) in writes {
                 unsettled.push(Unsettled { recent_at, number, stamp, piece });
             }
+            unsettled.close(closed);
         });
     }
 

@@ -14,6 +14,9 @@ const SHADOW_MAX: usize = 65_536;
 /// A flush that would free less of L than this is not worth a sync; the oldest write in flight holds the rest.
 const WORTH_A_FLUSH: u64 = 4096;
 
+/// At most this part of L is carried on when it is cut.
+const CARRIED_PART: u64 = 4;
+
 /// Who waits, in order.
 #[derive(Default)]
 pub(super) struct Room {
@@ -91,6 +94,12 @@ impl Pool {
         for op in std::mem::take(&mut self.room.adopting) {
             self.verify(op);
         }
+    }
+
+    /// Whether too much of L would have to be carried on when it is cut: the owner asks again when more is settled.
+    pub(super) fn carries_too_much(&self) -> bool {
+        let capacity = self.recent.capacity();
+        capacity > 0 && self.carried as u64 * 64 > capacity / CARRIED_PART
     }
 
     /// Changes what is known of writes that other images might lack (M3); how many entries of L that takes is counted.

@@ -86,7 +86,7 @@ impl Pool {
         self.fail(at, token, ImageError::Full);
     }
 
-    fn has_map_page(&self, at: usize, extent: Extent) -> bool {
+    pub(super) fn has_map_page(&self, at: usize, extent: Extent) -> bool {
         self.pages.has(PageOwner::Map { layer: self.image(at).layer, index: LeafIndex::of(extent).0 })
     }
 

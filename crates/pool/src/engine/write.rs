@@ -6,7 +6,7 @@
 //! before the entry in L nothing was touched; after it, recovery compares the block with what L says of it.
 
 use dyad_contract::image::{ImageError, Reply, Space, Token, Unmap, Write, Written};
-use dyad_units::{Piece, Stamp, WriteNumber};
+use dyad_units::{Extent, Piece, Stamp, WriteNumber};
 
 use crate::disk::{DiskDone, DiskError, DiskOp};
 use crate::engine::Pool;
@@ -83,7 +83,7 @@ impl Pool {
             ImageError::Poisoned
         } else if held.what.stamp().epoch < image.meta.epoch {
             ImageError::Superseded { newest: image.meta.epoch }
-        } else if self.is_full_of_requests() || image.unsettled.len() >= UNSETTLED_MAX {
+        } else if self.is_full_of_requests() || self.carries_too_much() || image.unsettled.len() >= UNSETTLED_MAX {
             ImageError::Overloaded
         } else {
             self.image_mut(at).requests += 1;
@@ -119,7 +119,7 @@ impl Pool {
         let paid_by = self.paid_by(at, &write);
         let found = match entry.slot() {
             Some(slot) => Some((slot, entry.alloc(), false)),
-            None if paid_by.is_none() && !self.has_unpromised_space() => None,
+            None if paid_by.is_none() && !self.has_unpromised_space(at, extent) => None,
             None if self.ensure_map_page(at, extent) => self.space.allocate().map(|(slot, alloc)| (slot, alloc, true)),
             None => None,
         };
@@ -172,10 +172,10 @@ impl Pool {
         (!is_void).then_some(write.space)
     }
 
-    /// Whether there is a slot, and a map page, that nobody was promised.
-    fn has_unpromised_space(&self) -> bool {
+    /// Whether there is a slot for the extent, and a map page should it need one, that nobody was promised.
+    fn has_unpromised_space(&self, at: usize, extent: Extent) -> bool {
         let promised = self.space.promised();
-        self.space.slots_free() > promised && self.pages.free() > promised
+        self.space.slots_free() > promised && (self.has_map_page(at, extent) || self.pages.free() > promised)
     }
 
     /// What follows from an entry in L: the stamp, and that other images might lack it.
@@ -237,7 +237,7 @@ impl Pool {
     }
 
     /// The map page that the extent's entry will be committed to: an extent is not placed without one (P15).
-    fn ensure_map_page(&mut self, at: usize, extent: dyad_units::Extent) -> bool {
+    fn ensure_map_page(&mut self, at: usize, extent: Extent) -> bool {
         let layer = self.image(at).layer;
         self.ensure_page(PageOwner::Map { layer, index: LeafIndex::of(extent).0 })
     }

@@ -1,0 +1,113 @@
+//! No slots, no pages, no memory (P15).
+
+use dyad_contract::image::{ImageError, Reply, Request};
+use dyad_payload::Slab;
+use dyad_pool::FormatConfig;
+use dyad_units::{Bytes, Extent, Piece};
+
+use crate::cast::Bench;
+
+/// Without memory a table page counted as never written, and was rewritten without the checksums that it had.
+#[test]
+fn a_flush_without_memory_waits_and_loses_no_checksum() {
+    let mut bench = Bench::new();
+    for extent in 0..20 {
+        bench.write(extent, 0, &[1; 4096]);
+    }
+    bench.flush();
+    bench.stop();
+    bench.slab = Slab::new(4 << 20);
+    bench.open().unwrap();
+    let token = bench.send_write(3, 1, &[2; 4096]);
+    assert!(matches!(bench.reply(token), Some(Reply::Written(_))));
+    let slab = bench.slab.clone();
+    let mut hoard = Vec::new();
+    while let Ok(buf) = slab.take(4096) {
+        hoard.push(buf);
+    }
+    let flush = bench.send(Request::Flush);
+    for _ in 0..3 {
+        bench.pool().housekeeping();
+        bench.drive();
+    }
+    assert!(bench.reply(flush).is_none());
+    assert!(matches!(
+        bench.ask(Request::Read { piece: Piece::whole(Extent(3)) }),
+        Reply::Failed(ImageError::Overloaded)
+    ));
+    drop(hoard);
+    bench.pool().housekeeping();
+    bench.drive();
+    assert!(matches!(bench.reply(flush), Some(Reply::Done)));
+    bench.cut_power();
+    for extent in 0..20 {
+        assert_eq!(bench.read(extent, 0, 1), [1; 4096]);
+    }
+    assert_eq!(bench.read(3, 1, 1), [2; 4096]);
+}
+
+/// A write found a slot, but its map no page: it was committed to nowhere.
+#[test]
+fn a_write_that_finds_no_map_page_is_refused_like_one_without_a_slot() {
+    let mut bench = Bench::with(160 << 20, 1 << 20, Bytes::gib(64));
+    let slots = bench.pool().usage().slots_free as u32;
+    let mut written = Vec::new();
+    for nth in 0..slots {
+        match bench.write(nth * 126, 0, &[nth as u8 | 1; 4096]) {
+            Reply::Written(_) => written.push(nth),
+            Reply::Failed(ImageError::Full) => break,
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(written.len() < slots as usize, "pages run out first");
+    assert_eq!(bench.pool().usage().pages_free, 0);
+    bench.flush();
+    assert!(matches!(bench.write(written[0] * 126 + 1, 0, &[9; 4096]), Reply::Written(_)), "its page is there");
+    bench.cut_power();
+    for nth in written {
+        assert_eq!(bench.read(nth * 126, 0, 1), [nth as u8 | 1; 4096]);
+    }
+}
+
+/// A reserved write to an extent that had a slot found it given up by an unmap of other blocks.
+#[test]
+fn a_reservation_keeps_the_slot_of_its_extent() {
+    let mut bench = Bench::with(8 << 20, 1 << 20, Bytes::gib(1));
+    let slots = bench.pool().usage().slots_free as u32;
+    for extent in 0..slots {
+        bench.write(extent, 0, &[1; 4096]);
+    }
+    assert!(matches!(bench.write(slots, 0, &[1; 4096]), Reply::Failed(ImageError::Full)));
+    let piece = Piece::new(Extent(2), 5, 1).unwrap();
+    assert!(matches!(bench.ask(Request::Reserve { piece }), Reply::Done));
+    bench.unmap(Piece::new(Extent(2), 0, 1).unwrap());
+    bench.flush();
+    assert!(matches!(
+        bench.ask(Request::Reserve { piece: Piece::whole(Extent(slots)) }),
+        Reply::Failed(ImageError::Full)
+    ));
+    let mut write = bench.write_of(2, 5, &[7; 4096]);
+    write.space = dyad_contract::image::Space::Reserved;
+    assert!(matches!(bench.ask(Request::Write(write)), Reply::Written(_)));
+    assert_eq!(bench.read(2, 5, 1), [7; 4096]);
+}
+
+/// A damaged pool was formatted over without a word.
+#[test]
+fn a_disk_that_may_hold_a_pool_is_formatted_only_on_demand() {
+    let mut bench = Bench::new();
+    bench.stop();
+    bench.crash_only();
+    bench.disk.rot(100, 8);
+    bench.disk.rot((64 << 10) + 100, 8);
+    let mut config = FormatConfig {
+        pool: dyad_units::PoolId::from_bytes([9; 16]),
+        disk: dyad_units::DiskId::from_bytes([9; 16]),
+        node: dyad_units::NodeId::from_bytes([9; 16]),
+        overwrite: false,
+    };
+    let refused = dyad_pool::Pool::format(&mut bench.disk, &config);
+    assert!(matches!(refused, Err(dyad_pool::FormatError::Doubtful(_))), "{refused:?}");
+    config.overwrite = true;
+    dyad_pool::Pool::format(&mut bench.disk, &config).unwrap();
+}

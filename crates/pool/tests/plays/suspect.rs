@@ -1,0 +1,87 @@
+//! After an opening without L: what is suspect, until when, and over how many crashes (P8, M11).
+
+use dyad_contract::image::{BlockState, ImageError, Reply, Request};
+use dyad_units::{Extent, Piece, STATE_EXTENT, Stamp};
+
+use crate::cast::{Bench, stamp};
+
+/// A bench whose block (1, 0) was overwritten and reached the disk before its checksum did, and whose first write to extent
+/// 40 vanished.
+fn torn() -> Bench {
+    let mut bench = Bench::new();
+    bench.write(1, 0, &[1; 4096]);
+    bench.write(1, 1, &[1; 4096]);
+    bench.flush();
+    bench.write(1, 0, &[2; 4096]);
+    dyad_pool::BlockingDisk::sync(&mut bench.disk).unwrap();
+    bench.write(40, 0, &[3; 4096]);
+    bench.cut_power();
+    bench
+}
+
+fn settle_all(bench: &mut Bench) {
+    let regions = bench.survey().marked;
+    for region in regions {
+        for extent in (0..16).map(|nth| Extent(region.0 * 16 + nth)) {
+            if extent.0 < 4096 || extent == STATE_EXTENT {
+                assert!(matches!(bench.ask(Request::Settled { extent, stamp: stamp(9) }), Reply::Done));
+            }
+        }
+    }
+}
+
+#[test]
+fn all_marked_regions_are_named_even_where_nothing_is_left() {
+    let mut bench = torn();
+    let survey = bench.survey();
+    assert!(!survey.lived_through);
+    assert_eq!(survey.marked.iter().map(|region| region.0).collect::<Vec<_>>(), [0, 2]);
+    let Reply::Examined(examined) = bench.ask(Request::Examine { extent: Extent(1) }) else { panic!("not examined") };
+    assert_eq!(examined.stamp, Stamp::NEWEST);
+    assert!(matches!(examined.blocks[0], BlockState::Unverified(_)));
+    assert!(matches!(examined.blocks[1], BlockState::Verified(_)));
+    let read = bench.ask(Request::Read { piece: Piece::new(Extent(1), 0, 2).unwrap() });
+    assert!(matches!(read, Reply::Failed(ImageError::Damaged { blocks: 1, .. })), "{read:?}");
+}
+
+/// What was adopted was only in memory: after a crash of the process the block was damaged for ever.
+#[test]
+fn an_adopted_block_survives_a_crash_of_the_process() {
+    let mut bench = torn();
+    let piece = Piece::new(Extent(1), 0, 64).unwrap();
+    assert!(matches!(bench.ask(Request::Adopt { piece }), Reply::Done));
+    assert_eq!(bench.pool().counters().blocks_adopted, 1);
+    assert_eq!(bench.read(1, 0, 1), [2; 4096]);
+    bench.crash();
+    assert_eq!(bench.read(1, 0, 1), [2; 4096]);
+}
+
+/// Heads-up 2: the second life's L is whole, but what the power cut left open is still open.
+#[test]
+fn a_crash_before_everything_was_compared_forgets_no_suspect() {
+    let mut bench = torn();
+    bench.write(100, 0, &[4; 4096]);
+    assert!(matches!(bench.ask(Request::Settled { extent: Extent(1), stamp: stamp(9) }), Reply::Done));
+    bench.crash();
+    let survey = bench.survey();
+    assert!(!survey.lived_through && survey.marked.len() == 3, "{survey:?}");
+    settle_all(&mut bench);
+    assert!(bench.survey().lived_through);
+    bench.crash();
+    let survey = bench.survey();
+    assert!(survey.lived_through && survey.marked.is_empty());
+    let Reply::Examined(examined) = bench.ask(Request::Examine { extent: Extent(1) }) else { panic!("not examined") };
+    assert_eq!(examined.stamp, stamp(9), "as durable as the word that nothing is suspect");
+}
+
+/// P5: a close does not clear the marks of what is still to be compared.
+#[test]
+fn marks_of_suspects_are_kept() {
+    let mut bench = torn();
+    bench.close();
+    bench.close();
+    assert_eq!(bench.survey().marked.len(), 2);
+    settle_all(&mut bench);
+    bench.close();
+    assert_eq!(bench.pool().usage().regions_marked, 0);
+}
