@@ -199,6 +199,12 @@ impl Actor {
         let sent =
             self.sent.remove(&token).ok_or_else(|| Violation(format!("a second reply to {token:?}: {reply:?}")))?;
         self.answered += 1;
+        if let (Sent::Write { stamp, .. } | Sent::Unmap { stamp, .. }, Reply::Written(_)) = (&sent, &reply)
+            && stamp.epoch < self.epoch
+        {
+            let text = format!("{sent:?} took effect after the record of epoch {} was answered (M3)", self.epoch);
+            return Err(Violation(text));
+        }
         match (&sent, reply) {
             (Sent::Write { piece, number, stamp, space }, Reply::Written(written)) => {
                 let is_unused = *space == Space::Credit && !written.used_slot;
