@@ -28,7 +28,7 @@ pub(super) struct Space {
     cursor: usize,
     /// Credits that the owner of each image holds.
     credits: Vec<u64>,
-    /// All of them.
+    /// All of them, and those that writes hold which were not placed so far.
     granted: u64,
     /// Writes that were promised a place each.
     reserved: Vec<Reservation>,
@@ -165,27 +165,34 @@ impl Space {
         sure
     }
 
-    /// A write that was promised a slot has come, or will not come. An unused credit stays with the owner, who is told by
-    /// the answer.
-    pub(super) fn settle(&mut self, at: usize, extent: Extent, paid_by: Option<PaidBy>, used_slot: bool) {
+    /// A write came with a credit: the owner holds it no more, the write does. Whether there was one.
+    pub(super) fn use_credit(&mut self, at: usize) -> bool {
+        let credits = self.credits_mut(at);
+        let had_one = *credits > 0;
+        *credits -= u64::from(had_one);
+        had_one
+    }
+
+    /// A write that was promised a slot was placed, or will not be. An unused credit goes back to the owner, who is told by
+    /// the answer, unless it was of an epoch before the image's present one (`is_current`).
+    pub(super) fn settle(
+        &mut self,
+        (at, extent): (usize, Extent),
+        paid_by: Option<PaidBy>,
+        used_slot: bool,
+        is_current: bool,
+    ) {
         match paid_by {
-            Some(PaidBy::Credit) if used_slot => {
-                *self.credits_mut(at) -= 1;
-                self.granted -= 1;
-            }
+            Some(PaidBy::Credit) if !used_slot && is_current => *self.credits_mut(at) += 1,
+            Some(PaidBy::Credit) => self.granted -= 1,
             Some(PaidBy::Reserved) => {
                 let of_extent = self.reserved.iter().enumerate().filter(|(_, held)| held.is_for(at, extent));
                 if let Some((place, _)) = of_extent.max_by_key(|(_, held)| held.holds_slot) {
                     self.reserved.swap_remove(place);
                 }
             }
-            Some(PaidBy::Credit) | None => {}
+            None => {}
         }
-    }
-
-    /// Whether the owner of the image has a credit left.
-    pub(super) fn has_credit(&self, at: usize) -> bool {
-        self.credits.get(at).is_some_and(|credits| *credits > 0)
     }
 
     /// Whether a write to the extent is still to come that was promised a slot.

@@ -27,7 +27,7 @@ impl Pool {
             settled: unmap.settled,
         };
         let Ok(recent_at) = self.recent.append(&head, std::iter::empty(), self.carried) else {
-            return self.wait_for_room(Held { at, token, what: Waiting::Unmap(unmap), kind });
+            return self.wait_for_room(Held { at, token, what: Waiting::Unmap(unmap), kind, paid_by: None });
         };
         let left = entry.written() & !piece.mask();
         let forgets_loss = entry.has(LOST) && piece.is_whole_extent();
@@ -91,7 +91,7 @@ impl Pool {
     }
 
     pub(super) fn release(&mut self, at: usize, token: Token, piece: Piece) {
-        self.space.settle(at, piece.extent, Some(Space::Reserved), false);
+        self.space.settle((at, piece.extent), Some(Space::Reserved), false, true);
         self.reply(at, token, Reply::Done);
     }
 }

@@ -62,20 +62,23 @@ pub(super) struct Held {
     pub(super) token: Token,
     pub(super) what: Waiting,
     pub(super) kind: Kind,
+    /// What it was promised, from the moment it came: a new epoch takes nothing of that away (P15).
+    pub(super) paid_by: Option<Space>,
 }
 
 impl Pool {
     pub(super) fn write(&mut self, at: usize, token: Token, write: Write, kind: Kind) {
         assert_eq!(write.data.len(), write.piece.len(), "a write has its piece's bytes");
         assert_eq!(write.sums.len(), usize::from(write.piece.count()), "a write has one sum per block");
-        self.admit(Held { at, token, what: Waiting::Write(write), kind });
+        let paid_by = Some(write.space);
+        self.admit(Held { at, token, what: Waiting::Write(write), kind, paid_by });
     }
 
     pub(super) fn unmap(&mut self, at: usize, token: Token, unmap: Unmap, kind: Kind) {
-        self.admit(Held { at, token, what: Waiting::Unmap(unmap), kind });
+        self.admit(Held { at, token, what: Waiting::Unmap(unmap), kind, paid_by: None });
     }
 
-    fn admit(&mut self, held: Held) {
+    fn admit(&mut self, mut held: Held) {
         let (at, token) = (held.at, held.token);
         self.settle_up_to(at, held.what.settled());
         let image = self.image(at);
@@ -87,6 +90,9 @@ impl Pool {
             ImageError::Overloaded
         } else {
             self.image_mut(at).requests += 1;
+            if held.paid_by == Some(Space::Credit) && !self.space.use_credit(at) {
+                held.paid_by = None;
+            }
             return self.change(held);
         };
         self.fail(at, token, refused);
@@ -108,15 +114,16 @@ impl Pool {
         }
         let Some(held) = self.wait_for_mark(held) else { return };
         match held.what {
-            Waiting::Write(write) => self.place(held.at, held.token, write, held.kind),
+            Waiting::Write(write) => self.place((held.at, held.token), write, held.kind, held.paid_by),
             Waiting::Unmap(unmap) => self.clear(held.at, held.token, unmap, held.kind),
         }
     }
 
-    fn place(&mut self, at: usize, token: Token, write: Write, kind: Kind) {
+    fn place(&mut self, (at, token): (usize, Token), write: Write, kind: Kind, paid_by: Option<Space>) {
         let extent = write.piece.extent;
         let entry = self.image(at).map.entry(extent);
-        let paid_by = self.paid_by(at, &write);
+        let paid_by = paid_by.filter(|by| *by == Space::Credit || self.space.is_reserved(at, extent));
+        let is_current = write.stamp.epoch >= self.image(at).meta.epoch;
         let found = match entry.slot() {
             Some(slot) => Some((slot, entry.alloc(), false)),
             None if paid_by.is_none() && !self.has_unpromised_space(at, extent) => None,
@@ -124,7 +131,7 @@ impl Pool {
             None => None,
         };
         let Some((slot, alloc, used_slot)) = found else {
-            self.space.settle(at, extent, paid_by, false);
+            self.space.settle((at, extent), paid_by, false, is_current);
             return self.finish_change(at, token, Reply::Failed(ImageError::Full));
         };
         let head = RecentHead {
@@ -143,13 +150,13 @@ impl Pool {
             if used_slot {
                 self.space.give_back(slot);
             }
-            return self.wait_for_room(Held { at, token, what: Waiting::Write(write), kind });
+            return self.wait_for_room(Held { at, token, what: Waiting::Write(write), kind, paid_by });
         };
         if used_slot {
             self.note_allocations();
             self.change_entry(at, extent, |entry| entry.place(slot, alloc));
         }
-        self.space.settle(at, extent, paid_by, used_slot);
+        self.space.settle((at, extent), paid_by, used_slot, is_current);
         self.note_change(at, &head, recent_at);
         self.image_mut(at).map.entry_mut(extent).begin_write();
         let offset = self.superblock.layout.slot_offset(slot) + block_offset(write.piece);
@@ -160,16 +167,6 @@ impl Pool {
         if self.recent_is_filling() {
             self.start_flush_for_housekeeping();
         }
-    }
-
-    /// What the write was promised, unless that is void by now: a write that was held while a new epoch began takes
-    /// nothing of what was granted in that one (P15).
-    fn paid_by(&self, at: usize, write: &Write) -> Option<Space> {
-        let is_void = match write.space {
-            Space::Credit => write.stamp.epoch < self.image(at).meta.epoch || !self.space.has_credit(at),
-            Space::Reserved => !self.space.is_reserved(at, write.piece.extent),
-        };
-        (!is_void).then_some(write.space)
     }
 
     /// Whether there is a slot for the extent, and a map page should it need one, that nobody was promised.
