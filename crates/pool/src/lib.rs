@@ -27,6 +27,8 @@ mod format;
 mod log;
 mod map;
 mod open;
+#[cfg(feature = "synthetic")]
+pub mod synthetic;
 
 pub use config::{FormatConfig, OpenConfig};
 pub use counters::{Counters, PoolUse};

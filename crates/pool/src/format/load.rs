@@ -38,6 +38,7 @@ pub(crate) fn load(disk: &mut dyn BlockingDisk, superblock: &Superblock) -> Resu
     let mut ring = vec![0; area.len as usize];
     read_all(disk, &mut ring, area.offset)?;
     let Scanned { records, start } = scan(&ring, area, superblock.pool)?;
+    drop(ring);
     let mut loader = Loader { superblock, records, pages: BTreeMap::new(), committed: Committed::default() };
     loader.read_directory(disk)?;
     loader.read_pages(disk)?;
