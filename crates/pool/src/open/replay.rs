@@ -24,8 +24,17 @@ const BLOCK: usize = BLOCK_BYTES as usize;
 /// An extent of an open image.
 type Place = (usize, Extent);
 
-/// For each block that L has data for: every sum that it may rightly have in its extent's present slot, oldest first.
-type Candidates = BTreeMap<u8, Vec<BlockSum>>;
+/// What L says of an extent in its present slot.
+#[derive(Default)]
+struct Named {
+    /// For each block that L has data for: every sum that it may rightly have, oldest first.
+    blocks: BTreeMap<u8, Vec<BlockSum>>,
+    /// The extent was lost and written anew as a whole: from which sum of each block on it is that write's or later. It is
+    /// lost no more if nothing older is found (P12).
+    healed_from: Option<[u32; BLOCKS]>,
+}
+
+const BLOCKS: usize = dyad_units::BLOCKS_PER_EXTENT as usize;
 
 /// How far the disk is believed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -40,7 +49,7 @@ pub(super) enum Belief {
 }
 
 struct Replay {
-    candidates: BTreeMap<Place, Candidates>,
+    named: BTreeMap<Place, Named>,
     /// Who lay last in a slot that L names; stale where that extent's entry says otherwise.
     holders: BTreeMap<Slot, Place>,
     belief: Belief,
@@ -57,7 +66,7 @@ impl Pool {
         let mut slots: Vec<Slot> = found.entries.iter().filter_map(|entry| entry.head.slot).collect();
         slots.sort_unstable();
         slots.dedup();
-        let mut replay = Replay { candidates: BTreeMap::new(), holders: self.holders_of(&slots), belief };
+        let mut replay = Replay { named: BTreeMap::new(), holders: self.holders_of(&slots), belief };
         for entry in &found.entries {
             let Some(at) = self.image_numbered(entry.head.image) else { continue };
             if self.has_extent(at, entry.head.piece.extent) {
@@ -65,8 +74,8 @@ impl Pool {
                 self.replay_entry(&mut replay, at, entry)?;
             }
         }
-        for (place, blocks) in std::mem::take(&mut replay.candidates) {
-            report.blocks_torn += self.verify_replayed(disk, place, &blocks, belief);
+        for (place, named) in std::mem::take(&mut replay.named) {
+            report.blocks_torn += self.verify_replayed(disk, place, &named, belief);
         }
         self.replay_unsettled(&found.entries);
         Ok(())
@@ -114,12 +123,17 @@ impl Pool {
                     what: "an extent of the recent log has neither slot nor map page",
                 });
             }
-            replay.candidates.remove(&place);
+            replay.named.remove(&place);
         }
         replay.holders.insert(slot, place);
-        let blocks = replay.candidates.entry(place).or_default();
+        let is_healing = head.piece.is_whole_extent() && self.live_entry(at, place.1).has(LOST);
+        let named = replay.named.entry(place).or_default();
+        if is_healing {
+            let older = |block: usize| named.blocks.get(&(block as u8)).map_or(0, |sums| sums.len() as u32);
+            named.healed_from = Some(std::array::from_fn(older));
+        }
         for (block, &sum) in (head.piece.first()..).zip(sums) {
-            blocks.entry(block).or_default().push(sum);
+            named.blocks.entry(block).or_default().push(sum);
         }
         Ok(())
     }
@@ -130,8 +144,11 @@ impl Pool {
         if entry.is_absent() {
             return;
         }
-        let blocks = replay.candidates.entry((at, extent)).or_default();
+        let Named { blocks, healed_from } = replay.named.entry((at, extent)).or_default();
         blocks.retain(|&block, _| piece.mask() >> block & 1 == 0);
+        if let Some(from) = healed_from {
+            from.iter_mut().skip(piece.first().into()).take(piece.count().into()).for_each(|first| *first = 0);
+        }
         let left = entry.written() & !piece.mask();
         let is_empty = left == 0 && blocks.is_empty();
         let forgets_loss = entry.has(LOST) && piece.is_whole_extent();
@@ -147,7 +164,7 @@ impl Pool {
     }
 
     fn unplace_replayed(&mut self, replay: &mut Replay, (at, extent): Place) {
-        replay.candidates.remove(&(at, extent));
+        replay.named.remove(&(at, extent));
         self.release_slot(at, extent);
     }
 
@@ -157,26 +174,28 @@ impl Pool {
         &mut self,
         disk: &mut dyn BlockingDisk,
         (at, extent): Place,
-        blocks: &Candidates,
+        named: &Named,
         belief: Belief,
     ) -> u64 {
         let entry = self.live_entry(at, extent);
         let Some(slot) = entry.slot() else { return 0 };
-        let (Some((&first, _)), Some((&last, _))) = (blocks.first_key_value(), blocks.last_key_value()) else {
-            return 0;
-        };
+        let ends = named.blocks.first_key_value().zip(named.blocks.last_key_value());
+        let (first, last) = ends.map_or((0, 0), |((&first, _), (&last, _))| (first, last));
         let mut data = vec![0; usize::from(last - first + 1) * BLOCK];
         let offset = self.slot_offset(slot) + u64::from(first) * BLOCK as u64;
-        if disk.read_direct_at(&mut data, offset).is_err() {
+        if !named.blocks.is_empty() && disk.read_direct_at(&mut data, offset).is_err() {
             self.change_entry(at, extent, |entry| entry.set(LOST));
             return 0;
         }
         let (mut torn, mut believed, mut is_lost) = (0, 0_u64, belief == Belief::None);
+        let mut heals = entry.has(LOST) && named.healed_from.is_some();
         let layer = self.layer_id(at);
-        for (&block, candidates) in blocks {
+        for (&block, sums) in &named.blocks {
             let found = BlockSum::of(&data[usize::from(block - first) * BLOCK..][..BLOCK]);
-            is_lost |= belief != Belief::Whole && candidates.last() != Some(&found);
-            if candidates.contains(&found) {
+            is_lost |= belief != Belief::Whole && sums.last() != Some(&found);
+            let newer = named.healed_from.map_or(0, |from| from[usize::from(block)] as usize);
+            heals &= sums[newer.min(sums.len())..].contains(&found);
+            if sums.contains(&found) {
                 believed |= 1 << block;
                 self.put_sum(at, extent, slot, block, table::mix(found, layer, extent, block, entry.alloc()));
             } else if entry.written() >> block & 1 == 0 || !self.matches_table(disk, (slot, block), found, (at, extent))
@@ -184,8 +203,6 @@ impl Pool {
                 torn += 1;
             }
         }
-        // An extent that was written anew as a whole is no longer lost (P12).
-        let heals = believed == u64::MAX && entry.has(LOST);
         if entry.written() | believed != entry.written() || heals || is_lost {
             self.change_entry(at, extent, |entry| {
                 entry.set_written(entry.written() | believed);

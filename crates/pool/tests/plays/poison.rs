@@ -117,3 +117,37 @@ fn what_was_flushed_before_the_failure_is_not_lost() {
     let Reply::Examined(examined) = bench.ask(Request::Examine { extent: Extent(2) }) else { panic!("not examined") };
     assert_eq!(examined.blocks[0], BlockState::Unreadable);
 }
+
+/// c14: a lost extent that was written anew as a whole, and unmapped in part after that, was lost again after a crash.
+#[test]
+fn a_healed_extent_stays_healed_whatever_follows() {
+    let mut bench = Bench::new();
+    bench.write(7, 0, &[1; 4096]);
+    bench.fails = Some(is_sync);
+    bench.ask(Request::Flush);
+    bench.cut_power();
+    bench.write(7, 0, &[3; 64 * 4096]);
+    bench.unmap(Piece::new(Extent(7), 4, 10).unwrap());
+    bench.write(7, 6, &[4; 4096]);
+    bench.holds = Some(is_write);
+    bench.send_write(7, 20, &[5; 4096]);
+    bench.crash();
+    assert!(bench.survey().lost.is_empty());
+    assert_eq!(bench.read(7, 3, 4), [[3; 4096], [0; 4096], [0; 4096], [4; 4096]].concat());
+    assert_eq!(bench.read(7, 20, 1), [3; 4096]);
+}
+
+/// A whole write that was still on its way heals nothing.
+#[test]
+fn a_whole_write_that_never_came_heals_nothing() {
+    let mut bench = Bench::new();
+    bench.write(7, 0, &[1; 4096]);
+    bench.fails = Some(is_sync);
+    bench.ask(Request::Flush);
+    bench.cut_power();
+    bench.write(7, 0, &[2; 4096]);
+    bench.holds = Some(is_write);
+    bench.send_write(7, 0, &[3; 64 * 4096]);
+    bench.crash();
+    assert_eq!(bench.survey().lost, [Extent(7)]);
+}
