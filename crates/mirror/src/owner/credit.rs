@@ -9,11 +9,11 @@ use dyad_contract::image::{ImageError, Reply};
 use dyad_contract::volume::VolumeError;
 use dyad_units::{Moment, Period};
 
-use crate::core::Core;
-use crate::event::{Action, ImageIndex};
-use crate::images::Images;
-use crate::interval::NO_PIECE;
-use crate::op::{Op, Phase, Step, Task};
+use crate::owner::core::Core;
+use crate::owner::event::{Action, ImageIndex};
+use crate::owner::images::Images;
+use crate::owner::interval::NO_PIECE;
+use crate::owner::op::{Op, Phase, Step, Task};
 
 /// Most credits of one image: 128 MiB that its pool cannot give to others meanwhile.
 const CREDITS_MAX: u32 = 512;
@@ -213,8 +213,8 @@ mod tests {
     use dyad_units::Moment;
 
     use super::Credits;
-    use crate::event::ImageIndex;
-    use crate::images::Images;
+    use crate::owner::event::ImageIndex;
+    use crate::owner::images::Images;
 
     /// P15: a write takes its credits at every target or at none.
     #[test]

@@ -8,11 +8,11 @@
 use dyad_cluster::IMAGES_MAX;
 use dyad_units::Extent;
 
-use crate::core::Core;
-use crate::event::{Action, ImageIndex, Note};
-use crate::images::Images;
-use crate::op::{Equalise, Op, Task};
-use crate::status::MirrorState;
+use crate::owner::core::Core;
+use crate::owner::event::{Action, ImageIndex, Note};
+use crate::owner::images::Images;
+use crate::owner::op::{Equalise, Op, Task};
+use crate::owner::status::MirrorState;
 
 /// Heals waiting at once; damage beyond is found again by the next read or scrub.
 const HEALS_MAX: usize = 16;

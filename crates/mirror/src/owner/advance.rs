@@ -3,12 +3,12 @@
 use dyad_contract::volume::VolumeError;
 use dyad_units::Epoch;
 
-use crate::core::Core;
-use crate::event::{Action, Note};
-use crate::images::Images;
-use crate::interval::NO_PIECE;
-use crate::op::{Op, Phase, Step, Task};
-use crate::status::MirrorState;
+use crate::owner::core::Core;
+use crate::owner::event::{Action, Note};
+use crate::owner::images::Images;
+use crate::owner::interval::NO_PIECE;
+use crate::owner::op::{Op, Phase, Step, Task};
+use crate::owner::status::MirrorState;
 
 impl Core {
     /// The operation's phase is complete.

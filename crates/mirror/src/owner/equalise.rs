@@ -12,12 +12,12 @@ use dyad_contract::image::Examined;
 use dyad_payload::Sums;
 use dyad_units::{Extent, Period, Piece};
 
-use crate::choose::{Choice, Verdict, choose, choose_heal};
-use crate::core::{Core, Work};
-use crate::event::{Action, ImageIndex, Note};
-use crate::images::Images;
-use crate::op::{Equalise, Op, Phase, Step, Task};
-use crate::status::{Counters, MirrorState};
+use crate::owner::choose::{Choice, Verdict, choose, choose_heal};
+use crate::owner::core::{Core, Work};
+use crate::owner::event::{Action, ImageIndex, Note};
+use crate::owner::images::Images;
+use crate::owner::op::{Equalise, Op, Phase, Step, Task};
+use crate::owner::status::{Counters, MirrorState};
 
 /// Extents compared at once in the ordinary order, so that hosts come first.
 const WINDOW: usize = 4;

@@ -2,8 +2,8 @@
 
 use dyad_contract::image::{BlockState, Examined};
 
-use crate::event::ImageIndex;
-use crate::images::Images;
+use crate::owner::event::ImageIndex;
+use crate::owner::images::Images;
 
 /// What becomes of a block.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -71,8 +71,8 @@ mod tests {
 
     use super::Verdict::{Adopt, Data, Equal, Hopeless};
     use super::{Choice, Verdict, choose, choose_heal};
-    use crate::event::ImageIndex;
-    use crate::images::Images;
+    use crate::owner::event::ImageIndex;
+    use crate::owner::images::Images;
 
     /// P14: a heal rewrites what is bad from what is certain; it believes nothing and touches nothing good.
     #[test]

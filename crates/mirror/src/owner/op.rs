@@ -6,9 +6,9 @@ use dyad_contract::volume::{VolumeError, VolumeOp};
 use dyad_payload::{Buf, Payload, Sums};
 use dyad_units::{Extent, Moment, Piece, Span, Stamp, WriteNumber};
 
-use crate::choose::Choice;
-use crate::event::{ImageIndex, OpId};
-use crate::images::Images;
+use crate::owner::choose::Choice;
+use crate::owner::event::{ImageIndex, OpId};
+use crate::owner::images::Images;
 
 /// Index of an operation in the slab.
 pub(crate) type Slot = u16;

@@ -10,9 +10,9 @@
 
 use dyad_units::{Interval, Moment, Stamp, WriteNumber};
 
-use crate::core::Core;
-use crate::op::{Op, Task};
-use crate::status::MirrorState;
+use crate::owner::core::Core;
+use crate::owner::op::{Op, Task};
+use crate::owner::status::MirrorState;
 
 /// How far a close is.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

@@ -3,11 +3,11 @@
 use dyad_cluster::OnFew;
 use dyad_contract::volume::{VolumeDone, VolumeError, VolumeOp};
 
-use crate::core::Core;
-use crate::event::Action;
-use crate::lock::Range;
-use crate::op::{Op, Phase, Slot, spans};
-use crate::status::MirrorState;
+use crate::owner::core::Core;
+use crate::owner::event::Action;
+use crate::owner::lock::Range;
+use crate::owner::op::{Op, Phase, Slot, spans};
+use crate::owner::status::MirrorState;
 
 impl Core {
     /// What is wrong with the operation itself, if anything.

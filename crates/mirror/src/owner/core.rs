@@ -8,18 +8,18 @@ use dyad_contract::volume::{VolumeError, VolumeResult};
 use dyad_payload::Slab;
 use dyad_units::{Epoch, Extent, Moment, NodeId, Stamp};
 
-use crate::credit::Credits;
-use crate::event::{Action, ImageIndex, OpId};
-use crate::images::Images;
-use crate::interval::IntervalClock;
-use crate::lock::{Locks, Range};
-use crate::number::Numbers;
-use crate::op::{Op, Phase, Slot, Step, Task};
-use crate::setup::{Setup, Tuning};
-use crate::status::{Counters, MirrorState};
-use crate::suspect::Suspects;
-use crate::take_out::Members;
-use crate::tick::Timers;
+use crate::owner::credit::Credits;
+use crate::owner::event::{Action, ImageIndex, OpId};
+use crate::owner::images::Images;
+use crate::owner::interval::IntervalClock;
+use crate::owner::lock::{Locks, Range};
+use crate::owner::number::Numbers;
+use crate::owner::op::{Op, Phase, Slot, Step, Task};
+use crate::owner::setup::{Setup, Tuning};
+use crate::owner::status::{Counters, MirrorState};
+use crate::owner::suspect::Suspects;
+use crate::owner::take_out::Members;
+use crate::owner::tick::Timers;
 
 /// Something to go on with before the door closes again.
 pub(crate) enum Work {

@@ -4,11 +4,11 @@ use dyad_contract::image::Reply;
 use dyad_contract::volume::{VolumeDone, VolumeError, VolumeOp};
 use dyad_payload::Payload;
 
-use crate::core::Core;
-use crate::event::{Action, ImageIndex};
-use crate::images::Images;
-use crate::op::{Op, Phase};
-use crate::read::hull_start;
+use crate::owner::core::Core;
+use crate::owner::event::{Action, ImageIndex};
+use crate::owner::images::Images;
+use crate::owner::op::{Op, Phase};
+use crate::owner::read::hull_start;
 
 /// Most pieces that a verify reads at once from each image: 4 MiB of buffers each.
 const VERIFY_BATCH: usize = 16;

@@ -7,10 +7,10 @@ use dyad_cluster::OutReason;
 use dyad_contract::volume::VolumeError;
 use dyad_units::{Moment, Period};
 
-use crate::core::{Core, Work};
-use crate::event::{Action, ImageIndex};
-use crate::images::Images;
-use crate::op::{Op, Phase};
+use crate::owner::core::{Core, Work};
+use crate::owner::event::{Action, ImageIndex};
+use crate::owner::images::Images;
+use crate::owner::op::{Op, Phase};
 
 /// When to look again.
 #[derive(Default)]

@@ -5,11 +5,11 @@
 
 use dyad_contract::volume::VolumeDone;
 
-use crate::core::Core;
-use crate::event::Action;
-use crate::interval::NO_PIECE;
-use crate::op::{Op, Phase, Step, Task};
-use crate::status::MirrorState;
+use crate::owner::core::Core;
+use crate::owner::event::Action;
+use crate::owner::interval::NO_PIECE;
+use crate::owner::op::{Op, Phase, Step, Task};
+use crate::owner::status::MirrorState;
 
 impl Core {
     pub(crate) fn start_flush(&mut self, op: &mut Op, out: &mut Vec<Action>) {

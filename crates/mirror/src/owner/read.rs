@@ -7,10 +7,10 @@ use dyad_contract::volume::{VolumeDone, VolumeError, VolumeOp};
 use dyad_payload::Payload;
 use dyad_units::{BLOCK_BYTES, BLOCKS_PER_EXTENT, Extent, Piece, Span};
 
-use crate::core::Core;
-use crate::event::{Action, ImageIndex};
-use crate::images::Images;
-use crate::op::{BATCH, Op, Phase, Step, Task};
+use crate::owner::core::Core;
+use crate::owner::event::{Action, ImageIndex};
+use crate::owner::images::Images;
+use crate::owner::op::{BATCH, Op, Phase, Step, Task};
 
 /// The first piece of the blocks `next ..= last`.
 pub(crate) fn first_piece(next: u64, last: u64) -> Piece {

@@ -11,10 +11,10 @@ use dyad_contract::volume::{VolumeDone, VolumeError, VolumeOp};
 use dyad_payload::{Buf, Exhausted, Payload, Sums};
 use dyad_units::{BLOCK_BYTES, EXTENT_BYTES, Piece, Span};
 
-use crate::core::Core;
-use crate::event::Action;
-use crate::op::{BATCH, Op, Phase, Step, is_durable};
-use crate::read::{first_piece, hull_start};
+use crate::owner::core::Core;
+use crate::owner::event::Action;
+use crate::owner::op::{BATCH, Op, Phase, Step, is_durable};
+use crate::owner::read::{first_piece, hull_start};
 
 const BLOCK: u64 = BLOCK_BYTES as u64;
 

@@ -4,7 +4,7 @@ use std::fmt;
 
 use dyad_cluster::IMAGES_MAX;
 
-use crate::event::ImageIndex;
+use crate::owner::event::ImageIndex;
 
 const _: () = assert!(IMAGES_MAX <= 8, "a set of images is a byte");
 

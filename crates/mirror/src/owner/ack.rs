@@ -5,9 +5,9 @@ use dyad_contract::image::{BlockState, Examined, ImageError, Reply};
 use dyad_contract::volume::VolumeError;
 use dyad_units::Stamp;
 
-use crate::core::{Core, Work};
-use crate::event::{Action, ImageIndex};
-use crate::op::{Op, Phase};
+use crate::owner::core::{Core, Work};
+use crate::owner::event::{Action, ImageIndex};
+use crate::owner::op::{Op, Phase};
 
 impl Core {
     /// An image replied to a step of the operation's phase, or cannot any more.

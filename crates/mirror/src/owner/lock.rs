@@ -7,7 +7,7 @@
 
 use dyad_units::{BLOCKS_PER_EXTENT, Extent, Piece, Span};
 
-use crate::op::Slot;
+use crate::owner::op::Slot;
 
 /// Most ranges locked or waited for at once: every operation with a few ranges each.
 pub(crate) const LOCKS_MAX: usize = 8192;

@@ -14,11 +14,11 @@ use dyad_cluster::{Change, IMAGES_MAX, ImageState, OutReason, Outcome, SegmentRe
 use dyad_payload::{Payload, Slab};
 use dyad_units::{Epoch, Moment, Period};
 
-use crate::core::{Core, Work};
-use crate::event::{Action, ImageIndex, Note};
-use crate::images::Images;
-use crate::op::{Op, Task};
-use crate::status::MirrorState;
+use crate::owner::core::{Core, Work};
+use crate::owner::event::{Action, ImageIndex, Note};
+use crate::owner::images::Images;
+use crate::owner::op::{Op, Task};
+use crate::owner::status::MirrorState;
 
 /// Longest pause between two attempts of a proposal whose outcome is unknown.
 const REPEAT_MAX: Period = Period::from_secs(1);

@@ -6,12 +6,12 @@ use dyad_cluster::{Change, IMAGES_MAX, ImageState, Incarnation, OutReason, Segme
 use dyad_contract::image::{Reply, Survey};
 use dyad_units::{EXTENT_BYTES, NodeId, STATE_EXTENT};
 
-use crate::core::{Core, Work};
-use crate::event::{Action, ImageIndex, Note};
-use crate::interval::NO_PIECE;
-use crate::op::{Op, Phase, Step};
-use crate::status::{MirrorState, Refusal};
-use crate::suspect::Suspects;
+use crate::owner::core::{Core, Work};
+use crate::owner::event::{Action, ImageIndex, Note};
+use crate::owner::interval::NO_PIECE;
+use crate::owner::op::{Op, Phase, Step};
+use crate::owner::status::{MirrorState, Refusal};
+use crate::owner::suspect::Suspects;
 
 /// What the surveys mean.
 pub(crate) enum Decision {

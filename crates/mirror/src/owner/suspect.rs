@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use dyad_units::{EXTENTS_PER_REGION, Extent, Piece, Region};
 
-use crate::lock::Range;
+use crate::owner::lock::Range;
 
 /// Bound of the extents that waiting operations want compared first; an operation that touches more of them
 /// is served by the ordinary order.

@@ -6,12 +6,12 @@ use dyad_contract::volume::{VolumeError, VolumeOp};
 use dyad_payload::Slab;
 use dyad_units::{Epoch, Moment, Span};
 
-use crate::core::{Core, Work};
-use crate::event::{Action, Event, ImageIndex, OpId};
-use crate::op::{HOST_OPS_MAX, Op, Ops, Phase, Slot, Task, token_parts};
-use crate::setup::{Setup, SetupError};
-use crate::status::{ImageStatus, MirrorState, MirrorStatus};
-use crate::take_out::Members;
+use crate::owner::core::{Core, Work};
+use crate::owner::event::{Action, Event, ImageIndex, OpId};
+use crate::owner::op::{HOST_OPS_MAX, Op, Ops, Phase, Slot, Task, token_parts};
+use crate::owner::setup::{Setup, SetupError};
+use crate::owner::status::{ImageStatus, MirrorState, MirrorStatus};
+use crate::owner::take_out::Members;
 
 /// The owner of one segment.
 pub struct Mirror {

@@ -2,9 +2,9 @@
 
 use dyad_contract::volume::VolumeError;
 
-use crate::core::Core;
-use crate::event::Action;
-use crate::op::{Op, Phase};
+use crate::owner::core::Core;
+use crate::owner::event::Action;
+use crate::owner::op::{Op, Phase};
 
 impl Core {
     /// What waits is answered at once. What reads or reserves is answered when its requests are back, for
