@@ -8,6 +8,7 @@
 //!
 //! One small happening at a time, as in [`crate::player`]; a crash may come between any two.
 
+pub mod campaign;
 mod crash;
 mod host;
 mod inspect;
