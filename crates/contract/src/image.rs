@@ -106,6 +106,9 @@ pub enum Request {
     /// After opening: what has to be compared between the images before it may be read (P6, P8, M9).
     /// -> [`Reply::Survey`]
     Survey,
+    /// As [`Request::Survey`], asked by whoever thinks of taking the segment over: changes nothing, not even what
+    /// the owner of now was promised (M11). -> [`Reply::Survey`]
+    Show,
     /// The state of every block of an extent, for that comparison. -> [`Reply::Examined`]
     Examine {
         /// Which extent.
@@ -122,6 +125,29 @@ pub enum Request {
     Adopt {
         /// Which blocks.
         piece: Piece,
+    },
+    /// Extents from `from` on, in order, that were last written after `after` or are flagged lost; tombstones
+    /// included (M13, P9). At most [`CHANGED_MAX`]. -> [`Reply::Changed`]
+    Changed {
+        /// The image's, or the source's, last stamp that counts as complete.
+        after: Stamp,
+        /// Where to begin.
+        from: Extent,
+    },
+    /// Resync: the extent has the source's content now, mended before this. It takes exactly this stamp, even
+    /// a lower one than it has (M1), and is not lost any more (P12). Durable by the next close. -> [`Reply::Done`]
+    Copied {
+        /// Which extent.
+        extent: Extent,
+        /// The source's stamp.
+        stamp: Stamp,
+    },
+    /// Resync: keep durably how far it came (M15). -> [`Reply::Done`]
+    Progress {
+        /// Extents below are copied; none: no resync is under way, the image is complete (M16).
+        cursor: Option<Extent>,
+        /// k: below the cursor it is complete up to this stamp.
+        complete: Stamp,
     },
     /// The extent's images are equal: it no longer counts as suspect, and takes `stamp`, the first of the new
     /// epoch, where it stood for [`Stamp::NEWEST`] (M1). -> [`Reply::Done`]
@@ -151,6 +177,8 @@ pub enum Reply {
     Survey(Box<Survey>),
     /// The state of each of the extent's 64 blocks.
     Examined(Box<Examined>),
+    /// Extents that changed.
+    Changed(Box<Changed>),
     /// Refused or failed; see there for what took effect.
     Failed(ImageError),
 }
@@ -181,6 +209,20 @@ pub struct Survey {
     pub marked: Vec<Region>,
     /// Extents flagged lost (P12).
     pub lost: Vec<Extent>,
+    /// Resync: how far it came and k (M15); none: no resync was under way.
+    pub progress: Option<(Extent, Stamp)>,
+}
+
+/// Most extents in one answer to [`Request::Changed`]: 6 KiB, and 128 MiB of a volume.
+pub const CHANGED_MAX: usize = 512;
+
+/// What [`Request::Changed`] found.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Changed {
+    /// In order; the stamp is the image's own.
+    pub extents: Vec<(Extent, Stamp)>,
+    /// Where to ask on; none: that was all.
+    pub next: Option<Extent>,
 }
 
 /// The state of an extent's blocks.

@@ -178,7 +178,8 @@ impl Image {
                 (self.durable.epoch, self.durable.record) = (self.epoch, self.record.clone());
                 Reply::Done
             }
-            Request::Survey => Reply::Survey(Box::new(self.survey())),
+            Request::Survey | Request::Show => Reply::Survey(Box::new(self.survey())),
+            Request::Changed { .. } | Request::Copied { .. } | Request::Progress { .. } => panic!("no resync here"),
             Request::Examine { extent } => {
                 self.examined.insert(extent.0);
                 self.examine(*extent)
@@ -323,6 +324,7 @@ impl Image {
             unsettled: if self.lived_through { self.unsettled.clone() } else { Vec::new() },
             marked: if self.lived_through { Vec::new() } else { marked.copied().collect() },
             lost: self.lost.iter().map(|&extent| Extent(extent)).collect(),
+            progress: None,
         }
     }
 
@@ -453,6 +455,10 @@ pub fn name(request: &Request) -> &'static str {
         Request::Release { .. } => "release",
         Request::Record { .. } => "record",
         Request::Survey => "survey",
+        Request::Show => "show",
+        Request::Changed { .. } => "changed",
+        Request::Copied { .. } => "copied",
+        Request::Progress { .. } => "progress",
         Request::Examine { .. } => "examine",
         Request::Mend(_) => "mend",
         Request::MendUnmap(_) => "mend-unmap",

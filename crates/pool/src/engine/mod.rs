@@ -179,6 +179,10 @@ impl Pool {
             Request::Release { piece } => self.release(at, token, piece),
             Request::Record { epoch, record } => self.record(at, token, epoch, &record),
             Request::Survey => self.survey(at, token),
+            Request::Show => self.show(at, token),
+            Request::Changed { .. } | Request::Copied { .. } | Request::Progress { .. } => {
+                self.reply(at, token, Reply::Failed(ImageError::Unreadable));
+            }
             Request::Examine { extent } => self.examine(at, token, extent),
             Request::Adopt { piece } => self.adopt(at, token, piece),
             Request::Settled { extent, stamp } => self.settled(at, token, extent, stamp),
@@ -265,12 +269,15 @@ fn names_extent(request: &Request) -> Option<Extent> {
         | Request::Adopt { piece } => Some(piece.extent),
         Request::Write(write) | Request::Mend(write) => Some(write.piece.extent),
         Request::Unmap(unmap) | Request::MendUnmap(unmap) => Some(unmap.piece.extent),
-        Request::Examine { extent } | Request::Settled { extent, .. } => Some(*extent),
+        Request::Examine { extent } | Request::Settled { extent, .. } | Request::Copied { extent, .. } => Some(*extent),
         Request::Flush
         | Request::Close { .. }
         | Request::Closed { .. }
         | Request::Grant { .. }
         | Request::Record { .. }
-        | Request::Survey => None,
+        | Request::Survey
+        | Request::Show
+        | Request::Changed { .. }
+        | Request::Progress { .. } => None,
     }
 }

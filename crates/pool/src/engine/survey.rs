@@ -13,7 +13,14 @@ impl Pool {
     /// life say that it lived through.
     pub(super) fn survey(&mut self, at: usize, token: Token) {
         self.space.void_promises(at);
+        self.show(at, token);
         let image = self.image_mut(at);
+        image.lived_through |= image.uncompared.is_empty() && !image.suspect;
+    }
+
+    /// What a survey says, without its effects.
+    pub(super) fn show(&mut self, at: usize, token: Token) {
+        let image = self.image(at);
         let marked = if image.lived_through { Vec::new() } else { image.regions.iter_marked().collect() };
         let lost = image.map.entries().filter(|(_, entry)| entry.has(LOST)).map(|(extent, _)| extent).collect();
         let survey = Survey {
@@ -24,8 +31,8 @@ impl Pool {
             unsettled: image.unsettled.iter().map(|write| write.piece).collect(),
             marked,
             lost,
+            progress: image.meta.cursor.map(|cursor| (cursor, image.meta.complete)),
         };
-        image.lived_through |= image.uncompared.is_empty() && !image.suspect;
         self.reply(at, token, Reply::Survey(Box::new(survey)));
     }
 }
