@@ -1,9 +1,10 @@
 //! How a segment's record may change: a new record from an old one, or a refusal.
 
-use dyad_units::{Epoch, ImageId, NodeId};
+use dyad_units::{Epoch, ImageId, NodeId, PoolId, Stamp, StoreId};
 
 use crate::node::Incarnation;
-use crate::segment::{ImageRecord, ImageState, OutReason, SegmentRecord};
+use crate::segment::{IMAGES_MAX, ImageRecord, SegmentRecord};
+use crate::state::{ImageAct, ImageState, OutReason};
 
 /// One step of a change. Several together make one new record with one new epoch.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -51,6 +52,34 @@ pub enum Change {
     },
     /// The only in-sync image was flushed since it is alone (M8).
     FlushedAlone,
+    /// An administrator's forced promotion: the image becomes the only one in sync and its node the owner; a fork is
+    /// noted. All others are detached, because they may have what this one lacks, until somebody drops or reattaches
+    /// them (M10).
+    Promote {
+        /// Which image; not a detached one.
+        image: ImageId,
+        /// Its closed, as it shows it.
+        closed: Stamp,
+    },
+    /// A detached image may catch up; what it alone had is given up then (M10).
+    Reattach {
+        /// Which image.
+        image: ImageId,
+    },
+    /// A new image, empty and so stale.
+    Add {
+        /// Which image.
+        image: ImageId,
+        /// Where it is.
+        node: NodeId,
+        /// In which pool there.
+        pool: PoolId,
+    },
+    /// The claim is made in this config store; what it says was held against what the images show (§8).
+    Confirm {
+        /// Which store.
+        store: StoreId,
+    },
 }
 
 /// The change is not legal for this record.
@@ -60,14 +89,14 @@ pub enum ChangeError {
     #[error("image {0} is not an image of the segment")]
     UnknownImage(ImageId),
     /// Not in the table of transitions.
-    #[error("image {image} is {from:?} and cannot become {to:?}")]
+    #[error("image {image} is {from:?}: {act:?} is not possible")]
     Transition {
         /// Which image.
         image: ImageId,
         /// Its state.
         from: ImageState,
-        /// The state asked for.
-        to: ImageState,
+        /// What was asked for.
+        act: ImageAct,
     },
     /// It would leave nothing that holds every acknowledged write (P15, M8).
     #[error("image {0} is the last one in sync and stays")]
@@ -86,6 +115,12 @@ pub enum ChangeError {
         /// Its state.
         state: ImageState,
     },
+    /// The segment has such an image, or one in that pool: a second copy there would be no second copy.
+    #[error("image {0} of the segment lies there already")]
+    AlreadyThere(ImageId),
+    /// The segment has as many images as it can have.
+    #[error("a segment has at most {IMAGES_MAX} images; drop one first")]
+    TooManyImages,
     /// Four thousand million changes.
     #[error("epoch {0} is the last one")]
     EpochsUsedUp(Epoch),
@@ -101,11 +136,11 @@ impl SegmentRecord {
         // Never NEWEST's epoch: it is above every real one (M1).
         let epoch = self.epoch.value().checked_add(1).filter(|&epoch| epoch < u32::MAX);
         next.epoch = Epoch::new(epoch.ok_or(ChangeError::EpochsUsedUp(self.epoch))?);
-        let before = self.in_sync().count();
         for &change in changes {
             next.apply(change)?;
         }
-        if next.in_sync().count() != before && !changes.contains(&Change::FlushedAlone) {
+        let is_same_set = next.in_sync().map(|image| image.id).eq(self.in_sync().map(|image| image.id));
+        if !is_same_set && !changes.contains(&Change::FlushedAlone) {
             next.flushed_alone = false; // what others held is not known durable here any more (M8)
         }
         match next.owner {
@@ -119,13 +154,21 @@ impl SegmentRecord {
             Change::Own { node } => self.owner = Some(node),
             Change::Prove { image, incarnation } => self.image_mut(image)?.incarnation = Some(incarnation),
             Change::TakeOut { image, reason } => self.take_out(image, reason)?,
-            Change::Resync { image } => self.image_mut(image)?.become_state(ImageState::Syncing)?,
+            Change::Resync { image } => self.image_mut(image)?.act(ImageAct::Resync)?,
             Change::Join { image, incarnation } => {
                 let joined = self.image_mut(image)?;
-                joined.become_state(ImageState::InSync)?;
+                joined.act(ImageAct::Join)?;
                 (joined.reason, joined.incarnation) = (None, Some(incarnation));
             }
-            Change::Detach { image } => self.image_mut(image)?.become_state(ImageState::Detached)?,
+            Change::Detach { image } => self.image_mut(image)?.act(ImageAct::Detach)?,
+            Change::Promote { image, closed } => self.promote(image, closed)?,
+            Change::Reattach { image } => {
+                let back = self.image_mut(image)?;
+                back.act(ImageAct::Reattach)?;
+                back.reason = Some(OutReason::Asked);
+            }
+            Change::Add { image, node, pool } => self.add(image, node, pool)?,
+            Change::Confirm { store } => self.store = Some(store),
             Change::Drop { image } => {
                 let state = self.image_mut(image)?.state;
                 if state != ImageState::Detached {
@@ -150,8 +193,35 @@ impl SegmentRecord {
         if out.state == ImageState::InSync && others == 0 {
             return Err(ChangeError::LastInSync(image));
         }
-        out.become_state(ImageState::Stale)?;
+        out.act(ImageAct::TakeOut)?;
         out.reason = Some(reason);
+        Ok(())
+    }
+
+    fn promote(&mut self, image: ImageId, closed: Stamp) -> Result<(), ChangeError> {
+        let promoted = self.image_mut(image)?;
+        promoted.act(ImageAct::Promote)?;
+        promoted.reason = None;
+        let node = promoted.node;
+        for other in self.images.iter_mut().filter(|other| other.id != image && other.state != ImageState::Detached) {
+            other.act(ImageAct::Lose)?;
+            (other.reason, other.incarnation) = (Some(OutReason::Lost), None);
+        }
+        self.owner = Some(node);
+        self.fork(closed);
+        Ok(())
+    }
+
+    fn add(&mut self, id: ImageId, node: NodeId, pool: PoolId) -> Result<(), ChangeError> {
+        let in_pool = |other: &&ImageRecord| other.pool == pool && other.state != ImageState::Detached;
+        if let Some(other) = self.images.iter().find(|other| other.id == id || in_pool(other)) {
+            return Err(ChangeError::AlreadyThere(other.id));
+        }
+        if self.images.len() >= IMAGES_MAX {
+            return Err(ChangeError::TooManyImages);
+        }
+        let (state, reason) = (ImageState::Stale, Some(OutReason::New));
+        self.images.push(ImageRecord { id, node, pool, state, reason, incarnation: None });
         Ok(())
     }
 
@@ -161,128 +231,12 @@ impl SegmentRecord {
 }
 
 impl ImageRecord {
-    fn become_state(&mut self, to: ImageState) -> Result<(), ChangeError> {
+    fn act(&mut self, act: ImageAct) -> Result<(), ChangeError> {
         let (image, from) = (self.id, self.state);
-        if !from.may_become(to) {
-            return Err(ChangeError::Transition { image, from, to });
-        }
-        self.state = to;
+        self.state = from.after(act).ok_or(ChangeError::Transition { image, from, act })?;
         Ok(())
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use dyad_units::{BootId, Epoch, ImageId, NodeId};
-
-    use super::{Change, ChangeError};
-    use crate::node::Incarnation;
-    use crate::segment::ImageState::{Detached, InSync, Stale, Syncing};
-    use crate::segment::{ImageState, OutReason};
-    use crate::testing::{HERE, THERE, image, segment};
-
-    const LIFE: Incarnation = Incarnation { boot: BootId::from_bytes([9; 16]), start: 4 };
-
-    fn taken_out(image: ImageId) -> Change {
-        Change::TakeOut { image, reason: OutReason::WriteFailed }
-    }
-
-    /// §8: equal epochs mean equal content.
-    #[test]
-    fn every_change_raises_the_epoch_by_one() {
-        let record = segment(2);
-        let claimed = record.changed(&[Change::Own { node: HERE }, taken_out(image(1))]).unwrap();
-        assert_eq!(claimed.epoch, Epoch::new(2));
-        assert_eq!(claimed.owner, Some(HERE));
-        assert_eq!(claimed.changed(&[Change::Own { node: HERE }]).unwrap().epoch, Epoch::new(3));
-    }
-
-    #[test]
-    fn the_last_image_in_sync_is_never_taken_out() {
-        let record = segment(2).changed(&[taken_out(image(0))]).unwrap();
-        assert_eq!(record.image(image(0)).unwrap().reason, Some(OutReason::WriteFailed));
-        assert_eq!(record.changed(&[taken_out(image(1))]), Err(ChangeError::LastInSync(image(1))));
-        let both = segment(2).changed(&[taken_out(image(0)), taken_out(image(1))]);
-        assert_eq!(both, Err(ChangeError::LastInSync(image(1))));
-    }
-
-    /// M9: only in-sync images are promoted, and an owner whose image leaves is owner no longer.
-    #[test]
-    fn only_a_node_with_an_image_in_sync_owns() {
-        let mut record = segment(2);
-        record.images[1].node = THERE;
-        let stale = record.changed(&[taken_out(image(1))]).unwrap();
-        assert_eq!(stale.changed(&[Change::Own { node: THERE }]), Err(ChangeError::NotInSync(THERE)));
-        let stranger = NodeId::from_bytes([66; 16]);
-        assert_eq!(record.changed(&[Change::Own { node: stranger }]), Err(ChangeError::NotInSync(stranger)));
-        let owned = record.changed(&[Change::Own { node: HERE }]).unwrap();
-        assert_eq!(owned.changed(&[taken_out(image(0))]), Err(ChangeError::NotInSync(HERE)));
-        let moved = owned.changed(&[taken_out(image(0)), Change::Own { node: THERE }]).unwrap();
-        assert_eq!(moved.owner, Some(THERE), "M8: the same step makes another node owner");
-    }
-
-    /// What leaves in-sync comes back only through syncing (M16), with its node's life (M11).
-    #[test]
-    fn the_table_of_transitions() {
-        let states = [InSync, Syncing, Stale, Detached];
-        let legal: Vec<_> = states
-            .iter()
-            .flat_map(|from| states.iter().map(move |to| (*from, *to)))
-            .filter(|(from, to)| from.may_become(*to))
-            .collect();
-        let table: [(ImageState, ImageState); 6] = [
-            (InSync, Stale),
-            (Syncing, InSync),
-            (Syncing, Stale),
-            (Syncing, Detached),
-            (Stale, Syncing),
-            (Stale, Detached),
-        ];
-        assert_eq!(legal, table);
-    }
-
-    #[test]
-    fn an_image_goes_round_and_comes_back() {
-        let out = segment(2).changed(&[taken_out(image(1))]).unwrap();
-        let join = Change::Join { image: image(1), incarnation: LIFE };
-        assert!(matches!(out.changed(&[join]), Err(ChangeError::Transition { .. })));
-        let syncing = out.changed(&[Change::Resync { image: image(1) }]).unwrap();
-        let back = syncing.changed(&[join]).unwrap();
-        let image = back.image(image(1)).unwrap();
-        assert_eq!((image.state, image.reason, image.incarnation), (InSync, None, Some(LIFE)));
-    }
-
-    #[test]
-    fn only_what_was_detached_is_dropped() {
-        let drop = Change::Drop { image: image(1) };
-        let out = segment(2).changed(&[taken_out(image(1))]).unwrap();
-        assert!(matches!(out.changed(&[drop]), Err(ChangeError::NotDetached { .. })));
-        let gone = out.changed(&[Change::Detach { image: image(1) }, drop]).unwrap();
-        assert_eq!(gone.images.len(), 1);
-        assert_eq!(gone.changed(&[drop]), Err(ChangeError::UnknownImage(image(1))));
-    }
-
-    /// M8: the note belongs to one image alone, and is void when the set changes.
-    #[test]
-    fn flushed_alone_is_noted_for_one_image_and_void_when_the_set_changes() {
-        assert!(segment(1).flushed_alone, "nobody ever had more");
-        let pair = segment(2);
-        assert_eq!(pair.changed(&[Change::FlushedAlone]), Err(ChangeError::NotAlone(2)));
-        let alone = pair.changed(&[taken_out(image(1))]).unwrap();
-        assert!(!alone.flushed_alone);
-        let noted = alone.changed(&[Change::FlushedAlone]).unwrap();
-        assert!(noted.flushed_alone);
-        let claimed = noted.changed(&[Change::Own { node: HERE }]).unwrap();
-        assert!(claimed.flushed_alone, "a restart changes nothing about it");
-        let syncing = claimed.changed(&[Change::Resync { image: image(1) }]).unwrap();
-        let joined = syncing.changed(&[Change::Join { image: image(1), incarnation: LIFE }]).unwrap();
-        assert!(!joined.flushed_alone);
-    }
-
-    #[test]
-    fn epochs_stop_before_the_one_that_means_newest() {
-        let mut record = segment(1);
-        record.epoch = Epoch::new(u32::MAX - 1);
-        assert_eq!(record.changed(&[]), Err(ChangeError::EpochsUsedUp(record.epoch)));
-    }
-}
+mod tests;

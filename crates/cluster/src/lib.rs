@@ -16,6 +16,7 @@
 
 mod access;
 mod change;
+mod forks;
 mod name;
 mod node;
 mod plan;
@@ -23,6 +24,7 @@ mod pool;
 mod propose;
 mod record;
 mod segment;
+mod state;
 mod store;
 #[cfg(test)]
 mod testing;
@@ -30,12 +32,14 @@ mod volume;
 
 pub use access::{Access, AccessError, Chap, ChapPair, INITIATORS_MAX, InitiatorName, Secret};
 pub use change::{Change, ChangeError};
+pub use forks::{FORKS_MAX, Fork};
 pub use name::{NAME_BYTES_MAX, Name, ParseNameError};
 pub use node::{Incarnation, NodeRecord};
 pub use plan::{Presence, Step, StepOrder, next_step};
 pub use pool::{DiskRecord, PoolRecord};
 pub use propose::{Outcome, propose};
 pub use record::{DecodeError, Key, Kind, RECORD_VERSION, Record, STORED_BYTES_MAX};
-pub use segment::{FORKS_MAX, Fork, IMAGES_MAX, ImageRecord, ImageState, NewSegment, OutReason, SegmentRecord};
+pub use segment::{IMAGES_MAX, ImageRecord, NewSegment, SegmentRecord};
+pub use state::{ImageAct, ImageState, OutReason};
 pub use store::{Changed, SetError, Store, StoreError, Version, Versioned, Watcher};
 pub use volume::{AckPolicy, LogicalBlock, OnFew, ShapeError, VolumeRecord, VolumeState};

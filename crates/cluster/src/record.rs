@@ -154,13 +154,15 @@ fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, DecodeError> {
 
 #[cfg(test)]
 mod tests {
-    use dyad_units::{DiskId, Epoch, ImageId, Interval, NodeId, PoolId, Stamp};
+    use dyad_units::{DiskId, Epoch, ImageId, Interval, NodeId, PoolId, Stamp, StoreId};
 
     use super::{DecodeError, Record};
     use crate::access::{Access, Chap, ChapPair, INITIATORS_MAX, InitiatorName};
+    use crate::forks::{FORKS_MAX, Fork};
     use crate::node::{Incarnation, NodeRecord};
     use crate::pool::{DiskRecord, PoolRecord};
-    use crate::segment::{FORKS_MAX, Fork, IMAGES_MAX, OutReason, SegmentRecord};
+    use crate::segment::{IMAGES_MAX, SegmentRecord};
+    use crate::state::OutReason;
     use crate::testing::{HERE, segment, volume};
     use crate::volume::VolumeState;
 
@@ -178,6 +180,7 @@ mod tests {
         let closed = Stamp::new(Epoch::new(u32::MAX), Interval::new(u32::MAX));
         record.forks = vec![Fork { epoch: Epoch::new(u32::MAX), closed }; FORKS_MAX];
         (record.epoch, record.owner) = (Epoch::new(u32::MAX), Some(HERE));
+        record.store = Some(StoreId::from_bytes([255; 16]));
         record
     }
 
