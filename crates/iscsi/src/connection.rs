@@ -27,6 +27,9 @@ const RECEIVE_SIZES: [usize; 4] = [4 << 10, 16 << 10, 64 << 10, 256 << 10];
 /// A read that fills less than this part of its buffer asks for a smaller one: held data pin whole buffers, so this
 /// bounds what they pin.
 const RECEIVE_FILL: usize = 8;
+/// So many reads in a row have to fill little of it before it is made smaller. The rest of a write that just did not fit
+/// is such a read; made smaller for it, the buffer would be too small for each write that follows.
+const RECEIVE_SMALL_MAX: u8 = 8;
 
 #[derive(Debug)]
 enum Phase {
@@ -47,6 +50,8 @@ pub struct Connection {
     timers: Timers,
     /// Index into [`RECEIVE_SIZES`], following what the host sends.
     receive_size: u8,
+    /// Reads in a row that filled little of it.
+    receive_small: u8,
     is_finished: bool,
 }
 
@@ -62,6 +67,7 @@ impl Connection {
             events: VecDeque::new(),
             timers: Timers::new(now),
             receive_size: 0,
+            receive_small: 0,
             is_finished: false,
         }
     }
@@ -90,14 +96,19 @@ impl Connection {
             return;
         }
         self.timers.on_received(now);
-        let size = RECEIVE_SIZES[usize::from(self.receive_size)];
-        if buf.len() >= size {
-            self.receive_size = (self.receive_size + 1).min(RECEIVE_SIZES.len() as u8 - 1);
-        } else if buf.len() < size / RECEIVE_FILL {
-            self.receive_size = self.receive_size.saturating_sub(1);
-        }
+        self.fit_receive_size(buf.len());
         self.input.push(buf);
         self.parse();
+    }
+
+    fn fit_receive_size(&mut self, received: usize) {
+        let size = RECEIVE_SIZES[usize::from(self.receive_size)];
+        self.receive_small = if received < size / RECEIVE_FILL { self.receive_small + 1 } else { 0 };
+        if received >= size {
+            self.receive_size = (self.receive_size + 1).min(RECEIVE_SIZES.len() as u8 - 1);
+        } else if self.receive_small == RECEIVE_SMALL_MAX {
+            (self.receive_size, self.receive_small) = (self.receive_size.saturating_sub(1), 0);
+        }
     }
 
     /// The next thing to know or decide.

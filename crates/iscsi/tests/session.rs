@@ -381,8 +381,30 @@ fn receive_buffers_follow_what_the_host_sends() {
     assert_eq!(pair.connection.receive_hint(), 4096, "what is announced does not count");
     pair.send_bytes(&bytes[1000..]);
     assert!(pair.connection.receive_hint() >= 16 << 10);
-    for _ in 0..8 {
+    for _ in 0..32 {
         pair.send(ping(&pair, NONE, 1).emit(), &[]);
     }
     assert_eq!(pair.connection.receive_hint(), 4096);
+}
+
+/// Broke: the last 48 bytes of a 4 KiB write made the buffer small again, so that each write took two system calls.
+#[test]
+fn a_stream_of_small_writes_is_received_in_one_piece_each() {
+    let mut pair = Pair::logged_in();
+    let mut reads = Vec::new();
+    for _ in 0..20 {
+        let command = pair.command(false, true, 4096);
+        let bytes = pair.encode(command.emit(), &pattern(4096));
+        let (mut rest, mut count) = (&bytes[..], 0);
+        while !rest.is_empty() {
+            let (piece, after) = rest.split_at(rest.len().min(pair.connection.receive_hint()));
+            pair.send_bytes(piece);
+            (rest, count) = (after, count + 1);
+        }
+        reads.push(count);
+        while let Some(Event::Command(command)) = pair.events.pop_front() {
+            pair.respond_good(command.task, &[]);
+        }
+    }
+    assert_eq!(reads[1..], [1; 19]);
 }

@@ -201,9 +201,11 @@ impl Reactor {
     }
 
     fn turn(&mut self, events: &[epoll::Event]) {
+        let mut has_mail = false;
         for event in events {
             match event.data.u64() {
-                MAILBOX | DISKS => {}
+                DISKS => {}
+                MAILBOX => has_mail = true,
                 name if name >= LISTENERS => self.accept((name - LISTENERS) as usize),
                 name => {
                     let at = ConnRef::from_u64(name);
@@ -212,7 +214,8 @@ impl Reactor {
             }
         }
         self.collect_disks();
-        while let Some(message) = self.mailbox.take() {
+        // Looking costs a system call, so only when the bell rang; it rings until the box was found empty.
+        while has_mail && let Some(message) = self.mailbox.take() {
             self.on_message(message);
         }
         while let Some((deadline, timer)) = self.timers.take_due(self.now) {
