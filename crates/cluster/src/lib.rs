@@ -26,6 +26,7 @@ mod record;
 mod segment;
 mod state;
 mod store;
+pub mod takeover;
 #[cfg(test)]
 mod testing;
 mod volume;
