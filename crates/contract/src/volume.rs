@@ -64,7 +64,17 @@ pub enum VolumeOp {
     },
     /// Make everything answered before durable on every in-sync image (A2).
     Flush,
+    /// Return the SCSI state (M20): what the last [`VolumeOp::WriteState`] wrote, nothing if there was none.
+    ReadState,
+    /// Replace the SCSI state, as a whole, durably on every in-sync image (M20): a crash leaves the old or the new.
+    WriteState {
+        /// At most [`STATE_BYTES_MAX`] bytes; it may be empty.
+        data: Payload,
+    },
 }
+
+/// Bound of the SCSI state: registrations of a few hundred nexuses.
+pub const STATE_BYTES_MAX: usize = 60 * 1024;
 
 /// How a volume answers.
 pub type VolumeResult = Result<VolumeDone, VolumeError>;
@@ -74,7 +84,7 @@ pub type VolumeResult = Result<VolumeDone, VolumeError>;
 pub enum VolumeDone {
     /// Nothing to hand back.
     Done,
-    /// The bytes of a [`VolumeOp::Read`].
+    /// The bytes of a [`VolumeOp::Read`] or a [`VolumeOp::ReadState`].
     Data(Payload),
 }
 

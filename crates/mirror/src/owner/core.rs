@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use dyad_cluster::{AckPolicy, IMAGES_MAX, Incarnation};
+use dyad_cluster::{AckPolicy, Change, IMAGES_MAX, Incarnation};
 use dyad_contract::image::{Request, Space, Survey, Unmap, Write};
 use dyad_contract::volume::{VolumeError, VolumeResult};
 use dyad_payload::Slab;
@@ -70,6 +70,10 @@ pub(crate) struct Core {
     pub(crate) held: Vec<(OpId, VolumeResult)>,
     /// Operations of hosts under way.
     pub(crate) host_ops: usize,
+    /// Further changes of the record that the claim carries.
+    pub(crate) claim: Vec<Change>,
+    /// Which life of its node each image proved itself in.
+    pub(crate) incarnations: [Option<Incarnation>; IMAGES_MAX],
     tag: u64,
 }
 
@@ -100,6 +104,8 @@ impl Core {
             gated: Vec::new(),
             held: Vec::new(),
             host_ops: 0,
+            claim: Vec::new(),
+            incarnations: [None; IMAGES_MAX],
             tag: 0,
         }
     }

@@ -1,15 +1,18 @@
 //! What a mirror is told and what it asks for.
 
-use dyad_cluster::{AckPolicy, OutReason, Outcome, SegmentRecord};
+use dyad_cluster::{AckPolicy, Change, ChangeError, OutReason, Outcome, SegmentRecord};
 use dyad_contract::image::{Reply, Request, Token};
 use dyad_contract::volume::{VolumeOp, VolumeResult};
-use dyad_units::{Epoch, Moment};
+use dyad_units::{Epoch, Moment, NodeId};
 
 /// Names an operation of a host until it is answered. Chosen by the caller, unique among those not answered.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct OpId(pub u64);
 
-/// An image's place in the segment record's list of images.
+/// An image's place among the segment's images: as in the record that the mirror was made with. An image added
+/// later takes the first free place, one that is dropped gives its place up ([`Mirror::index_of`]).
+///
+/// [`Mirror::index_of`]: crate::Mirror::index_of
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct ImageIndex(pub u8);
 
@@ -55,6 +58,31 @@ pub enum Event {
         /// Said in the record and to people.
         reason: OutReason,
     },
+    /// The connection to the image's node broke. Requests that were not replied to may or may not have arrived;
+    /// they are kept, and nothing more is asked until [`Event::Back`] or [`Event::Gone`] says how it goes on.
+    Lost {
+        /// Which image.
+        image: ImageIndex,
+    },
+    /// The image can be asked (again), by a fresh link at the newest epoch. Every unanswered request is sent again,
+    /// in order; writes keep their number. To be told only when the image has everything that it replied to (the
+    /// same life of its node, or one that kept memory); otherwise it is [`Event::Gone`] first.
+    ///
+    /// A segment that waits for an image (M11) asks anew.
+    Back {
+        /// Which image.
+        image: ImageIndex,
+    },
+    /// A record of this segment was seen, in the store or shown by an image (M7). An older or equal one means
+    /// nothing.
+    Seen(Box<SegmentRecord>),
+    /// An administrator's change of the record. Proposed when nothing else is; answered by [`Action::Changed`].
+    Change {
+        /// Its name.
+        id: u64,
+        /// What shall change.
+        change: Change,
+    },
     /// An image has more marked regions than its budget: the interval closes early (P5).
     MarksOverBudget,
     /// The administrator changed when writes may be acknowledged (A4).
@@ -71,7 +99,9 @@ pub enum Action {
         /// How it ended.
         result: VolumeResult,
     },
-    /// Hand a request to an image. Requests to one image keep their order.
+    /// Hand a request to an image. Requests to one image keep their order. A [`Request::Record`] with a higher
+    /// epoch than the stream's opens the stream anew at that epoch: what came before it is finished first, what
+    /// follows it waits for it (M3). [`Request::Show`] needs no stream.
     Image {
         /// Which image.
         image: ImageIndex,
@@ -79,6 +109,13 @@ pub enum Action {
         token: Token,
         /// What it shall do.
         request: Request,
+    },
+    /// The operation ends here without an answer: it may or may not have taken effect, and will take none any
+    /// more once the segment's newest record is durable at its images. What the host is told is the caller's
+    /// affair; it must not be that nothing happened.
+    Abandoned {
+        /// Which one.
+        id: OpId,
     },
     /// Propose this record to the config store in the place of the one with epoch `expected`
     /// (`dyad_cluster::propose`). Answered by [`Event::Outcome`]; one proposal is under way at a time.
@@ -90,6 +127,21 @@ pub enum Action {
     },
     /// Something that people want to read in the log.
     Note(Note),
+    /// What became of an [`Event::Change`].
+    Changed {
+        /// Its name.
+        id: u64,
+        /// The epoch that has it, or why it is not legal now.
+        result: Result<Epoch, ChangeError>,
+    },
+    /// The end of [`Mirror::hand_over`](crate::Mirror::hand_over), or of an ownership whose own image failed (M8):
+    /// the record names the other node, and nothing is answered here in this or any lower epoch (M12).
+    HandedOver {
+        /// The owner to be.
+        to: NodeId,
+        /// The record's epoch.
+        epoch: Epoch,
+    },
     /// The end of [`Mirror::stop`](crate::Mirror::stop): everything is answered, flushed and, if possible,
     /// closed. No action follows.
     Stopped,
@@ -133,6 +185,30 @@ pub enum Note {
         /// Count of blocks.
         blocks: u32,
     },
+    /// An image begins to catch up (M13).
+    ResyncBegan {
+        /// Which image.
+        image: ImageIndex,
+    },
+    /// The run ended early; the image is stale, and the next run goes on where this one came to (M15).
+    ResyncEnded {
+        /// Which image.
+        image: ImageIndex,
+        /// Why.
+        reason: OutReason,
+    },
+    /// The image has everything and is in sync (M16).
+    Joined {
+        /// Which image.
+        image: ImageIndex,
+    },
+    /// Blocks that no image in sync has: the image that catches up keeps them as bad (M15).
+    Unreadable {
+        /// Count of blocks.
+        blocks: u32,
+    },
+    /// The hand-over took too long, or cannot be now; this owner goes on (M12).
+    HandOverFailed,
     /// Somebody else owns the segment, or it was deleted; nothing is answered from here any more (M7).
     SteppedDown {
         /// The newest epoch seen.

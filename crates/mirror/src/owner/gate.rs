@@ -1,7 +1,7 @@
 //! Where operations of hosts enter: checks, the gate before suspect extents, the wait for enough images.
 
 use dyad_cluster::OnFew;
-use dyad_contract::volume::{VolumeDone, VolumeError, VolumeOp};
+use dyad_contract::volume::{STATE_BYTES_MAX, VolumeDone, VolumeError, VolumeOp};
 
 use crate::owner::core::Core;
 use crate::owner::event::Action;
@@ -28,7 +28,14 @@ impl Core {
                 let fits = matches!(unit, 512 | 4096) && span.offset().is_multiple_of(unit);
                 assert!(fits && span.len().is_multiple_of(unit), "a pattern that does not fit the span");
             }
-            VolumeOp::Read { .. } | VolumeOp::Unmap { .. } | VolumeOp::Verify { .. } | VolumeOp::Flush => {}
+            VolumeOp::WriteState { data } => {
+                assert!(data.len() <= STATE_BYTES_MAX, "more state than there is room for")
+            }
+            VolumeOp::Read { .. }
+            | VolumeOp::Unmap { .. }
+            | VolumeOp::Verify { .. }
+            | VolumeOp::Flush
+            | VolumeOp::ReadState => {}
         }
         Ok(())
     }
@@ -37,7 +44,7 @@ impl Core {
     pub(crate) fn is_open(&self) -> bool {
         let has_image = !self.members.in_sync.minus(self.members.gone).is_empty();
         match self.state {
-            MirrorState::Starting | MirrorState::Claiming => true,
+            MirrorState::Starting | MirrorState::Claiming | MirrorState::Waiting(_) | MirrorState::HandingOver => true,
             MirrorState::Serving => has_image,
             MirrorState::Stopping | MirrorState::Stopped | MirrorState::Refused(_) | MirrorState::SteppedDown => false,
         }
@@ -72,6 +79,7 @@ impl Core {
     pub(crate) fn start_volume(&mut self, op: &mut Op, out: &mut Vec<Action>) {
         match op.volume_op() {
             Some(VolumeOp::Flush) => self.start_flush(op, out),
+            Some(VolumeOp::ReadState | VolumeOp::WriteState { .. }) => self.finish(op, Err(VolumeError::Busy), out),
             Some(VolumeOp::Read { span } | VolumeOp::Compare { span, .. } | VolumeOp::CompareAndWrite { span, .. }) => {
                 op.next_block = span.blocks().0.0;
                 self.start_read_batch(op, out);

@@ -1,13 +1,14 @@
 //! The mirror's doors. Every event runs to completion: when a door closes, nothing is left to do but wait.
 
-use dyad_cluster::{IMAGES_MAX, OutReason, SegmentRecord};
+use dyad_cluster::{Change, IMAGES_MAX, Incarnation, OutReason, SegmentRecord};
 use dyad_contract::image::{ImageError, Reply};
 use dyad_contract::volume::{VolumeError, VolumeOp};
 use dyad_payload::Slab;
-use dyad_units::{Epoch, Moment, Span};
+use dyad_units::{Epoch, ImageId, Moment, NodeId, Span};
 
 use crate::owner::core::{Core, Work};
 use crate::owner::event::{Action, Event, ImageIndex, OpId};
+use crate::owner::lease_gate::Lease;
 use crate::owner::op::{HOST_OPS_MAX, Op, Ops, Phase, Slot, Task, token_parts};
 use crate::owner::setup::{Setup, SetupError};
 use crate::owner::status::{ImageStatus, MirrorState, MirrorStatus};
@@ -63,6 +64,7 @@ impl Mirror {
             }
             Event::Outcome(outcome) => self.core.on_outcome(outcome, out),
             Event::Gone { image, reason } => self.on_gone(image, reason, out),
+            Event::Lost { .. } | Event::Back { .. } | Event::Seen(_) | Event::Change { .. } => {}
             Event::MarksOverBudget => self.core.interval.hurry(),
             Event::Policy(policy) => {
                 self.core.policy = policy;
@@ -100,7 +102,7 @@ impl Mirror {
         match self.core.state {
             MirrorState::Stopping | MirrorState::Stopped => return,
             MirrorState::Serving => self.core.state = MirrorState::Stopping,
-            MirrorState::Starting | MirrorState::Claiming | MirrorState::Refused(_) | MirrorState::SteppedDown => {
+            _ => {
                 // Nothing was served, so nothing is left to be made durable.
                 self.core.state = MirrorState::Stopped;
                 out.push(Action::Stopped);
@@ -108,6 +110,65 @@ impl Mirror {
         }
         self.core.work.push_back(Work::Regate);
         self.run(out);
+    }
+
+    /// Which further changes the claim of [`Self::start`] carries: whom the caller takes out, because it knows that
+    /// they forgot or cannot be asked (M9, M11).
+    #[must_use]
+    pub fn claiming(mut self, changes: Vec<Change>) -> Self {
+        self.core.claim = changes;
+        self
+    }
+
+    /// The life of the image's node, as its newest hello proved it: recorded when the image is found in sync (M11).
+    /// Images of the own node need none.
+    pub fn set_incarnation(&mut self, image: ImageIndex, incarnation: Incarnation) {
+        if let Some(known) = self.core.incarnations.get_mut(usize::from(image.0)) {
+            *known = Some(incarnation);
+        }
+    }
+
+    /// The leases of all images as they are now (M5). Cheap: call it before every other door.
+    pub fn set_leases(&mut self, now: Moment, leases: &[Lease; IMAGES_MAX], out: &mut Vec<Action>) {
+        let _ = (now, leases, out);
+    }
+
+    /// Hands the segment over (M12): nothing more is begun, what is under way ends, the interval is closed, then the
+    /// record names `to`. [`Action::HandedOver`] tells that it does; [`Note::HandOverFailed`] that this owner goes
+    /// on, because it took too long or `to` holds no image in sync.
+    ///
+    /// [`Note::HandOverFailed`]: crate::Note::HandOverFailed
+    pub fn hand_over(&mut self, now: Moment, to: NodeId, out: &mut Vec<Action>) {
+        let _ = (now, to, out);
+    }
+
+    /// Lets a stale image, or one whose resync an earlier owner began, catch up (M13 to M16). It must be reachable:
+    /// [`Event::Back`] after it was last [`Event::Gone`]. One at a time; false: not now.
+    pub fn begin_resync(&mut self, now: Moment, image: ImageIndex, out: &mut Vec<Action>) -> bool {
+        let _ = (now, image, out);
+        false
+    }
+
+    /// Ends the resync that is under way, if one is: the image is taken out with this reason.
+    pub fn stop_resync(&mut self, now: Moment, reason: OutReason, out: &mut Vec<Action>) {
+        let _ = (now, reason, out);
+    }
+
+    /// The image at this place, if one is.
+    pub fn image_at(&self, image: ImageIndex) -> Option<ImageId> {
+        self.core.members.record().images.get(usize::from(image.0)).map(|image| image.id)
+    }
+
+    /// The place of an image.
+    pub fn index_of(&self, image: ImageId) -> Option<ImageIndex> {
+        let at = self.core.members.record().images.iter().position(|other| other.id == image)?;
+        Some(ImageIndex(at as u8))
+    }
+
+    /// Images that hold what a host may be answered from: whom the owner needs acknowledgements and leases from now,
+    /// those of a set whose recording is under way included (M7), and one that is joining (M16).
+    pub fn needs_lease_of(&self, image: ImageIndex) -> bool {
+        self.core.members.in_sync.contains(image)
     }
 
     /// The newest record that is known to be stored.
@@ -131,6 +192,8 @@ impl Mirror {
             images: members.record().images.iter().enumerate().map(image).collect(),
             in_flight: self.core.host_ops,
             suspect: self.core.suspects.count(),
+            resync: None,
+            held: self.core.held.len(),
             counters: self.core.counters,
         }
     }

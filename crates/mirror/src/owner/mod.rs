@@ -33,6 +33,7 @@ mod gate;
 mod heal;
 mod images;
 mod interval;
+mod lease_gate;
 mod lock;
 mod mirror;
 mod number;
@@ -47,6 +48,7 @@ mod tick;
 mod write;
 
 pub use event::{Action, Event, ImageIndex, Note, OpId};
+pub use lease_gate::Lease;
 pub use mirror::Mirror;
 pub use setup::{Setup, SetupError, Tuning};
-pub use status::{Counters, ImageStatus, MirrorState, MirrorStatus, Refusal};
+pub use status::{Counters, ImageStatus, MirrorState, MirrorStatus, Refusal, ResyncStage, ResyncStatus, Waiting};

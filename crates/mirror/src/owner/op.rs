@@ -286,10 +286,16 @@ const _: () = assert!(BATCH <= 256 && OPS_MAX <= 4096, "steps and slots fit a to
 /// Whether it changes bytes of the volume.
 pub(crate) const fn is_change(op: &VolumeOp) -> bool {
     match op {
-        VolumeOp::Write { .. } | VolumeOp::Fill { .. } | VolumeOp::Unmap { .. } | VolumeOp::CompareAndWrite { .. } => {
-            true
-        }
-        VolumeOp::Read { .. } | VolumeOp::Compare { .. } | VolumeOp::Verify { .. } | VolumeOp::Flush => false,
+        VolumeOp::Write { .. }
+        | VolumeOp::Fill { .. }
+        | VolumeOp::Unmap { .. }
+        | VolumeOp::CompareAndWrite { .. }
+        | VolumeOp::WriteState { .. } => true,
+        VolumeOp::Read { .. }
+        | VolumeOp::Compare { .. }
+        | VolumeOp::Verify { .. }
+        | VolumeOp::Flush
+        | VolumeOp::ReadState => false,
     }
 }
 
@@ -303,7 +309,7 @@ pub(crate) fn spans(op: &VolumeOp) -> &[Span] {
         | VolumeOp::Compare { span, .. }
         | VolumeOp::Verify { span } => std::slice::from_ref(span),
         VolumeOp::Unmap { spans, .. } => spans,
-        VolumeOp::Flush => &[],
+        VolumeOp::Flush | VolumeOp::ReadState | VolumeOp::WriteState { .. } => &[],
     }
 }
 
@@ -314,7 +320,12 @@ pub(crate) const fn is_durable(op: &VolumeOp) -> bool {
         | VolumeOp::Fill { durable, .. }
         | VolumeOp::Unmap { durable, .. }
         | VolumeOp::CompareAndWrite { durable, .. } => *durable,
-        VolumeOp::Read { .. } | VolumeOp::Compare { .. } | VolumeOp::Verify { .. } | VolumeOp::Flush => false,
+        VolumeOp::WriteState { .. } => true,
+        VolumeOp::Read { .. }
+        | VolumeOp::Compare { .. }
+        | VolumeOp::Verify { .. }
+        | VolumeOp::Flush
+        | VolumeOp::ReadState => false,
     }
 }
 

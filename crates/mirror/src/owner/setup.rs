@@ -26,6 +26,18 @@ pub struct Tuning {
     /// An image that leaves a request unanswered for longer, while another one answers, is taken out (M8).
     /// Below hosts' command timeouts (30 s), far above a sync behind a full cache, which is no failure.
     pub silence: Period,
+    /// A write that only one image has not done for longer: that image is too slow and is taken out (M8). Reads
+    /// and flushes may take longer: a sync behind a full cache is no failure.
+    pub slow: Period,
+    /// How long an image's lease may be out before the image is taken out (M5): short, for its node may take the
+    /// segment over about when the lease ends.
+    pub lease_grace: Period,
+    /// The same for the first lease of an epoch: the next beat must find out about the epoch first.
+    pub lease_first: Period,
+    /// Longest time that hosts wait for an image that catches up (M14); then its run ends.
+    pub resync_wait: Period,
+    /// Longest time for a planned hand-over until its record is proposed (M12).
+    pub hand_over: Period,
     /// Pause before a request is repeated that an image had no room for, or a proposal whose outcome is
     /// unknown (M7).
     pub retry: Period,
@@ -40,6 +52,11 @@ impl Default for Tuning {
             lock_wait: Period::from_secs(3),
             interval: Period::from_secs(10),
             silence: Period::from_secs(20),
+            slow: Period::from_secs(1),
+            lease_grace: Period::from_millis(50),
+            lease_first: Period::from_millis(600),
+            resync_wait: Period::from_secs(1),
+            hand_over: Period::from_secs(1),
             retry: Period::from_millis(1),
             credits: 32,
         }

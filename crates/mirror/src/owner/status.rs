@@ -1,7 +1,7 @@
 //! What a mirror says about itself: the answer to "is my data redundant?".
 
 use dyad_cluster::{ImageState, OutReason};
-use dyad_units::{Epoch, ImageId, PoolId};
+use dyad_units::{Bytes, Epoch, ImageId, Period, PoolId};
 
 /// How far a mirror is.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -10,8 +10,12 @@ pub enum MirrorState {
     Starting,
     /// It waits for the config store to record the new epoch, and for the images to keep it.
     Claiming,
+    /// It must not serve yet; it asks anew when an image comes back (M11).
+    Waiting(Waiting),
     /// It serves.
     Serving,
+    /// It drains and closes for another node to own the segment (M12).
+    HandingOver,
     /// It drains and closes.
     Stopping,
     /// It has ended in good order.
@@ -20,6 +24,52 @@ pub enum MirrorState {
     Refused(Refusal),
     /// Another owner took over, or the segment was deleted (M7).
     SteppedDown,
+}
+
+/// What a start waits for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum Waiting {
+    /// Every image that can be asked lost its memory, and this one, which cannot be asked, may have kept it (M11).
+    #[error("image {image} cannot be reached and may have writes that the images here forgot; bring its node back")]
+    ForImage {
+        /// Whom it waits for.
+        image: ImageId,
+    },
+    /// No image in sync can be asked.
+    #[error("no image in sync can be reached")]
+    ForAny,
+}
+
+/// How far an image's resync is (M13 to M16).
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct ResyncStatus {
+    /// Which image.
+    pub image: ImageId,
+    /// What it is doing.
+    pub stage: ResyncStage,
+    /// Extents copied in this run.
+    pub done: u64,
+    /// Extents still to be copied.
+    pub needed: u64,
+    /// Bytes that differed and were sent.
+    pub sent: Bytes,
+    /// Extents per second in this run; zero at its beginning.
+    pub rate: u64,
+    /// Until the copying ends at this rate; none: nobody knows yet.
+    pub time_left: Option<Period>,
+}
+
+/// What a resync is doing.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum ResyncStage {
+    /// It waits for the record, or for a crash's comparison to end.
+    Beginning,
+    /// It asks the images what changed.
+    Listing,
+    /// It copies.
+    Copying,
+    /// Everything is copied; the image closes and joins the set.
+    Joining,
 }
 
 /// Why a segment is not served.
@@ -98,6 +148,14 @@ pub struct Counters {
     pub medium_errors: u64,
     /// Intervals closed (M4).
     pub closed: u64,
+    /// Answers held because a lease was out (M5).
+    pub lease_holds: u64,
+    /// Requests sent again after a connection broke (M3).
+    pub resent: u64,
+    /// Extents copied to images that caught up (M14).
+    pub copied: u64,
+    /// Images that joined the set again (M16).
+    pub joined: u64,
 }
 
 /// What a mirror says about itself.
@@ -113,6 +171,10 @@ pub struct MirrorStatus {
     pub in_flight: usize,
     /// Extents that have yet to be compared after a crash.
     pub suspect: u64,
+    /// The image that catches up, if one does.
+    pub resync: Option<ResyncStatus>,
+    /// Answers held until a lease returns or a record is durable (M5, M9).
+    pub held: usize,
     /// Counts.
     pub counters: Counters,
 }
@@ -135,6 +197,8 @@ impl MirrorStatus {
         let total = self.images.iter().filter(|image| image.state != ImageState::Detached).count();
         match self.state {
             MirrorState::Starting | MirrorState::Claiming => "starting".to_owned(),
+            MirrorState::Waiting(reason) => format!("not served yet: {reason}"),
+            MirrorState::HandingOver => "being handed over".to_owned(),
             MirrorState::Stopping | MirrorState::Stopped => "stopped".to_owned(),
             MirrorState::SteppedDown => "served elsewhere".to_owned(),
             MirrorState::Refused(reason) => format!("not served: {reason}"),

@@ -4,13 +4,13 @@
 pub mod history;
 pub mod image;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use dyad_cluster::{AckPolicy, ImageState, Incarnation, NewSegment, OutReason, Outcome, SegmentRecord};
+use dyad_cluster::{AckPolicy, ChangeError, ImageState, Incarnation, NewSegment, OutReason, Outcome, SegmentRecord};
 use dyad_contract::volume::{VolumeDone, VolumeError, VolumeOp, VolumeResult};
 use dyad_mirror::{Action, Event, ImageIndex, Mirror, MirrorState, Note, OpId, Setup, Tuning};
 use dyad_payload::{Payload, Slab};
-use dyad_units::{BootId, Bytes, ImageId, LayerId, Moment, NodeId, Period, PoolId, SegmentId, Span, VolumeId};
+use dyad_units::{BootId, Bytes, Epoch, ImageId, LayerId, Moment, NodeId, Period, PoolId, SegmentId, Span, VolumeId};
 
 pub const BLOCK: usize = image::BLOCK;
 use image::Image;
@@ -45,6 +45,9 @@ pub struct Stage {
     pub setup: Setup,
     pub is_stopped: bool,
     pub proposals: Vec<SegmentRecord>,
+    pub abandoned: BTreeSet<u64>,
+    pub changed: BTreeMap<u64, Result<Epoch, ChangeError>>,
+    pub handed_over: Option<(NodeId, Epoch)>,
     waiting: Option<SegmentRecord>,
     next_id: u64,
     out: Vec<Action>,
@@ -87,6 +90,9 @@ impl Stage {
             setup,
             is_stopped: false,
             proposals: Vec::new(),
+            abandoned: BTreeSet::new(),
+            changed: BTreeMap::new(),
+            handed_over: None,
             waiting: None,
             next_id: 0,
             out: Vec::new(),
@@ -318,6 +324,9 @@ impl Stage {
                     }
                     Action::Note(note) => self.notes.push(note),
                     Action::Stopped => self.is_stopped = true,
+                    Action::Abandoned { id } => drop(self.abandoned.insert(id.0)),
+                    Action::Changed { id, result } => drop(self.changed.insert(id, result)),
+                    Action::HandedOver { to, epoch } => self.handed_over = Some((to, epoch)),
                 }
             }
         }

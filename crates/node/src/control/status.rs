@@ -136,9 +136,11 @@ fn phase_of(volume: &KnownVolume, look: Option<&VolumeLook>, snapshot: &Snapshot
     match look.mirror.state {
         MirrorState::Refused(refusal) => VolumePhase::Failed { reason: refusal.to_string() },
         MirrorState::SteppedDown => VolumePhase::Failed { reason: "another owner took over".into() },
+        MirrorState::Waiting(reason) => VolumePhase::Failed { reason: reason.to_string() },
         MirrorState::Starting
         | MirrorState::Claiming
         | MirrorState::Serving
+        | MirrorState::HandingOver
         | MirrorState::Stopping
         | MirrorState::Stopped => VolumePhase::Serving { comparing: look.mirror.suspect },
     }

@@ -59,6 +59,9 @@ impl Reactor {
                     }
                 }
                 Action::Note(note) => self.tell(index, note),
+                // Another owner goes on; the session's loss tells the host that nobody knows what became of the command.
+                Action::Abandoned { .. } => self.close_sessions(index, "the volume is served elsewhere"),
+                Action::Changed { .. } | Action::HandedOver { .. } => {}
                 Action::Stopped => {
                     if let Some(stop) = self.volume_mut(index).and_then(|volume| volume.stop.as_mut()) {
                         stop.is_stopped = true;
@@ -166,6 +169,15 @@ impl Reactor {
             Note::Healed { image: which, blocks } => {
                 tracing::warn!(volume = %name, image = image(which), blocks, "damaged blocks rewritten from another image");
             }
+            Note::ResyncBegan { image: which } => tracing::info!(volume = %name, image = image(which), "resync began"),
+            Note::ResyncEnded { image: which, reason } => {
+                tracing::warn!(volume = %name, image = image(which), reason = reason.text(), "resync ended early");
+            }
+            Note::Joined { image: which } => tracing::info!(volume = %name, image = image(which), "image is in sync"),
+            Note::Unreadable { blocks } => {
+                tracing::error!(volume = %name, blocks, "blocks of which no good copy is left")
+            }
+            Note::HandOverFailed => tracing::warn!(volume = %name, "the volume was not handed over"),
             Note::SteppedDown { epoch } => tracing::warn!(volume = %name, %epoch, "volume is served elsewhere"),
         }
     }

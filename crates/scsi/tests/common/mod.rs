@@ -67,6 +67,8 @@ impl Memory {
             VolumeOp::Compare { span, .. } => ("compare", Some(span), false),
             VolumeOp::Verify { span } => ("verify", Some(span), false),
             VolumeOp::Flush => ("flush", None, false),
+            VolumeOp::ReadState => ("read-state", None, false),
+            VolumeOp::WriteState { .. } => ("write-state", None, true),
         };
         let durable = if durable { " durable" } else { "" };
         let range = span.map(|span| format!(" {}+{}", span.offset(), span.len())).unwrap_or_default();
@@ -96,7 +98,7 @@ impl Memory {
             }
             VolumeOp::Compare { span, expected } => self.compare(span, &expected)?,
             VolumeOp::Verify { span } => drop(self.at(span).to_vec()),
-            VolumeOp::Flush => {}
+            VolumeOp::Flush | VolumeOp::ReadState | VolumeOp::WriteState { .. } => {}
         }
         Ok(VolumeDone::Done)
     }
