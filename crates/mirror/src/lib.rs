@@ -1,12 +1,22 @@
 //! The mirror: what keeps the images of a segment equal, and decides who may answer a host (design section 6).
 //!
+//! - `lease`: the node's table of leases and promises: who may answer as owner, until when (M5, M6).
 //! - `owner`: the owner's side of a segment: orders writes, waits for every in-sync image, takes images out.
+//! - `image`: an image's side of the stream from the owner: obeys the newest, finishes the older first (M3).
+//! - `part`: one node's part in a segment: front, owner or not, images; takes over when the owner is silent.
 //!
 //! Pure: takes events and the time, returns actions. Performs no I/O, waits for nothing, reads no clock.
 
+mod lease;
 mod owner;
+mod part;
 
+pub use lease::{Beat, BeatAnswer, LeaseTuning, Leases, OWNED_MAX};
 pub use owner::{
-    Action, Counters, Event, ImageIndex, ImageStatus, Mirror, MirrorState, MirrorStatus, Note, OpId, Refusal, Setup,
-    SetupError, Tuning,
+    Action, Counters, Event, ImageIndex, ImageStatus, Lease, Mirror, MirrorState, MirrorStatus, Note, OpId, Refusal,
+    ResyncStage, ResyncStatus, Setup, SetupError, Tuning, Waiting,
+};
+pub use part::{
+    Command, CommandError, Part, PartAction, PartCounters, PartEvent, PartImage, PartNote, PartRole, PartSetup, PartStatus,
+    PartTuning, PeerMessage,
 };
