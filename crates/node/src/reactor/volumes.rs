@@ -65,9 +65,12 @@ impl Weight {
             VolumeOp::Write { span, .. } | VolumeOp::Fill { span, .. } | VolumeOp::CompareAndWrite { span, .. } => {
                 Self::Write(span.len())
             }
-            VolumeOp::Unmap { .. } | VolumeOp::Compare { .. } | VolumeOp::Verify { .. } | VolumeOp::Flush => {
-                Self::Other
-            }
+            VolumeOp::Unmap { .. }
+            | VolumeOp::Compare { .. }
+            | VolumeOp::Verify { .. }
+            | VolumeOp::Flush
+            | VolumeOp::ReadState
+            | VolumeOp::WriteState { .. } => Self::Other,
         }
     }
 }
