@@ -137,13 +137,18 @@ pub(super) fn slices_after<'a>(data: &'a Payload, mut done: usize, mut each: imp
     }
 }
 
+/// Most bytes of one write into the page cache. The kernel keeps what one call writes in one folio if it can, and later
+/// walks all blocks of that folio for every 4 KiB written into it.
+const WRITE_PIECE: usize = 32 * 1024;
+
 /// One system call that writes what is left of a payload, or the first of its slices.
 pub(super) fn write_payload(file: &File, data: &Payload, done: usize, at: u64) -> Result<usize, Errno> {
     let mut slices = [IoSlice::new(&[]); SLICES_MAX];
-    let mut count = 0;
+    let (mut count, mut left) = (0, WRITE_PIECE);
     slices_after(data, done, |slice| {
+        let slice = &slice[..slice.len().min(left)];
         slices[count] = IoSlice::new(slice);
-        count += 1;
+        (count, left) = (count + usize::from(!slice.is_empty()), left - slice.len());
     });
     rustix::io::pwritev(file, &slices[..count], at + done as u64)
 }
