@@ -92,16 +92,30 @@ impl Connection {
 
     /// Takes bytes from the socket. PDUs may break anywhere. Data segments keep sharing `buf`.
     pub fn receive(&mut self, now: Moment, buf: Buf) {
+        let len = buf.len();
+        self.receive_part(now, buf);
+        self.buffer_used(len);
+    }
+
+    /// As [`Self::receive`], for a buffer whose rest may still be filled: while [`Self::wants_rest`], the next bytes
+    /// belong behind these, so that data that come in many packets are one slice. [`Self::buffer_used`] ends it.
+    pub fn receive_part(&mut self, now: Moment, buf: Buf) {
         if matches!(self.phase, Phase::Closed(_)) {
             return;
         }
         self.timers.on_received(now);
-        self.fit_receive_size(buf.len());
         self.input.push(buf);
         self.parse();
     }
 
-    fn fit_receive_size(&mut self, received: usize) {
+    /// Whether more data of a command is to come: the rest of a receive buffer is then worth keeping. Otherwise nobody
+    /// knows when it would be filled.
+    pub fn wants_rest(&self) -> bool {
+        self.session().is_some_and(Session::awaits_data) || self.session().is_some() && self.receiver.is_in_data()
+    }
+
+    /// A receive buffer is given up with this many bytes in it: what the size of the next one follows.
+    pub fn buffer_used(&mut self, received: usize) {
         let size = RECEIVE_SIZES[usize::from(self.receive_size)];
         self.receive_small = if received < size / RECEIVE_FILL { self.receive_small + 1 } else { 0 };
         if received >= size {

@@ -170,6 +170,11 @@ impl Receiver {
         self.segment_bytes_max = segment_bytes_max;
     }
 
+    /// Whether it stands in a data segment.
+    pub fn is_in_data(&self) -> bool {
+        matches!(self.state, State::Data { .. })
+    }
+
     /// The next step, or `None` if more input is needed.
     pub fn next(&mut self, input: &mut Input) -> Result<Option<Step>, RxError> {
         loop {

@@ -5,6 +5,7 @@ mod common;
 use common::{NONE, Pair, pattern};
 use dyad_iscsi::pdu::Residual;
 use dyad_iscsi::{CloseReason, Event, Settings};
+use dyad_payload::BufMut;
 
 /// One segment of 256 KiB announced made every receive buffer 256 KiB, so that over a network that delivers a packet
 /// at a time a single write pinned 46 MiB.
@@ -27,6 +28,43 @@ fn a_write_that_comes_packet_by_packet_pins_little_more_than_its_length() {
     let usage = pair.slab.usage();
     let pinned = usage.bytes_total - usage.bytes_free;
     assert!(pinned <= 4 * LEN, "{pinned} bytes pinned for {LEN}");
+}
+
+/// The list of slices of a large write was on the heap whenever its data came in more than two reads.
+#[test]
+fn a_large_write_that_comes_packet_by_packet_is_two_slices_at_most() {
+    const LEN: usize = 256 << 10;
+    let settings = Settings { first_burst_bytes_max: LEN as u32, ..Settings::default() };
+    let mut pair = Pair::logged_in_with(settings, &[]);
+    let mut kept: Option<(BufMut, usize)> = None;
+    for round in 0..8 {
+        let command = pair.command(false, true, LEN as u32);
+        for packet in pair.encode(command.emit(), &pattern(LEN)).chunks(1448) {
+            let mut rest = packet;
+            while !rest.is_empty() {
+                let fresh = || (pair.slab.take(pair.connection.receive_hint()).unwrap(), 0);
+                let (mut buf, filled) = kept.take().unwrap_or_else(fresh);
+                let (now, left) = rest.split_at(rest.len().min(buf.len()));
+                rest = left;
+                buf[..now.len()].copy_from_slice(now);
+                pair.connection.receive_part(pair.now, buf.freeze_front(now.len()));
+                if !buf.is_empty() && pair.connection.wants_rest() {
+                    kept = Some((buf, filled + now.len()));
+                } else {
+                    pair.connection.buffer_used(filled + now.len());
+                }
+            }
+        }
+        assert!(kept.is_none(), "nothing is kept between commands");
+        pair.pump();
+        let task = pair.expect_command().task;
+        pair.solicit(task, LEN as u32);
+        let data = pair.expect_data_out(task);
+        assert_eq!(data.to_vec(), pattern(LEN));
+        assert!(round < 2 || data.slices().len() <= 2, "{} slices in round {round}", data.slices().len());
+        pair.respond_good(task, &[]);
+        pair.expect_response();
+    }
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::ops::{Deref, DerefMut};
+use std::ptr::NonNull;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
@@ -20,29 +21,58 @@ const FREE_BYTES_MAX: usize = 32 << 20;
 #[repr(C, align(4096))]
 struct Page([u8; PAGE]);
 
+/// Memory of whole pages, reached only through raw pointers: a buffer that is being filled and frozen slices
+/// of the part before it share a chunk, each with bytes of its own.
 struct Chunk {
-    pages: Box<[Page]>,
+    pages: NonNull<Page>,
+    count: usize,
     class: u8,
     home: Weak<Shared>,
 }
 
+// SAFETY: a chunk owns its memory like a box. Of its bytes, each is reached either by the one `BufMut` that has
+// not frozen it, or by any number of `Buf`s that only read it.
+unsafe impl Send for Chunk {}
+// SAFETY: as above.
+unsafe impl Sync for Chunk {}
+
 impl Chunk {
-    fn bytes(&self) -> &[u8] {
-        // A page is exactly its bytes, without padding, so pages lie as one run of bytes.
-        // SAFETY: `Page` is `repr(C)` with size and alignment 4096 and any byte pattern valid.
-        unsafe { std::slice::from_raw_parts(self.pages.as_ptr().cast(), self.pages.len() * PAGE) }
+    fn new(count: usize, class: u8, home: Weak<Shared>) -> Self {
+        let pages = Box::into_raw(vec![Page([0; PAGE]); count].into_boxed_slice());
+        let pages = NonNull::new(pages.cast::<Page>()).expect("a box is never null");
+        Self { pages, count, class, home }
     }
 
-    fn bytes_mut(&mut self) -> &mut [u8] {
-        // SAFETY: as in `bytes`, and `&mut self` is the only access.
-        unsafe { std::slice::from_raw_parts_mut(self.pages.as_mut_ptr().cast(), self.pages.len() * PAGE) }
+    /// The bytes `start .. start + len`, which nobody may change as long as they are borrowed.
+    ///
+    /// # Safety
+    /// No `&mut` to any of them may be alive.
+    unsafe fn bytes(&self, start: usize, len: usize) -> &[u8] {
+        assert!(start + len <= self.count * PAGE, "bytes beyond the chunk");
+        // SAFETY: within one allocation, initialized from the start; the caller sees to the rest. A page is
+        // exactly its bytes, without padding.
+        unsafe { std::slice::from_raw_parts(self.pages.as_ptr().cast::<u8>().add(start), len) }
+    }
+
+    /// As [`Self::bytes`], to be written.
+    ///
+    /// # Safety
+    /// No other reference to any of them may be alive.
+    #[allow(clippy::mut_from_ref, reason = "each owner of a part of the chunk has bytes of its own")]
+    unsafe fn bytes_mut(&self, start: usize, len: usize) -> &mut [u8] {
+        assert!(start + len <= self.count * PAGE, "bytes beyond the chunk");
+        // SAFETY: as in `bytes`.
+        unsafe { std::slice::from_raw_parts_mut(self.pages.as_ptr().cast::<u8>().add(start), len) }
     }
 }
 
 impl Drop for Chunk {
     fn drop(&mut self) {
+        let pages = std::ptr::slice_from_raw_parts_mut(self.pages.as_ptr(), self.count);
+        // SAFETY: made from a box of this length in `new`; the last owner is here, so nothing refers to it.
+        drop(unsafe { Box::from_raw(pages) });
         if let Some(home) = self.home.upgrade() {
-            home.bytes_total.fetch_sub(self.pages.len() * PAGE, Ordering::Relaxed);
+            home.bytes_total.fetch_sub(self.count * PAGE, Ordering::Relaxed);
         }
     }
 }
@@ -101,7 +131,7 @@ impl Slab {
         let class = CLASS_PAGES.iter().position(|&size| size >= pages).ok_or(exhausted)?;
         let recycled = self.0.free()[class].pop();
         if let Some(chunk) = recycled {
-            return Ok(BufMut { chunk: Some(chunk), len });
+            return Ok(BufMut { chunk: Some(chunk), start: 0, len });
         }
         let bytes = CLASS_PAGES[class] * PAGE;
         if !self.reserve(bytes) {
@@ -110,9 +140,16 @@ impl Slab {
                 return Err(exhausted);
             }
         }
-        let pages = vec![Page([0; PAGE]); CLASS_PAGES[class]].into_boxed_slice();
-        let chunk = Chunk { pages, class: class as u8, home: Arc::downgrade(&self.0) };
-        Ok(BufMut { chunk: Some(Arc::new(chunk)), len })
+        let chunk = Chunk::new(CLASS_PAGES[class], class as u8, Arc::downgrade(&self.0));
+        Ok(BufMut { chunk: Some(Arc::new(chunk)), start: 0, len })
+    }
+
+    /// What `len` bytes take of the slab's bound: the size of the buffer that holds them, or of the several
+    /// largest ones.
+    pub fn bytes_for(len: usize) -> usize {
+        let rest = (len % Self::LEN_MAX).div_ceil(PAGE);
+        let rest = CLASS_PAGES.into_iter().find(|&size| size >= rest).filter(|_| rest > 0).unwrap_or(0);
+        len / Self::LEN_MAX * Self::LEN_MAX + rest * PAGE
     }
 
     /// A frozen buffer with a copy of `bytes`.
@@ -165,18 +202,36 @@ fn recycle(mut chunk: Arc<Chunk>) {
 /// A buffer with one owner, which may fill it.
 pub struct BufMut {
     chunk: Option<Arc<Chunk>>,
+    /// What lies before was frozen and may be shared.
+    start: usize,
     len: usize,
 }
 
 impl BufMut {
     /// Shares the buffer; from now on its bytes stay as they are.
     pub fn freeze(mut self) -> Buf {
-        Buf { chunk: self.chunk.take(), start: 0, len: self.len as u32 }
+        Buf { chunk: self.chunk.take(), start: self.start as u32, len: self.len as u32 }
+    }
+
+    /// Shares the first `len` bytes, which from now on stay as they are; the rest can still be filled.
+    ///
+    /// # Panics
+    /// If there are not so many: a fault of the caller.
+    pub fn freeze_front(&mut self, len: usize) -> Buf {
+        assert!(len <= self.len, "more frozen than there is");
+        let front = Buf { chunk: self.chunk.clone(), start: self.start as u32, len: len as u32 };
+        self.start += len;
+        self.len -= len;
+        front
     }
 
     /// Keeps only the first `len` bytes.
     pub fn truncate(&mut self, len: usize) {
         self.len = self.len.min(len);
+    }
+
+    fn chunk(&self) -> &Chunk {
+        self.chunk.as_ref().expect("owned until dropped")
     }
 }
 
@@ -184,14 +239,16 @@ impl Deref for BufMut {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        &self.chunk.as_ref().expect("owned until dropped").bytes()[..self.len]
+        // SAFETY: these bytes are this value's alone, and `&mut self` is not borrowed now.
+        unsafe { self.chunk().bytes(self.start, self.len) }
     }
 }
 
 impl DerefMut for BufMut {
     fn deref_mut(&mut self) -> &mut [u8] {
-        let chunk = self.chunk.as_mut().expect("owned until dropped");
-        &mut Arc::get_mut(chunk).expect("not shared before it is frozen").bytes_mut()[..self.len]
+        // SAFETY: these bytes are this value's alone: what is shared lies before `start`, and the chunk had no
+        // other owner when the buffer was taken.
+        unsafe { self.chunk().bytes_mut(self.start, self.len) }
     }
 }
 
@@ -227,14 +284,32 @@ impl Buf {
         assert!(start.checked_add(len).is_some_and(|end| end <= self.len as usize), "slice beyond the buffer");
         Self { chunk: self.chunk.clone(), start: self.start + start as u32, len: len as u32 }
     }
+
+    /// Joins `next` to the end if it is what lies right behind in the same memory; otherwise gives it back.
+    ///
+    /// # Errors
+    /// `next`, unchanged.
+    pub(crate) fn join(&mut self, next: Self) -> Result<(), Self> {
+        let is_behind = match (&self.chunk, &next.chunk) {
+            (Some(chunk), Some(other)) => Arc::ptr_eq(chunk, other) && self.start + self.len == next.start,
+            _ => false,
+        };
+        if !is_behind {
+            return Err(next);
+        }
+        self.len += next.len;
+        Ok(())
+    }
 }
 
 impl Deref for Buf {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        let bytes = self.chunk.as_ref().expect("owned until dropped").bytes();
-        &bytes[self.start as usize..][..self.len as usize]
+        let chunk = self.chunk.as_ref().expect("owned until dropped");
+        // SAFETY: what is frozen is never written again while a `Buf` has it: a `BufMut` only has what lies
+        // behind, and the memory is taken anew only when its last owner is gone.
+        unsafe { chunk.bytes(self.start as usize, self.len as usize) }
     }
 }
 
@@ -278,6 +353,32 @@ mod tests {
         assert!(slab.take(1).is_err());
         drop(all);
         assert!(slab.take(Slab::LEN_MAX + 1).is_err());
+    }
+
+    #[test]
+    fn a_buffer_is_filled_in_parts_while_its_front_is_shared() {
+        let slab = Slab::new(1 << 20);
+        let mut buf = slab.take(10).unwrap();
+        buf[..3].copy_from_slice(b"abc");
+        let front = buf.freeze_front(3);
+        assert_eq!(buf.len(), 7);
+        buf.copy_from_slice(b"defghij");
+        let middle = buf.freeze_front(2);
+        drop(front.clone());
+        assert_eq!((&*front, &*middle, &*buf), (&b"abc"[..], &b"de"[..], &b"fghij"[..]));
+        drop(buf);
+        drop(middle);
+        assert_eq!(slab.usage().bytes_free, 0, "the front still has it");
+        drop(front);
+        assert_eq!(slab.usage().bytes_free, PAGE);
+    }
+
+    #[test]
+    fn what_bytes_take_of_the_bound_is_known_beforehand() {
+        for (len, bytes) in [(0, 0), (1, PAGE), (PAGE, PAGE), (PAGE + 1, 4 * PAGE), (1 << 20, 1 << 20)] {
+            assert_eq!(Slab::bytes_for(len), bytes, "{len}");
+        }
+        assert_eq!(Slab::bytes_for((2 << 20) + 5000), (2 << 20) + 4 * PAGE);
     }
 
     #[test]

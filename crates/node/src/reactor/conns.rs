@@ -5,6 +5,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use dyad_iscsi::{Connection, SessionKey, TaskTag};
+use dyad_payload::BufMut;
 use dyad_scsi::{NexusId, Task};
 use dyad_units::Moment;
 
@@ -44,6 +45,8 @@ pub(crate) struct Conn {
     pub(crate) is_half_open: bool,
     /// `None` until the login is over, and after the end.
     pub(crate) session: Option<Box<Session>>,
+    /// The receive buffer that the rest of a command's data goes into, and how much of it is filled.
+    pub(crate) rest: Option<(BufMut, usize)>,
     /// What epoll watches for.
     pub(crate) interest: Interest,
     /// No buffer was left to receive into; tried again soon.

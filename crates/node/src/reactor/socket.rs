@@ -3,7 +3,7 @@
 use std::io::IoSlice;
 
 use dyad_iscsi::{CloseReason, Connection};
-use dyad_payload::Slab;
+use dyad_payload::{BufMut, Slab};
 use dyad_units::{Moment, Period};
 use rustix::event::epoll;
 use rustix::io::Errno;
@@ -52,6 +52,7 @@ impl Reactor {
                         claim: None,
                         is_half_open: true,
                         session: None,
+                        rest: None,
                         interest: Interest { input: true, output: false },
                         is_starved: false,
                         closes_at: None,
@@ -146,27 +147,41 @@ impl Reactor {
             if conn.closes_at.is_some() || !conn.iscsi.wants_input() {
                 return;
             }
-            let hint = conn.iscsi.receive_hint().clamp(512, Slab::LEN_MAX);
-            let Ok(mut buf) = self.slab.take(hint) else {
+            let Some((mut buf, filled)) = receive_buffer(conn, &self.slab) else {
                 conn.is_starved = true;
                 self.starved.push(at);
                 return self.wake_in(STARVED_PAUSE);
             };
+            let room = buf.len();
             let received = match rustix::net::recv(&conn.socket, &mut buf[..], RecvFlags::DONTWAIT) {
                 Ok((0, _)) => return self.close(at, CloseReason::Node("the host closed the connection"), false),
                 Ok((received, _)) => received,
-                Err(Errno::AGAIN) => return,
-                Err(Errno::INTR) => continue,
+                Err(error @ (Errno::AGAIN | Errno::INTR)) => {
+                    conn.rest = Some((buf, filled)).filter(|_| filled > 0);
+                    if error == Errno::INTR {
+                        continue;
+                    }
+                    return;
+                }
                 Err(_) => return self.close(at, CloseReason::Node("the connection broke"), true),
             };
-            buf.truncate(received);
             let (now, iscsi) = (self.now, &mut conn.iscsi);
-            if let Err(fault) = guarded(|| iscsi.receive(now, buf.freeze())) {
-                return self.fail_conn(at, &fault.0);
+            let parsed = guarded(|| {
+                iscsi.receive_part(now, buf.freeze_front(received));
+                let keeps_rest = received < room && iscsi.wants_rest();
+                if !keeps_rest {
+                    iscsi.buffer_used(filled + received);
+                }
+                keeps_rest
+            });
+            match parsed {
+                Ok(true) => conn.rest = Some((buf, filled + received)),
+                Ok(false) => {}
+                Err(fault) => return self.fail_conn(at, &fault.0),
             }
             self.drain_events(at);
             // Less than there was room for: the socket is empty, as far as we know; epoll knows.
-            if received < hint {
+            if received < room {
                 return;
             }
             budget = budget.saturating_sub(received);
@@ -270,6 +285,7 @@ impl Reactor {
         if let Some(conn) = self.conns.get_mut(at) {
             tracing::debug!(peer = %conn.peer, initiator = conn.claim, %reason, "connection over");
             conn.closes_at.get_or_insert(now + LINGER);
+            conn.rest = None;
             self.list(at);
         }
     }
@@ -294,6 +310,15 @@ impl Reactor {
             self.arrivals.retain(|&at| conns.get(at).is_some_and(|conn| conn.is_half_open));
         }
     }
+}
+
+/// The rest of the last buffer, or a new one; how much of it is filled. `None`: there is no memory now.
+fn receive_buffer(conn: &mut Conn, slab: &Slab) -> Option<(BufMut, usize)> {
+    if let Some(rest) = conn.rest.take() {
+        return Some(rest);
+    }
+    let size = conn.iscsi.receive_hint().clamp(512, Slab::LEN_MAX);
+    slab.take(size).ok().map(|buf| (buf, 0))
 }
 
 /// Entries of connections that are gone or logged in, beyond which the list of arrivals is swept.
