@@ -91,6 +91,7 @@ impl Engine {
     }
 
     /// Takes an operation; it is given back when there is no room now.
+    #[allow(clippy::result_large_err, reason = "a box per operation is what this avoids")]
     pub(super) fn start(&mut self, job: Job) -> Result<(), Job> {
         match &mut self.backend {
             Backend::Ring(ring) => ring.start(job),

@@ -68,6 +68,7 @@ impl Ring {
     }
 
     /// Takes an operation; it is given back when all slots are in use.
+    #[allow(clippy::result_large_err, reason = "a box per operation is what this avoids")]
     pub(super) fn start(&mut self, job: Job) -> Result<(), Job> {
         let Some(index) = self.free.pop() else { return Err(job) };
         self.slots[index as usize].job = Some(job);

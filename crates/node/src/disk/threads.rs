@@ -88,6 +88,7 @@ impl Threads {
         }
     }
 
+    #[allow(clippy::result_large_err, reason = "a box per operation is what this avoids")]
     pub(super) fn start(&mut self, job: Job) -> Result<(), Job> {
         let Some(Some(group)) = self.groups.get(job.disk as usize) else { return Err(job) };
         lock(&group.queue).jobs.push_back(job);
