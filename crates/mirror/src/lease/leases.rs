@@ -12,6 +12,9 @@ use crate::lease::tuning::LeaseTuning;
 /// Most segments that one beat lists: what a beat of 1 MiB holds. A node that owns more lists the others in turn.
 pub const OWNED_MAX: usize = 32_768;
 
+/// Beats that are wanted sooner come at most so many times as often as others.
+const BEATS_HURRIED: u64 = 10;
+
 /// What a node tells every other one, every 100 ms (M5).
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Beat {
@@ -60,6 +63,8 @@ pub struct Leases {
     ran: Moment,
     pauses: u64,
     next_beat: Moment,
+    /// When the last beat was sent.
+    beaten: Moment,
     /// Number of the last beat.
     number: u64,
     /// Where the next beat's list begins, when not all fit.
@@ -83,6 +88,7 @@ impl Leases {
             ran: now,
             pauses: 0,
             next_beat: now,
+            beaten: Moment::START,
             // Of another life's beats no answer is taken for one to ours.
             number: incarnation.start << 32,
             owned_from: None,
@@ -121,6 +127,12 @@ impl Leases {
         *owned = Owned { epoch, ticked: now };
     }
 
+    /// The next beat goes out at once: a lease of a new epoch can be had now, and answers wait for it.
+    pub fn hurry(&mut self, now: Moment) {
+        let soonest = self.beaten + Period::from_nanos(self.tuning.beat.as_nanos() / BEATS_HURRIED);
+        self.next_beat = self.next_beat.min(soonest.max(now));
+    }
+
     /// The segment is not owned here any more.
     pub fn disown(&mut self, segment: SegmentId) {
         if self.owned.remove(&segment).is_some() {
@@ -135,6 +147,11 @@ impl Leases {
             Some(epoch) => drop(self.grants.insert(segment, epoch)),
             None => drop(self.grants.remove(&segment)),
         }
+    }
+
+    /// A record of the segment with this epoch is known to be stored.
+    pub fn know(&mut self, segment: SegmentId, epoch: Epoch) {
+        self.promises.know(segment, epoch);
     }
 
     /// Before this moment this node neither claims the segment nor answers as its owner (M5, M6).
@@ -154,6 +171,12 @@ impl Leases {
     /// them is void.
     pub fn released(&mut self, segment: SegmentId, by: NodeId, epoch: Epoch) {
         self.promises.release(segment, by, epoch);
+    }
+
+    /// When a beat last listed the segment as owned by somebody, at an epoch that concerns us or not: that owner lives,
+    /// and knows itself which images it can do without.
+    pub fn listed(&self, segment: SegmentId) -> Option<Moment> {
+        self.promises.listed(segment)
     }
 
     /// Until when the node promised not to be owner, if our epoch is this one.
@@ -210,7 +233,7 @@ impl Leases {
         if now < self.next_beat {
             return None;
         }
-        self.next_beat = now + self.tuning.beat;
+        (self.next_beat, self.beaten) = (now + self.tuning.beat, now);
         self.number += 1;
         let owned = self.list(now);
         self.held.sent_now(self.number, now);
@@ -231,6 +254,7 @@ impl Leases {
             node.beat = node.beat.max(beat.number);
             let until = now + self.tuning.promise();
             for &(segment, epoch) in beat.owned.iter().take(OWNED_MAX) {
+                self.promises.list(segment, epoch, now);
                 if self.grants.get(&segment) == Some(&epoch) {
                     self.promises.give(segment, from, Some(beat.incarnation.start), epoch, until);
                     granted.push((segment, epoch));

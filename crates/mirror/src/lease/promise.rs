@@ -22,6 +22,9 @@ struct Given {
     promises: SmallVec<[Promise; 2]>,
     /// The promise to everyone of this number and those before are void for this segment (M12).
     void: u64,
+    /// The newest record known, and when somebody said that it owns the segment at this or a later epoch.
+    known: Epoch,
+    listed: Option<Moment>,
 }
 
 /// Promises that this node gave.
@@ -51,6 +54,25 @@ impl Promises {
             }
             None => promises.push(Promise { to, life, epoch, until }),
         }
+    }
+
+    /// A new record is known, with this epoch.
+    pub(crate) fn know(&mut self, segment: SegmentId, epoch: Epoch) {
+        let given = self.given.entry(segment).or_default();
+        if epoch > given.known {
+            (given.known, given.listed) = (epoch, None);
+        }
+    }
+
+    /// Somebody said that it owns the segment at this epoch. Of segments that nothing is known of here, nothing is kept.
+    pub(crate) fn list(&mut self, segment: SegmentId, epoch: Epoch, now: Moment) {
+        if let Some(given) = self.given.get_mut(&segment).filter(|given| epoch >= given.known) {
+            given.listed = Some(now);
+        }
+    }
+
+    pub(crate) fn listed(&self, segment: SegmentId) -> Option<Moment> {
+        self.given.get(&segment).and_then(|given| given.listed)
     }
 
     /// The end of the last promise that is not void; the start of the clock if none was given.
