@@ -7,10 +7,12 @@
 //!
 //! Pure: takes events and the time, returns actions. Performs no I/O, waits for nothing, reads no clock.
 
+mod image;
 mod lease;
 mod owner;
 mod part;
 
+pub use image::{Asker, Image, ImageAction};
 pub use lease::{Beat, BeatAnswer, LeaseTuning, Leases, OWNED_MAX};
 pub use owner::{
     Action, Counters, Event, ImageIndex, ImageStatus, Lease, Mirror, MirrorState, MirrorStatus, Note, OpId, Refusal,
