@@ -260,6 +260,13 @@ impl Drop for BufMut {
     }
 }
 
+impl fmt::Debug for Slab {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Not what is in use now: that is no part of the state of whoever holds it.
+        write!(f, "Slab(at most {} bytes)", self.0.bytes_max)
+    }
+}
+
 impl fmt::Debug for BufMut {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "BufMut({} bytes)", self.len)
