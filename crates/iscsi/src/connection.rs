@@ -111,7 +111,7 @@ impl Connection {
     /// Whether more data of a command is to come: the rest of a receive buffer is then worth keeping. Otherwise nobody
     /// knows when it would be filled.
     pub fn wants_rest(&self) -> bool {
-        self.session().is_some_and(Session::awaits_data) || self.session().is_some() && self.receiver.is_in_data()
+        self.awaits_data() || self.session().is_some() && self.receiver.is_in_data()
     }
 
     /// A receive buffer is given up with this many bytes in it: what the size of the next one follows.
@@ -233,6 +233,16 @@ impl Connection {
     /// Whether something is to be sent.
     pub fn wants_output(&self) -> bool {
         !self.output.is_empty()
+    }
+
+    /// Whether it is the host's turn: it owes data for a command.
+    pub fn awaits_data(&self) -> bool {
+        self.session().is_some_and(Session::awaits_data)
+    }
+
+    /// Bytes of buffers that wait for this host to send the rest, or to take what is for it.
+    pub fn held_bytes(&self) -> u64 {
+        self.session().map_or(0, |session| session.held_bytes(&self.output))
     }
 
     /// The socket took the first `bytes` of what is to be sent.

@@ -50,8 +50,8 @@ pub struct Settings {
     pub send_timeout: Period,
     /// From an asked-for logout to the dropping of the connection if the host does not log out. Default 30 s.
     pub logout_timeout: Period,
-    /// Output that may wait for the host before no more of its commands are read, in bytes: sent data queued and
-    /// data that commands in flight will return. Default 32 MiB, two of the largest bursts.
+    /// Output that may wait for the host before no more of its commands are read, in bytes of the buffers that hold it:
+    /// data queued and data that commands in flight will return. Default 32 MiB, two of the largest bursts.
     pub output_bytes_max: u64,
     /// Write data of one session that may be asked for or held at a time, in bytes. A single larger command still
     /// passes, alone. Default 32 MiB.

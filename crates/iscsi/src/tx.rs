@@ -20,8 +20,8 @@ pub(crate) const PDU_COST: u64 = (3 * size_of::<Chunk>()) as u64;
 enum Chunk {
     /// Header with its digest.
     Head { bytes: [u8; BHS_BYTES + DIGEST_BYTES], len: u8 },
-    /// Read data or an echo.
-    Data(Buf),
+    /// Read data or an echo, and what it pins beyond its own bytes.
+    Data(Buf, u32),
     /// Text, sense, a rejected header.
     Small(Box<[u8]>),
     /// Padding and data digest.
@@ -32,7 +32,7 @@ impl Chunk {
     fn bytes(&self) -> &[u8] {
         match self {
             Self::Head { bytes, len } => &bytes[..usize::from(*len)],
-            Self::Data(buf) => buf,
+            Self::Data(buf, _) => buf,
             Self::Small(bytes) => bytes,
             Self::Tail { bytes, len } => &bytes[..usize::from(*len)],
         }
@@ -46,6 +46,8 @@ pub(crate) struct Output {
     /// Bytes of the first chunk that were sent.
     sent: usize,
     bytes: u64,
+    /// What queued data pins beyond its own bytes: the rest of its buffers.
+    pinned: u64,
     header_digest: bool,
     data_digest: bool,
 }
@@ -60,9 +62,10 @@ impl Output {
         self.chunks.is_empty()
     }
 
-    /// Bytes to be sent, and what the queue itself takes.
+    /// Memory that is held until the host has taken what is queued: bytes to be sent, the rest of the buffers that they
+    /// are in, and the queue itself.
     pub fn cost(&self) -> u64 {
-        self.bytes + (self.chunks.len() * size_of::<Chunk>()) as u64
+        self.bytes + self.pinned + (self.chunks.len() * size_of::<Chunk>()) as u64
     }
 
     /// Queues a PDU without data.
@@ -89,9 +92,21 @@ impl Output {
             if let Some(crc) = &mut crc {
                 crc.update(buf);
             }
-            self.add(Chunk::Data(buf.clone()));
+            self.add(Chunk::Data(buf.clone(), 0));
         }
         self.push_tail(data.len(), crc);
+    }
+
+    /// The data queued last pins so many bytes more than it has, until its end is sent.
+    pub fn pin(&mut self, bytes: u32) {
+        let last = self.chunks.iter_mut().rev().find_map(|chunk| match chunk {
+            Chunk::Data(_, pinned) => Some(pinned),
+            _ => None,
+        });
+        if let Some(pinned) = last {
+            *pinned += bytes;
+            self.pinned += u64::from(bytes);
+        }
     }
 
     /// As [`Self::push_data`], for a few bytes of our own making.
@@ -151,7 +166,9 @@ impl Output {
                 break;
             }
             self.sent -= len;
-            self.chunks.pop_front();
+            if let Some(Chunk::Data(_, pinned)) = self.chunks.pop_front() {
+                self.pinned -= u64::from(pinned);
+            }
         }
         if self.chunks.is_empty() && self.chunks.capacity() > CHUNKS_KEPT {
             self.chunks.shrink_to(CHUNKS_KEPT);
@@ -191,6 +208,9 @@ mod tests {
         let build = || {
             let mut output = Output::default();
             output.push_data(Bhs::new(Opcode::DataIn), &data);
+            let before = output.cost();
+            output.pin(4096);
+            assert_eq!(output.cost(), before + 4096);
             output.configure(true, true);
             output.push_small(Bhs::new(Opcode::TextResponse), b"a=b\0");
             output.push(Bhs::new(Opcode::NopIn));

@@ -151,8 +151,8 @@ impl IscsiSettings {
         format!("{}:{volume}", self.target_prefix)
     }
 
-    /// What connections are told; the values were checked.
-    pub(crate) fn for_connections(&self) -> dyad_iscsi::Settings {
+    /// What connections are told, each of which may hold so many bytes of answers; the values were checked.
+    pub(crate) fn for_connections(&self, answers_max: u64) -> dyad_iscsi::Settings {
         let bytes = |bytes: Bytes| u32::try_from(bytes.value()).unwrap_or(u32::MAX);
         dyad_iscsi::Settings {
             queue_depth: self.queue_depth as u16,
@@ -162,6 +162,8 @@ impl IscsiSettings {
             login_timeout: self.login_timeout,
             ping_interval: self.nop_interval,
             ping_timeout: self.nop_timeout,
+            send_timeout: self.nop_timeout,
+            output_bytes_max: answers_max,
             ..dyad_iscsi::Settings::default()
         }
     }

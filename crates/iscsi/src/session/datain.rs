@@ -1,6 +1,6 @@
 //! Answers of SCSI commands: Data-In and SCSI Response (RFC 7143 §11.4, §11.7).
 
-use dyad_payload::Payload;
+use dyad_payload::{Payload, Slab};
 
 use super::{Io, Session};
 use crate::event::TaskTag;
@@ -100,6 +100,10 @@ impl Session {
             }
             at += take;
             data_sn += 1;
+        }
+        if at > 0 {
+            let held = Slab::bytes_for(data.len()).saturating_sub(at);
+            io.output.pin(u32::try_from(held).unwrap_or(u32::MAX));
         }
         data_sn
     }

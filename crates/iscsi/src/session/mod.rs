@@ -18,7 +18,7 @@ mod tmf;
 
 use std::collections::VecDeque;
 
-use dyad_payload::{Buf, Payload};
+use dyad_payload::{Buf, Payload, Slab};
 use smallvec::SmallVec;
 
 use crate::event::{CloseReason, Event, SessionKey, TaskTag};
@@ -133,6 +133,12 @@ impl Session {
     /// Whether data came or was asked for since the last call.
     pub fn has_data_moved(&mut self) -> bool {
         std::mem::take(&mut self.data_moved)
+    }
+
+    /// Bytes of buffers that wait for this host: data of commands that is not complete, answers that it does not take.
+    pub fn held_bytes(&self, output: &Output) -> u64 {
+        let of_tasks: u64 = self.tasks.iter().map(|(_, task)| task.out.data.len() as u64).sum();
+        of_tasks + self.incoming.as_ref().map_or(0, |incoming| incoming.data.len() as u64) + output.cost()
     }
 
     pub fn tasks(&self) -> impl Iterator<Item = TaskTag> + '_ {
@@ -270,10 +276,10 @@ impl Session {
         io.output.push_small(reject.emit(), bhs.as_bytes());
     }
 
-    /// What a read of this length may put into the output, headers included.
+    /// What a read of this length may add to the cost of the output: its buffers, and a header for each segment.
     fn cost_of_read(&self, len: u32) -> u64 {
         let segments = u64::from(len.div_ceil(self.parameters.send_segment_bytes_max.max(1)));
-        u64::from(len) + segments * PDU_COST
+        Slab::bytes_for(len as usize) as u64 + segments * PDU_COST
     }
 
     /// Ends a task and gives back what it held.

@@ -47,6 +47,8 @@ pub(crate) struct Conn {
     pub(crate) session: Option<Box<Session>>,
     /// The receive buffer that the rest of a command's data goes into, and how much of it is filled.
     pub(crate) rest: Option<(BufMut, usize)>,
+    /// Since when nothing moved although it is the host's turn: it takes no answers, or owes data.
+    pub(crate) still_since: Option<Moment>,
     /// What epoll watches for.
     pub(crate) interest: Interest,
     /// No buffer was left to receive into; tried again soon.

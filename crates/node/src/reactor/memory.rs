@@ -4,19 +4,33 @@
 //! (R2T) only within a budget shared by all sessions, so that whatever was asked for can be taken and every
 //! write that was begun comes to its end; the others wait with nothing but their CDB. Data that hosts send
 //! unasked is bounded per session; when it becomes too much together, its commands are answered TASK SET FULL.
+//!
+//! A host that does not take the answers to its reads holds buffers too: a small part of them per session. Where many
+//! such sessions together, or hosts that owe the rest of their data, fill the memory, those that stand still are
+//! dropped, the one that holds most first: it is they or everybody else.
 
 use std::collections::VecDeque;
 
-use dyad_iscsi::TaskTag;
+use dyad_iscsi::{CloseReason, TaskTag};
 use dyad_payload::Slab;
+use dyad_units::{Moment, Period};
 
-use super::conns::ConnRef;
+use super::conns::{Conn, ConnRef};
+use super::run::Reactor;
 
 /// Part of the buffers that solicited data may occupy, in eighths; the rest is for unsolicited data, for
 /// reads and for the rooms' own needs.
 const SOLICITED_EIGHTHS: u64 = 4;
 /// Fullness in eighths beyond which writes are refused.
 const CROWDED_EIGHTHS: u64 = 7;
+/// Part of the buffers that the answers to one session may hold: 16 hosts that never read hold a quarter of them, and
+/// of the default 512 MiB each session may have 8 MiB in flight, which at 1 ms per read is 8 GB/s.
+pub(super) const ANSWERS_OF_SESSION: u64 = 64;
+/// How long a session may stand still while memory is short: hosts and networks pause, but rarely for so long, and
+/// whoever is dropped comes again at once.
+const STILL_MAX: Period = Period::from_secs(1);
+/// Pause between two sessions that are dropped, so that what the first one held is back before the next is chosen.
+const RELIEF_PAUSE: Period = Period::from_millis(50);
 
 /// What may be asked for.
 #[derive(Debug)]
@@ -25,6 +39,8 @@ pub(super) struct Budget {
     max: u64,
     used: u64,
     waiting: VecDeque<Wish>,
+    /// No session is dropped before.
+    relief_after: Moment,
 }
 
 /// A command that waits to be asked for its data.
@@ -37,7 +53,13 @@ pub(super) struct Wish {
 
 impl Budget {
     pub(super) fn new(buffers: u64) -> Self {
-        Self { buffers, max: buffers / 8 * SOLICITED_EIGHTHS, used: 0, waiting: VecDeque::new() }
+        Self {
+            buffers,
+            max: buffers / 8 * SOLICITED_EIGHTHS,
+            used: 0,
+            waiting: VecDeque::new(),
+            relief_after: Moment::START,
+        }
     }
 
     /// Whether the wish may be granted now; otherwise it waits. One alone is granted whatever its size.
@@ -76,6 +98,28 @@ impl Budget {
 
     fn fits(&self, len: u32) -> bool {
         self.used == 0 || self.used + u64::from(len) <= self.max
+    }
+}
+
+impl Reactor {
+    /// Drops a session that stands still, if memory is short.
+    pub(super) fn relieve(&mut self) {
+        if !self.budget.is_crowded(&self.slab) {
+            return;
+        }
+        self.wake_in(RELIEF_PAUSE);
+        if self.now < self.budget.relief_after {
+            return;
+        }
+        self.budget.relief_after = self.now + RELIEF_PAUSE;
+        let now = self.now;
+        let is_still = |conn: &Conn| conn.still_since.is_some_and(|since| now.since(since) >= STILL_MAX);
+        let still = self.conns.iter().filter(|(_, conn)| is_still(conn));
+        let Some((at, conn)) = still.max_by_key(|(_, conn)| conn.iscsi.held_bytes()) else { return };
+        let held = conn.iscsi.held_bytes();
+        tracing::warn!(peer = %conn.peer, initiator = conn.claim, held, "session dropped: it stands still and memory is short");
+        self.refused += 1;
+        self.close(at, CloseReason::NotReading, true);
     }
 }
 

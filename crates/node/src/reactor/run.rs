@@ -20,7 +20,7 @@ use rustix::event::{Timespec, epoll};
 use super::conns::{ConnRef, Conns};
 use super::listen::Listener;
 use super::mailbox::Mailbox;
-use super::memory::Budget;
+use super::memory::{ANSWERS_OF_SESSION, Budget};
 use super::message::Proposal;
 use super::pools::PoolRoom;
 use super::stop::Stopping;
@@ -137,7 +137,7 @@ impl Reactor {
         }
         let buffers = setup.settings.buffers.value();
         Ok(Self {
-            iscsi: Arc::new(setup.settings.iscsi.for_connections()),
+            iscsi: Arc::new(setup.settings.iscsi.for_connections(buffers / ANSWERS_OF_SESSION)),
             settings: setup.settings,
             slab: setup.slab,
             node: setup.node,
@@ -222,6 +222,7 @@ impl Reactor {
             self.on_timer(deadline, timer);
         }
         self.settle();
+        self.relieve();
         self.disks.flush();
         self.advance_stop();
     }

@@ -53,6 +53,7 @@ impl Reactor {
                         is_half_open: true,
                         session: None,
                         rest: None,
+                        still_since: None,
                         interest: Interest { input: true, output: false },
                         is_starved: false,
                         closes_at: None,
@@ -165,6 +166,7 @@ impl Reactor {
                 }
                 Err(_) => return self.close(at, CloseReason::Node("the connection broke"), true),
             };
+            conn.still_since = None;
             let (now, iscsi) = (self.now, &mut conn.iscsi);
             let parsed = guarded(|| {
                 iscsi.receive_part(now, buf.freeze_front(received));
@@ -202,7 +204,13 @@ impl Reactor {
     /// Sends what is to be sent and sees to what comes next for the connection.
     pub(super) fn send(&mut self, at: ConnRef) {
         let is_blocked = self.transmit(at);
+        let now = self.now;
         let Some(conn) = self.conns.get_mut(at) else { return };
+        if is_blocked || conn.iscsi.awaits_data() {
+            conn.still_since.get_or_insert(now);
+        } else {
+            conn.still_since = None;
+        }
         let wants_output = conn.iscsi.wants_output();
         if let Some(deadline) = conn.closes_at
             && (!wants_output || deadline <= self.now)
@@ -234,6 +242,7 @@ impl Reactor {
             let sent = rustix::net::sendmsg(&conn.socket, &slices[..count], &mut SendAncillaryBuffer::default(), flags);
             match sent {
                 Ok(sent) => {
+                    conn.still_since = None;
                     let (now, iscsi) = (self.now, &mut conn.iscsi);
                     if let Err(fault) = guarded(|| iscsi.transmitted(now, sent)) {
                         self.fail_conn(at, &fault.0);
