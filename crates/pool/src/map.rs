@@ -16,6 +16,13 @@ impl LeafIndex {
         Self(extent.0 / LEAF_ENTRIES)
     }
 
+    pub(crate) const fn next(self) -> Option<Self> {
+        match self.0.checked_add(1) {
+            Some(next) => Some(Self(next)),
+            None => None,
+        }
+    }
+
     /// The extent of entry `at` of this leaf; `None` beyond the last extent there can be.
     pub(crate) fn extent(self, at: usize) -> Option<Extent> {
         self.0.checked_mul(LEAF_ENTRIES)?.checked_add(at as u32).map(Extent)
@@ -65,6 +72,13 @@ impl ExtentMap {
         place.get_or_insert_with(|| Box::new([Entry::ABSENT; LEAF_ENTRIES as usize]))
     }
 
+    /// The first leaf that exists from `index` on.
+    pub(crate) fn leaf_from(&self, index: LeafIndex) -> Option<LeafIndex> {
+        let ordinary = self.leaves.iter().enumerate().skip(index.0 as usize).find(|(_, leaf)| leaf.is_some());
+        let state = LeafIndex::of(STATE_EXTENT);
+        ordinary.map(|(at, _)| LeafIndex(at as u32)).or(self.state.is_some().then_some(state)).filter(|at| *at >= index)
+    }
+
     /// Indices of the leaves that exist, ascending.
     pub(crate) fn leaf_indices(&self) -> impl Iterator<Item = LeafIndex> + '_ {
         let ordinary = self.leaves.iter().enumerate().filter(|(_, leaf)| leaf.is_some());
@@ -97,5 +111,9 @@ mod tests {
         let found: Vec<_> = map.entries().map(|(extent, entry)| (extent, entry.slot())).collect();
         assert_eq!(found, [(Extent(1000), Some(Slot(2))), (STATE_EXTENT, Some(Slot(1)))]);
         assert!(map.entry(Extent(999)).is_absent());
+        let from = |extent| map.leaf_from(LeafIndex::of(extent));
+        assert_eq!(from(Extent(0)), Some(LeafIndex::of(Extent(1000))));
+        assert_eq!(from(Extent(2000)), Some(LeafIndex::of(STATE_EXTENT)));
+        assert_eq!(LeafIndex::of(STATE_EXTENT).next().and_then(|next| map.leaf_from(next)), None);
     }
 }

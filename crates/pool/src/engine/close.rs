@@ -18,6 +18,7 @@ impl Pool {
         let image = self.image_mut(at);
         image.requests += 1;
         image.meta.closed = image.meta.closed.max(stamp);
+        image.newest = image.newest.max(stamp);
         let (no, closed) = (image.no, image.meta.closed);
         self.enqueue(Change::Closed { image: no, stamp: closed });
         // Every in-sync image has everything up to the closed stamp, so none lacks it (M3).

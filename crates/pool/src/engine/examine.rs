@@ -8,6 +8,7 @@ use crate::engine::Pool;
 use crate::engine::admin::Change as AdminChange;
 use crate::engine::flush::{Depth, Waiter};
 use crate::engine::ops::{Read, ReadFor};
+use crate::engine::resync;
 use crate::entry::{LOST, SUSPECT};
 use crate::format::recent::{RecentHead, RecentKind};
 use crate::format::state::Change;
@@ -30,10 +31,8 @@ impl Pool {
         self.finish_read(at, token, Reply::Examined(Box::new(Examined { stamp, blocks })));
     }
 
-    /// A suspect extent counts as newer than everything (M1).
     pub(super) fn shown_stamp(&self, at: usize, extent: Extent) -> Stamp {
-        let entry = self.image(at).map.entry(extent);
-        if entry.has(SUSPECT) { Stamp::NEWEST } else { entry.stamp() }
+        resync::shown_stamp(&self.image(at).map.entry(extent))
     }
 
     /// Believes what the blocks hold: their checksums are made to match. What is there came from the disk, or was

@@ -18,6 +18,7 @@ use crate::disk::DiskOp;
 use crate::engine::Pool;
 use crate::engine::admin::AdminToken;
 use crate::engine::ops::Completion;
+use crate::engine::resync::Progress;
 use crate::entry::{Entry, MAP_DIRTY, STAMP_DIRTY, Slot};
 use crate::format::page::PAGE_BYTES;
 use crate::format::table::TablePage;
@@ -45,6 +46,12 @@ pub(super) enum Waiter {
     Compared {
         at: usize,
         token: Token,
+    },
+    /// Everything below the cursor of a resync is durable then (M15).
+    Progress {
+        at: usize,
+        token: Token,
+        progress: Progress,
     },
     /// The pool is to be stopped.
     Stop(AdminToken),
@@ -276,6 +283,7 @@ impl Pool {
             match waiter {
                 Waiter::Request { at, token } => self.finish_change(at, token, Reply::Done),
                 Waiter::Compared { at, token } => self.proved(at, token),
+                Waiter::Progress { at, token, progress } => self.progress_flushed(at, token, progress),
                 Waiter::Stop(token) => self.stop_flushed(token),
                 Waiter::Housekeeping => {}
             }
@@ -293,7 +301,7 @@ impl Pool {
         let next = std::mem::take(&mut self.flusher.next);
         for waiter in now.into_iter().chain(next) {
             match waiter {
-                Waiter::Request { at, token } | Waiter::Compared { at, token } => {
+                Waiter::Request { at, token } | Waiter::Compared { at, token } | Waiter::Progress { at, token, .. } => {
                     self.finish_change(at, token, Reply::Failed(ImageError::Poisoned));
                 }
                 Waiter::Stop(token) => self.fail_stop(token),

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use dyad_units::{EXTENT_BYTES, Extent, ImageId, Region, STATE_EXTENT};
+use dyad_units::{EXTENT_BYTES, Extent, ImageId, Region, STATE_EXTENT, Stamp};
 
 use crate::engine::Pool;
 use crate::engine::regions::{Regions, extents_of};
 use crate::engine::unsettled::UnsettledWrites;
-use crate::entry::{Entry, MAP_DIRTY, STAMP_DIRTY};
+use crate::entry::{Entry, MAP_DIRTY, STAMP_DIRTY, SUSPECT};
 use crate::format::state::{Committed, ImageMeta, ImageNo, ImagePhase, ImageState, LayerNo};
 use crate::map::ExtentMap;
 
@@ -36,6 +36,8 @@ pub(super) struct Image {
     pub(super) lived_through: bool,
     /// As the journal has it: opened without L, and not everything was compared since.
     pub(super) suspect: bool,
+    /// The newest stamp of a write or of an interval that began to close.
+    pub(super) newest: Stamp,
     /// Regions to be compared since an opening without L, with one bit per extent that is not settled yet.
     pub(super) uncompared: BTreeMap<Region, u16>,
     /// Extents whose map entry has to be committed with the next flush.
@@ -63,6 +65,7 @@ impl Image {
         Self {
             no,
             layer,
+            newest: meta.closed.max(meta.complete),
             meta,
             map,
             regions,
@@ -101,6 +104,17 @@ impl Image {
             self.uncompared.remove(&region);
         }
         self.uncompared.is_empty()
+    }
+
+    /// While an image is being resynced, what of it is needed is told by stamps: the source's of what vanished here, this
+    /// image's own of what is suspect. Only the latter still hold their region's mark.
+    pub(super) fn keep_suspects(&mut self) {
+        let map = &self.map;
+        self.uncompared.retain(|region, bits| {
+            let suspect = extents_of(*region).enumerate().filter(|(_, extent)| map.entry(*extent).has(SUSPECT));
+            *bits &= suspect.fold(0, |bits, (at, _)| bits | 1 << at);
+            *bits != 0
+        });
     }
 }
 
@@ -155,7 +169,7 @@ impl Pool {
     }
 
     /// Raises an extent's stamp (M1); committed when the interval closes (M4), or earlier with the entry.
-    pub(crate) fn raise_stamp(&mut self, at: usize, extent: Extent, stamp: dyad_units::Stamp) {
+    pub(crate) fn raise_stamp(&mut self, at: usize, extent: Extent, stamp: Stamp) {
         let image = self.images[at].as_mut().expect("an image in use is not deleted");
         let entry = image.map.entry_mut(extent);
         if entry.stamp() >= stamp {

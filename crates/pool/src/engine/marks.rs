@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use dyad_units::{Region, Stamp};
 
 use crate::engine::Pool;
-use crate::engine::write::Held;
+use crate::engine::write::{Held, Kind};
 use crate::format::state::Change;
 
 /// A region whose mark is on its way to the journal, and who waits for it.
@@ -27,7 +27,11 @@ impl Pool {
     /// Hands the change back if its region's mark is durable; otherwise keeps it until it is.
     pub(super) fn wait_for_mark(&mut self, held: Held) -> Option<Held> {
         let (at, region) = (held.at, held.what.piece().extent.region());
-        let was_clean = self.image_mut(at).regions.note_write(region, held.what.stamp());
+        let image = self.image_mut(at);
+        // A mend may carry an old stamp: what counts here is when it was made.
+        image.newest = image.newest.max(held.what.stamp());
+        let stamp = if held.kind == Kind::Mend { image.newest } else { held.what.stamp() };
+        let was_clean = image.regions.note_write(region, stamp);
         if was_clean {
             let image = self.image(at).no;
             let durable_at = self.enqueue(Change::Mark { image, region, marked: true });

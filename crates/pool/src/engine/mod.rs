@@ -22,6 +22,7 @@ mod poison;
 mod read;
 mod recovery;
 mod regions;
+mod resync;
 mod room;
 mod space;
 mod sums;
@@ -171,8 +172,7 @@ impl Pool {
             Request::Unmap(unmap) => self.unmap(at, token, unmap, write::Kind::Host),
             Request::MendUnmap(unmap) => self.unmap(at, token, unmap, write::Kind::Mend),
             Request::Flush => self.flush_request(at, token, flush::Depth::Data),
-            // First phase of a close (M4): everything of the interval is here; make it durable, its stamps too.
-            Request::Close { interval: _ } => self.flush_request(at, token, flush::Depth::Stamps),
+            Request::Close { interval } => self.close_request(at, token, interval),
             Request::Closed { stamp } => self.closed_request(at, token, stamp),
             Request::Grant { credits } => self.grant(at, token, credits),
             Request::Reserve { piece } => self.reserve(at, token, piece),
@@ -180,8 +180,10 @@ impl Pool {
             Request::Record { epoch, record } => self.record(at, token, epoch, &record),
             Request::Survey => self.survey(at, token),
             Request::Show => self.show(at, token),
-            Request::Changed { .. } | Request::Copied { .. } | Request::Progress { .. } => {
-                self.reply(at, token, Reply::Failed(ImageError::Unreadable));
+            Request::Changed { after, from } => self.changed(at, token, after, from),
+            Request::Copied { extent, stamp } => self.copied(at, token, extent, stamp),
+            Request::Progress { cursor, complete } => {
+                self.progress(at, token, resync::Progress { cursor, complete });
             }
             Request::Examine { extent } => self.examine(at, token, extent),
             Request::Adopt { piece } => self.adopt(at, token, piece),

@@ -234,7 +234,7 @@ impl Pool {
     }
 
     /// The map page that the extent's entry will be committed to: an extent is not placed without one (P15).
-    fn ensure_map_page(&mut self, at: usize, extent: Extent) -> bool {
+    pub(super) fn ensure_map_page(&mut self, at: usize, extent: Extent) -> bool {
         let layer = self.image(at).layer;
         self.ensure_page(PageOwner::Map { layer, index: LeafIndex::of(extent).0 })
     }

@@ -6,5 +6,6 @@ mod delete;
 mod life;
 mod poison;
 mod recent;
+mod resync;
 mod space;
 mod suspect;
