@@ -176,6 +176,11 @@ impl Mirror {
         self.core.members.record()
     }
 
+    /// How far it is.
+    pub const fn state(&self) -> MirrorState {
+        self.core.state
+    }
+
     /// What it says about itself. Allocates; for people, not per command.
     pub fn status(&self) -> MirrorStatus {
         let members = &self.core.members;
