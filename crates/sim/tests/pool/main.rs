@@ -8,5 +8,6 @@ mod full;
 mod marks;
 mod power_cut;
 mod process_crash;
+mod resync;
 mod rot;
 mod slots;
