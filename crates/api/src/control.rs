@@ -27,6 +27,9 @@ pub trait Control: Send + Sync + 'static {
     /// Formats the disks and opens the new pool. Refuses a disk that is not empty or in use.
     fn create_pool(&self, request: CreatePool) -> Result<Pool, ControlError>;
 
+    /// Opens a pool that could not be opened before. One that is open is no error.
+    fn open_pool(&self, pool: PoolId) -> Result<Pool, ControlError>;
+
     /// Closes a pool without images and forgets it.
     fn delete_pool(&self, pool: PoolId) -> Result<(), ControlError>;
 

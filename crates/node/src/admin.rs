@@ -5,6 +5,7 @@
 //! is finished or undone at the next start.
 
 mod pools;
+mod reopen;
 mod volumes;
 
 use std::sync::Arc;
@@ -14,11 +15,12 @@ use std::time::Duration;
 use dyad_cluster::{Key, Kind, Record, SetError, Store, StoreError, Version, Versioned};
 use dyad_payload::Slab;
 use dyad_units::NodeId;
+use reopen::Retries;
 
 use crate::catalog::Catalog;
 use crate::control::{
     CreatePool, CreatePoolError, CreateVolume, CreateVolumeError, DeletePoolError, DeleteVolumeError, NodePhase,
-    QueryError,
+    OpenPoolError, QueryError,
 };
 use crate::reactor::{Mailbox, Message, Reply};
 use crate::settings::Settings;
@@ -34,6 +36,7 @@ const ATTEMPTS: usize = 8;
 /// What the thread can be asked for.
 pub(crate) enum Request {
     CreatePool(CreatePool, SyncSender<Result<(), CreatePoolError>>),
+    OpenPool(String, SyncSender<Result<(), OpenPoolError>>),
     DeletePool(String, SyncSender<Result<(), DeletePoolError>>),
     CreateVolume(Box<CreateVolume>, SyncSender<Result<(), CreateVolumeError>>),
     DeleteVolume(String, bool, SyncSender<Result<(), DeleteVolumeError>>),
@@ -64,9 +67,19 @@ impl Admin {
                 known.phase = NodePhase::Running;
             }
         }
-        for request in requests {
+        let mut retries = Retries::default();
+        loop {
+            let request = match requests.recv_timeout(retries.pause()) {
+                Ok(request) => request,
+                Err(RecvTimeoutError::Timeout) => {
+                    self.retry_pools(&mut retries);
+                    continue;
+                }
+                Err(RecvTimeoutError::Disconnected) => return,
+            };
             match request {
                 Request::CreatePool(request, reply) => drop(reply.try_send(self.create_pool(&request))),
+                Request::OpenPool(which, reply) => drop(reply.try_send(self.open_again(&which))),
                 Request::DeletePool(which, reply) => drop(reply.try_send(self.delete_pool(&which))),
                 Request::CreateVolume(request, reply) => drop(reply.try_send(self.create_volume(&request))),
                 Request::DeleteVolume(which, force, reply) => {

@@ -11,7 +11,8 @@ mod request;
 mod status;
 
 pub use error::{
-    CloseSessionError, CreatePoolError, CreateVolumeError, DeletePoolError, DeleteVolumeError, QueryError, StopError,
+    CloseSessionError, CreatePoolError, CreateVolumeError, DeletePoolError, DeleteVolumeError, OpenPoolError,
+    QueryError, StopError,
 };
 pub use info::{
     AccessInfo, BackendInfo, DiskInfo, DiskKind, ImageInfo, IoCounters, LogInfo, NodeInfo, NodePhase, NodeStatus,
@@ -131,6 +132,16 @@ impl NodeHandle {
         let name = request.name.clone();
         self.request(|reply| Request::CreatePool(request, reply))??;
         Ok(self.pool(&name)?)
+    }
+
+    /// Opens a pool that could not be opened before; `which` is a name or an id. One that is open is no error. Pools
+    /// whose disk was missing are opened by themselves when it is back; this is for who does not want to wait.
+    ///
+    /// # Errors
+    /// See [`OpenPoolError`].
+    pub fn open_pool(&self, which: &str) -> Result<PoolInfo, OpenPoolError> {
+        self.request(|reply| Request::OpenPool(which.into(), reply))??;
+        Ok(self.pool(which)?)
     }
 
     /// Deletes a pool that holds no image; `which` is a name or an id.

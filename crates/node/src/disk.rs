@@ -24,6 +24,7 @@ mod work;
 
 pub use engine::EngineError;
 pub use file::{CreateDiskError, DiskFile, OpenDiskError};
+pub(crate) use file::{is_taken, lock_byte};
 pub use live::LiveCounters;
 pub use set::{DiskIndex, Disks, End};
 

@@ -15,6 +15,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::ptr::NonNull;
 use std::sync::atomic::{Ordering, compiler_fence};
+use std::time::{Duration, Instant};
 
 use dyad_pool::RecentLog;
 use dyad_units::{Bytes, DiskId};
@@ -22,10 +23,15 @@ use rustix::fs::{AtFlags, FallocateFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mm::{MapFlags, ProtFlags};
 
+use crate::disk::{is_taken, lock_byte};
+
 /// `TMPFS_MAGIC` and `RAMFS_MAGIC` of linux/magic.h.
 const MEMORY_FILE_SYSTEMS: [u64; 2] = [0x0102_1994, 0x8584_58f6];
 /// A log of another size is somebody's, not ours; the settings allow no more.
 const LEN_MAX: u64 = 1 << 30;
+/// How long the end of a killed process may take between its two locks.
+const LOCK_WAIT: Duration = Duration::from_secs(2);
+const LOCK_RETRY: Duration = Duration::from_millis(20);
 
 /// The directory for logs cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -53,6 +59,12 @@ pub enum ShmError {
         path: PathBuf,
         /// Its size.
         size: Bytes,
+    },
+    /// Another process has it mapped.
+    #[error("{} is in use by another process; two disks cannot have one id: remove the copy", .path.display())]
+    InUse {
+        /// The file.
+        path: PathBuf,
     },
     /// The system refused.
     #[error("{} cannot be used", .path.display())]
@@ -110,7 +122,8 @@ impl ShmDir {
     /// Maps the memory of a disk's log: the one that is there, with whatever size it has, so that nothing it
     /// remembers is lost; else a new one of `size`, all zeros.
     ///
-    /// To be called only while the disk is locked: nobody else then maps it.
+    /// To be called only while the disk is locked. The log is locked as well, for as long as it is mapped: a copy of the
+    /// disk has the same id, and two processes would write over each other's entries.
     ///
     /// # Errors
     /// See [`ShmError`].
@@ -123,6 +136,7 @@ impl ShmDir {
         if !is_ours(&fd, FileType::RegularFile).map_err(fault)? {
             return Err(ShmError::NotOurs { path });
         }
+        lock(&fd, &path)?;
         let found = rustix::fs::fstat(&fd).map_err(fault)?.st_size as u64;
         let len = if found == 0 { size.value() } else { found.min(LEN_MAX) };
         match rustix::fs::fallocate(&fd, FallocateFlags::empty(), 0, len) {
@@ -133,7 +147,8 @@ impl ShmDir {
         SharedMemory::map(File::from(fd), len as usize, path.clone()).map_err(fault)
     }
 
-    /// Removes the memory of a disk that is gone for good.
+    /// Removes the memory of a disk that is gone for good. What finds none behaves as after a restart of the machine,
+    /// so nobody else may decide this: that a disk cannot be found now does not say that it never comes back.
     ///
     /// # Errors
     /// As the system says; that there was none is no error.
@@ -141,6 +156,20 @@ impl ShmDir {
         match rustix::fs::unlinkat(&self.fd, format!("{disk}.log"), AtFlags::empty()) {
             Ok(()) | Err(Errno::NOENT) => Ok(()),
             Err(errno) => Err(errno.into()),
+        }
+    }
+}
+
+/// An exclusive lock, which goes with the last descriptor. The one of a process that is being killed may outlive its
+/// lock of the disk by a moment.
+fn lock(fd: &OwnedFd, path: &Path) -> Result<(), ShmError> {
+    let deadline = Instant::now() + LOCK_WAIT;
+    loop {
+        match lock_byte(fd, 0) {
+            Ok(()) => return Ok(()),
+            Err(error) if is_taken(&error) && Instant::now() < deadline => std::thread::sleep(LOCK_RETRY),
+            Err(error) if is_taken(&error) => return Err(ShmError::InUse { path: path.into() }),
+            Err(source) => return Err(ShmError::Io { path: path.into(), source }),
         }
     }
 }
@@ -254,6 +283,16 @@ mod tests {
         let again = shm.map(DISK, Bytes::mib(2)).unwrap();
         assert_eq!(again.bytes().len(), 1 << 20, "an old log keeps its size, so that nothing in it is lost");
         assert_eq!(&again.bytes()[4095..4098], b"abc");
+    }
+
+    /// A copy of a disk has its id: opened by a second process, both wrote into one log.
+    #[test]
+    fn a_log_is_mapped_once() {
+        let (_dir, shm) = shm();
+        let memory = shm.map(DISK, Bytes::mib(1)).unwrap();
+        assert!(matches!(shm.map(DISK, Bytes::mib(1)), Err(ShmError::InUse { .. })));
+        drop(memory);
+        shm.map(DISK, Bytes::mib(1)).unwrap();
     }
 
     #[test]

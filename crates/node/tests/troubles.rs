@@ -39,6 +39,81 @@ fn a_volume_is_served_from_the_pool_that_is_left() {
     assert_eq!(states, ["stale", "in-sync"]);
 }
 
+/// Waits until a pool is in use again, by itself.
+fn wait_for_pool(stage: &Stage, name: &str) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while stage.handle().pool(name).unwrap().phase != PoolPhase::Open {
+        assert!(Instant::now() < deadline, "{:?}", stage.handle().pool(name).unwrap().phase);
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// Only a restart of the node opened a pool whose disk had been missing at its start.
+#[test]
+fn a_disk_that_comes_back_brings_its_pool_and_a_volume_that_waited_for_it() {
+    let mut stage = Stage::new();
+    stage.add_pool("a");
+    stage.add_volume("v", &["a"]);
+    stage.host("v").write(0, vec![9; 4096]).unwrap();
+    stage.stop();
+    let hidden = stage.dir.path().join("hidden");
+    std::fs::rename(stage.pool_path("a"), &hidden).unwrap();
+    stage.start();
+    let volume = stage.handle().volume("v").unwrap();
+    assert!(matches!(volume.phase, VolumePhase::Failed { .. }), "{:?}", volume.phase);
+    assert!(volume.images[0].reason.as_ref().is_some_and(|reason| reason.contains("missing")), "{:?}", volume.images);
+    std::fs::rename(&hidden, stage.pool_path("a")).unwrap();
+    wait_for_pool(&stage, "a");
+    let deadline = Instant::now() + Duration::from_secs(5);
+    while !matches!(stage.handle().volume("v").unwrap().phase, VolumePhase::Serving { comparing: 0 }) {
+        assert!(Instant::now() < deadline, "{:?}", stage.handle().volume("v").unwrap().phase);
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert_eq!(stage.host("v").read(0, 8).unwrap(), vec![9; 4096]);
+    assert_eq!(stage.handle().volume("v").unwrap().redundancy.in_sync, 1);
+}
+
+#[test]
+fn a_pool_is_opened_when_somebody_asks_and_its_image_stays_behind() {
+    let mut stage = Stage::mirrored();
+    stage.stop();
+    let hidden = stage.dir.path().join("hidden");
+    std::fs::rename(stage.pool_path("a"), &hidden).unwrap();
+    stage.start();
+    let mut host = stage.host("v");
+    host.write(0, vec![7; 4096]).unwrap();
+    let error = stage.handle().open_pool("a").unwrap_err();
+    assert!(error.to_string().contains("missing"), "{error}");
+    std::fs::rename(&hidden, stage.pool_path("a")).unwrap();
+    assert_eq!(stage.handle().open_pool("a").unwrap().phase, PoolPhase::Open);
+    assert_eq!(stage.handle().open_pool("a").unwrap().phase, PoolPhase::Open, "asked twice");
+    assert!(stage.handle().open_pool("none").is_err());
+    // The session goes on, served by the image that has everything; the other says what it lacks.
+    assert_eq!(host.read(0, 8).unwrap(), vec![7; 4096]);
+    let images = stage.handle().images().unwrap();
+    assert_eq!((images[0].state.as_str(), images[1].state.as_str()), ("stale", "in-sync"));
+    assert!(images[0].reason.as_ref().is_some_and(|reason| reason.contains("is back")), "{images:?}");
+}
+
+/// The logs of deleted pools stayed in memory until the machine restarted.
+#[test]
+fn a_pool_that_is_deleted_leaves_no_log_even_without_its_disk() {
+    let mut stage = Stage::new();
+    stage.add_pool("a");
+    stage.add_pool("b");
+    let log_of = |stage: &Stage, pool: &str| stage.handle().pool(pool).unwrap().log.unwrap().path;
+    let (a, b) = (log_of(&stage, "a"), log_of(&stage, "b"));
+    assert!(a.exists() && b.exists());
+    stage.handle().delete_pool("a").unwrap();
+    assert!(!a.exists());
+    stage.stop();
+    std::fs::remove_file(stage.pool_path("b")).unwrap();
+    stage.start();
+    assert!(b.exists(), "a disk that is missing may come back and need it");
+    stage.handle().delete_pool("b").unwrap();
+    assert!(!b.exists());
+}
+
 #[test]
 fn nobody_else_gets_a_pool_and_we_get_nobody_elses() {
     let first = Stage::mirrored();

@@ -22,6 +22,7 @@ pub(crate) fn all() -> OpenApiRouter<Desk> {
         .routes(routes!(nodes::show))
         .routes(routes!(pools::list, pools::create))
         .routes(routes!(pools::show, pools::delete))
+        .routes(routes!(pools::open))
         .routes(routes!(pools::list_disks))
         .routes(routes!(pools::show_disk))
         .routes(routes!(volumes::list, volumes::create))

@@ -47,6 +47,22 @@ pub(super) async fn create(
     Ok(created("pools", &pool.name.clone(), pool))
 }
 
+/// Open a pool that could not be opened before, without waiting for the next try
+#[utoipa::path(post, path = "/v1/pools/{pool}/open", operation_id = "open_pool", tag = "pools",
+    params(("pool" = String, Path, description = "Name or id")),
+    responses(
+        (status = 200, body = Pool, description = "It is open, now or before"),
+        (status = "default", body = Problem, content_type = "application/problem+json"),
+    ))]
+pub(super) async fn open(State(desk): State<Desk>, Name(wanted): Name) -> Result<Json<Pool>, Problem> {
+    desk.change(move |node| {
+        let pool = look_up(node, &wanted)?;
+        node.open_pool(pool.id)
+    })
+    .await
+    .map(Json)
+}
+
 /// Delete a pool that holds no image
 #[utoipa::path(delete, path = "/v1/pools/{pool}", operation_id = "delete_pool", tag = "pools",
     params(("pool" = String, Path, description = "Name or id")),

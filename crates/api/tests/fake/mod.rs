@@ -199,6 +199,12 @@ impl Control for FakeNode {
         Ok(pool)
     }
 
+    fn open_pool(&self, pool: PoolId) -> Result<Pool, ControlError> {
+        let state = self.lock();
+        let found = state.pools.iter().find(|known| known.id == pool);
+        found.cloned().ok_or(ControlError::NotFound { kind: Kind::Pool, name: pool.to_string() })
+    }
+
     fn delete_pool(&self, pool: PoolId) -> Result<(), ControlError> {
         let mut state = self.lock();
         let found = state.pools.iter().find(|known| known.id == pool);

@@ -21,6 +21,8 @@ pub enum PoolCommand {
     Show(Show),
     /// Create a pool on a disk that is not in use
     Create(CreatePool),
+    /// Open a pool whose disk was missing, without waiting for the node to notice that it is back
+    Open(Show),
     /// Delete a pool that holds no image
     Delete(DeletePool),
 }

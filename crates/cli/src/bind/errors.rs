@@ -5,7 +5,8 @@ use std::path::PathBuf;
 
 use dyad_api::{ControlError, Kind};
 use dyad_node::control::{
-    CloseSessionError, CreatePoolError, CreateVolumeError, DeletePoolError, DeleteVolumeError, QueryError,
+    CloseSessionError, CreatePoolError, CreateVolumeError, DeletePoolError, DeleteVolumeError, OpenPoolError,
+    QueryError,
 };
 
 /// An error with all its causes, in one sentence.
@@ -61,6 +62,17 @@ pub(super) fn create_pool(error: CreatePoolError) -> ControlError {
             refused(path, chain(source.as_ref()), "mend that, or choose another disk; nothing was left behind")
         }
         CreatePoolError::Node(error) => query(error),
+        other => failed(&other),
+    }
+}
+
+pub(super) fn open_pool(error: OpenPoolError) -> ControlError {
+    match error {
+        OpenPoolError::Disk { .. } | OpenPoolError::Poisoned { .. } => ControlError::Unavailable {
+            what: chain(&error),
+            advice: "mend that and try again; the node tries by itself when the disk is there".into(),
+        },
+        OpenPoolError::Node(error) => query(error),
         other => failed(&other),
     }
 }

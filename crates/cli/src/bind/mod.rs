@@ -53,6 +53,10 @@ impl Control for BoundNode {
         self.0.create_pool(request).map(|pool| told::pool(&pool)).map_err(errors::create_pool)
     }
 
+    fn open_pool(&self, pool: PoolId) -> Result<Pool, ControlError> {
+        self.0.open_pool(&pool.to_string()).map(|pool| told::pool(&pool)).map_err(errors::open_pool)
+    }
+
     fn delete_pool(&self, pool: PoolId) -> Result<(), ControlError> {
         self.0.delete_pool(&pool.to_string()).map_err(errors::delete_pool)
     }

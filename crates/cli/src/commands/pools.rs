@@ -19,6 +19,11 @@ pub fn run(at: &Session, command: PoolCommand) -> Result<(), Failure> {
         }),
         PoolCommand::Show(show) => at.show(&path(&show.name), pool_told),
         PoolCommand::Create(args) => create(at, &args),
+        PoolCommand::Open(args) => {
+            let pool: Pool = at.client.post(&format!("{}/open", path(&args.name)), &())?;
+            at.tell(&pool, |pool| format!("pool {} is open: {} free\n", pool.name, size(pool.free_bytes)));
+            Ok(())
+        }
         PoolCommand::Delete(args) => {
             ask::confirm(args.yes, &format!("pool `{}`", args.name), &args.name)?;
             at.client.delete(&path(&args.name))?;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use dyad_cluster::{DiskRecord, Key, Kind, Name, PoolRecord, Record};
 use dyad_pool::{FormatConfig, OpenConfig, Pool};
-use dyad_units::{Bytes, DiskId, PoolId};
+use dyad_units::{Bytes, DiskId, Period, PoolId};
 
 use super::{Admin, chain};
 use crate::catalog::KnownPool;
@@ -33,7 +33,7 @@ impl Admin {
     }
 
     fn open_known_pool(&self, record: PoolRecord) {
-        let opened = self.open_pool(&record);
+        let opened = self.open_pool(&record, self.settings.disk.lock_timeout);
         let (fault, log) = match opened {
             Ok(log) => (None, Some(log)),
             Err(error) => {
@@ -45,12 +45,12 @@ impl Admin {
         self.catalog.lock().put_pool(KnownPool { record, fault, log });
     }
 
-    fn open_pool(&self, record: &PoolRecord) -> Result<LogInfo, AnyError> {
+    pub(super) fn open_pool(&self, record: &PoolRecord, lock_timeout: Period) -> Result<LogInfo, AnyError> {
         let disk = match &record.disks[..] {
             [disk] => disk,
             disks => return Err(format!("it has {} disks; this version knows pools of one disk", disks.len()).into()),
         };
-        let file = DiskFile::open(Path::new(&disk.path), self.settings.disk.lock_timeout)?;
+        let file = DiskFile::open(Path::new(&disk.path), lock_timeout)?;
         self.take_in(record, disk.id, file)
     }
 
@@ -166,6 +166,9 @@ impl Admin {
         };
         let record = known.record;
         self.ask(|reply| Message::ClosePool { pool: record.id, reply })?;
+        // Before the record, which is the only one to know the disk's id: a log that nobody knows would hold its memory
+        // until the machine restarts. Whatever ends the process here, the pool holds no image that could need it.
+        self.forget_logs(&record)?;
         self.change(Key::Pool(record.id), |_| None).map_err(|error| DeletePoolError::Store(Box::new(error)))?;
         self.catalog.lock().forget_pool(record.id);
         for disk in &record.disks {
@@ -176,9 +179,16 @@ impl Admin {
         Ok(())
     }
 
-    /// Makes the disk of a deleted pool look empty, so that it can be used again, and forgets its log.
+    fn forget_logs(&self, record: &PoolRecord) -> Result<(), DeletePoolError> {
+        let forget = |disk: &DiskRecord| {
+            let fault = |source: std::io::Error| DeletePoolError::Log { pool: record.name.to_string(), source };
+            self.shm.remove(disk.id).map_err(fault)
+        };
+        record.disks.iter().try_for_each(forget)
+    }
+
+    /// Makes the disk of a deleted pool look empty, so that it can be used again.
     fn clear_disk(&self, disk: &DiskRecord) -> Result<(), AnyError> {
-        self.shm.remove(disk.id)?;
         let path = Path::new(&disk.path);
         if path.try_exists()? {
             DiskFile::open(path, self.settings.disk.lock_timeout)?.clear_ends()?;

@@ -24,7 +24,7 @@ const IN_FLIGHT_PAUSE: Duration = Duration::from_millis(5);
 
 /// Creating or deleting did not come to its end.
 #[derive(Debug, thiserror::Error)]
-enum Halt {
+pub(super) enum Halt {
     #[error("the pool {pool} cannot do it now: {reason}")]
     Pool { pool: PoolId, reason: String },
     #[error(transparent)]
@@ -49,7 +49,7 @@ impl Admin {
     }
 
     /// Serves a volume that is ready, and notes in the catalog how it is: why it is not in service, if so.
-    fn settle(&self, id: VolumeId, halted: Option<String>) -> Option<String> {
+    pub(super) fn settle(&self, id: VolumeId, halted: Option<String>) -> Option<String> {
         let Ok(Some((_, Record::Volume(record)))) = self.find(Key::Volume(id)) else {
             self.catalog.lock().forget_volume(id);
             return None;
@@ -85,7 +85,7 @@ impl Admin {
     }
 
     /// Takes a volume that is being made or deleted as far as it goes, one durable step after the other.
-    fn carry(&self, id: VolumeId) -> Result<(), Halt> {
+    pub(super) fn carry(&self, id: VolumeId) -> Result<(), Halt> {
         for _ in 0..STEPS_MAX {
             let found = self.find(Key::Volume(id)).map_err(SetError::Store)?;
             let Some((_, Record::Volume(volume))) = found else { return Ok(()) };

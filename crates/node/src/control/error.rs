@@ -107,6 +107,29 @@ pub enum CreatePoolError {
     Node(#[from] QueryError),
 }
 
+/// A pool was not opened.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenPoolError {
+    /// Its disk is missing, locked, foreign or damaged.
+    #[error("the pool `{pool}` cannot be opened: {reason}")]
+    Disk {
+        /// The pool.
+        pool: String,
+        /// Why, and what to do.
+        reason: String,
+    },
+    /// It is open, and its disk is not believed any more (P11).
+    #[error("the disk of the pool `{pool}` failed a write or a sync and is not believed any more; restart the node")]
+    Poisoned {
+        /// The pool.
+        pool: String,
+    },
+    /// No such pool, or the node cannot take requests now.
+    #[error(transparent)]
+    Node(#[from] QueryError),
+}
+
 /// A pool was not deleted.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -127,6 +150,15 @@ pub enum DeletePoolError {
         /// Why.
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The pool's log of recent operations could not be removed; the pool is closed, but not forgotten.
+    #[error("the log of recent operations of the pool `{pool}` could not be removed; delete the pool again")]
+    Log {
+        /// The pool.
+        pool: String,
+        /// Why.
+        #[source]
+        source: std::io::Error,
     },
     /// The config store did not take the change.
     #[error("the deletion could not be recorded")]

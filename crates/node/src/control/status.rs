@@ -1,6 +1,6 @@
 //! A status: what the catalog and the reactor know, put together.
 
-use dyad_cluster::{ImageRecord, ImageState, PoolRecord, VolumeState};
+use dyad_cluster::{ImageRecord, ImageState, OutReason, PoolRecord, VolumeState};
 use dyad_mirror::{MirrorState, MirrorStatus};
 use dyad_units::{Bytes, EXTENT_BYTES, ImageId, PoolId};
 
@@ -11,6 +11,9 @@ use super::{
 use crate::catalog::{Known, KnownPool, KnownVolume};
 use crate::clock;
 use crate::reactor::{PoolLook, Snapshot, VolumeLook};
+
+/// Of an image whose pool was away for a while.
+const BEHIND: &str = "its pool was missing and is back; it lacks what was written meanwhile and has to be caught up";
 
 pub(super) fn merge(handle: &NodeHandle, known: &Known, snapshot: Snapshot) -> NodeStatus {
     let pools = known.pools.iter().map(|pool| pool_info(pool, &snapshot)).collect();
@@ -137,12 +140,12 @@ fn phase_of(volume: &KnownVolume, look: Option<&VolumeLook>, snapshot: &Snapshot
         MirrorState::Refused(refusal) => VolumePhase::Failed { reason: refusal.to_string() },
         MirrorState::SteppedDown => VolumePhase::Failed { reason: "another owner took over".into() },
         MirrorState::Waiting(reason) => VolumePhase::Failed { reason: reason.to_string() },
+        MirrorState::Stopped => VolumePhase::Failed { reason: "it is being taken out of service".into() },
         MirrorState::Starting
         | MirrorState::Claiming
         | MirrorState::Serving
         | MirrorState::HandingOver
-        | MirrorState::Stopping
-        | MirrorState::Stopped => VolumePhase::Serving { comparing: look.mirror.suspect },
+        | MirrorState::Stopping => VolumePhase::Serving { comparing: look.mirror.suspect },
     }
 }
 
@@ -175,8 +178,16 @@ fn image_info(
         pool: image.pool,
         pool_name: pool.map_or_else(|| image.pool.to_string(), |pool| pool.record.name.to_string()),
         state: state_text(state).to_owned(),
-        reason: reason.map(|reason| reason.text().to_owned()),
+        reason: reason.map(|reason| reason_text(reason, snapshot.pools.iter().any(|look| look.id == image.pool))),
         allocated: allocated(snapshot, image.pool, image.id),
+    }
+}
+
+/// What keeps an image out of sync, in words.
+fn reason_text(reason: OutReason, is_pool_open: bool) -> String {
+    match reason {
+        OutReason::Absent if is_pool_open => BEHIND.to_owned(),
+        reason => reason.text().to_owned(),
     }
 }
 

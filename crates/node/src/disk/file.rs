@@ -3,7 +3,7 @@
 use std::ffi::c_int;
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -40,7 +40,7 @@ pub struct DiskFile {
 #[non_exhaustive]
 pub enum OpenDiskError {
     /// Nothing there.
-    #[error("{} is missing; connect the disk, or delete the pool if it is gone for good", .path.display())]
+    #[error("{} is missing; connect the disk, and the pool is opened by itself, or delete the pool if the disk is gone for good", .path.display())]
     Missing {
         /// The path.
         path: PathBuf,
@@ -287,7 +287,7 @@ fn open_locked(path: &Path, kind: DiskKind, which: Descriptor, deadline: Instant
     }
 }
 
-fn is_taken(error: &io::Error) -> bool {
+pub(crate) fn is_taken(error: &io::Error) -> bool {
     matches!(error.raw_os_error().map(Errno::from_raw_os_error), Some(Errno::BUSY | Errno::AGAIN))
 }
 
@@ -296,7 +296,7 @@ fn is_unsupported(error: &io::Error) -> bool {
 }
 
 /// An exclusive lock of the open file description: it goes when the last operation that uses it has ended.
-fn lock_byte(fd: &OwnedFd, byte: i64) -> io::Result<()> {
+pub(crate) fn lock_byte(fd: &impl AsRawFd, byte: i64) -> io::Result<()> {
     // SAFETY: all-zero bytes are a valid `flock`.
     let mut lock: libc::flock = unsafe { std::mem::zeroed() };
     lock.l_type = libc::F_WRLCK as libc::c_short;

@@ -50,6 +50,7 @@ impl Reactor {
     /// Takes over an opened pool.
     pub(super) fn add_pool(&mut self, pool: Pool, file: Arc<DiskFile>) -> std::io::Result<()> {
         let disk = self.disks.add(file)?;
+        self.failed_pools.retain(|(id, _)| *id != pool.id());
         let room = PoolRoom {
             id: pool.id(),
             pool,
