@@ -1,0 +1,305 @@
+//! All nodes, the store, and what is under way between them.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use dyad_cluster::takeover::Shown;
+use dyad_cluster::{Change, IMAGES_MAX, NewSegment, OutReason, SegmentRecord};
+use dyad_mirror::{Beat, BeatAnswer, LeaseTuning, Leases};
+use dyad_units::{Bytes, Epoch, ImageId, LayerId, Moment, PoolId, VolumeId};
+
+use crate::digest::Digest;
+use crate::leases::action::Action;
+use crate::leases::node::{LIVES, Life, Node, Purpose, Role, SEGMENT, bits, node_id};
+use crate::leases::store::{Fate, Known, put};
+use crate::leases::{BEAT, Case, DRIFT_PPM, LEASE};
+use crate::search::Violation;
+
+/// Messages of one kind from each node to each other one, oldest first.
+type Links<M> = Vec<Vec<VecDeque<Arc<M>>>>;
+
+/// The whole.
+#[derive(Clone)]
+pub(crate) struct Cluster {
+    pub(crate) nodes: Vec<Node>,
+    pub(crate) store: Known,
+    /// A compare-and-set that its sender gave up, still on its way (M7).
+    pub(crate) late: Option<(Known, Epoch)>,
+    pub(crate) beats: Links<Beat>,
+    /// By who answers, then by who asked.
+    pub(crate) answers: Links<BeatAnswer>,
+    pub(crate) release: Option<Release>,
+    /// Starts of processes after the first.
+    pub(crate) restarts: u8,
+}
+
+/// The word of an old owner, under way (M12).
+#[derive(Clone, Debug)]
+pub(crate) struct Release {
+    pub(crate) by: usize,
+    pub(crate) to: usize,
+    epoch: Epoch,
+}
+
+fn image_id(at: usize) -> ImageId {
+    ImageId::from_bytes([0x10 + at as u8; 16])
+}
+
+/// Clocks begin far from zero, so that nothing is before their start.
+const BEGIN: Moment = Moment::from_nanos(1 << 50);
+
+const TUNING: LeaseTuning = LeaseTuning { length: LEASE, drift_ppm: DRIFT_PPM, beat: BEAT };
+
+impl Cluster {
+    pub(crate) fn new(case: &Case) -> Self {
+        let count = case.rates.len();
+        let images = (0..count).map(|at| (image_id(at), node_id(at), PoolId::from_bytes([0x20 + at as u8; 16])));
+        let store = Known::new(SegmentRecord::new(NewSegment {
+            id: SEGMENT,
+            volume: VolumeId::from_bytes([0x66; 16]),
+            layer: LayerId::from_bytes([0x67; 16]),
+            size: Bytes::kib(256),
+            images: images.collect(),
+        }));
+        let node = |at: usize| Node { at, clock: BEGIN, start: at as u64 * LIVES, kept: store.clone(), life: None };
+        let links = || vec![vec![VecDeque::new(); count]; count];
+        let mut cluster = Self {
+            nodes: (0..count).map(node).collect(),
+            store: store.clone(),
+            late: None,
+            beats: links(),
+            answers: vec![vec![VecDeque::new(); count]; count],
+            release: None,
+            restarts: 0,
+        };
+        (0..count).for_each(|at| cluster.start(at));
+        cluster
+    }
+
+    /// Lets it happen.
+    pub(crate) fn act(&mut self, case: &Case, action: Action) -> Result<(), Violation> {
+        match action {
+            Action::Tick { runs } => {
+                for (node, rate) in self.nodes.iter_mut().zip(case.rates) {
+                    node.clock = node.clock + rate.step();
+                }
+                bits(runs).for_each(|at| self.beat(case, at));
+            }
+            Action::GiveBeat { from, to } => self.give_beat(case, usize::from(from), usize::from(to)),
+            Action::GiveAnswer { from, to } => self.give_answer(usize::from(from), usize::from(to)),
+            Action::Claim { node, asked } => self.claim(usize::from(node), asked),
+            Action::Propose { node, fate } => self.propose(usize::from(node), fate),
+            Action::Arrive => {
+                if let Some((record, expected)) = self.late.take() {
+                    self.store = put(&self.store, &record, expected, Fate::Answered).0;
+                }
+            }
+            Action::Open { owner, to, answered } => return self.open(usize::from(owner), usize::from(to), answered),
+            Action::Serve { node } => {
+                let node = &mut self.nodes[usize::from(node)];
+                let now = node.clock;
+                let Some(life) = &mut node.life else { return Ok(()) };
+                if let Role::Owner { fenced, .. } = life.role
+                    && life.may_begin(now)
+                {
+                    life.role = Role::Owner { fenced, serves: true };
+                }
+            }
+            Action::TakeOut { owner, image } => {
+                let change = Change::TakeOut { image: image_id(usize::from(image)), reason: OutReason::Silent };
+                self.change(usize::from(owner), &[change], Purpose::Members);
+            }
+            Action::Join { owner, image } => {
+                let incarnation = self.nodes[usize::from(image)].incarnation();
+                let image = image_id(usize::from(image));
+                let changes = [Change::Resync { image }, Change::Join { image, incarnation }];
+                self.change(usize::from(owner), &changes, Purpose::Members);
+            }
+            Action::HandOver { owner, to } => {
+                let change = Change::Own { node: node_id(usize::from(to)) };
+                self.change(usize::from(owner), &[change], Purpose::HandOver);
+            }
+            Action::GiveRelease { to } => self.give_release(usize::from(to)),
+            Action::See { node } => {
+                let store = self.store.clone();
+                self.with_release(usize::from(node), |node| node.see(&store));
+            }
+            Action::Crash { node } => self.crash(usize::from(node)),
+            Action::Start { node } => self.start(usize::from(node)),
+        }
+        Ok(())
+    }
+
+    fn beat(&mut self, case: &Case, at: usize) {
+        let node = &mut self.nodes[at];
+        let now = node.clock;
+        let Some(life) = &mut node.life else { return };
+        if matches!(life.role, Role::Owner { .. }) {
+            life.leases.own(SEGMENT, life.known.epoch(), now);
+        }
+        let Some(beat) = life.beat(now).map(Arc::new) else { return };
+        // A beat that lists nothing only proves a life: nothing new while no process starts again.
+        if beat.owned.is_empty() && case.restarts == 0 {
+            return;
+        }
+        for (_, link) in self.beats[at].iter_mut().enumerate().filter(|(to, _)| *to != at) {
+            send(case, link, &beat);
+        }
+    }
+
+    fn give_beat(&mut self, case: &Case, from: usize, to: usize) {
+        let Some(beat) = self.beats[from][to].pop_front() else { return };
+        let node = &mut self.nodes[to];
+        let now = node.clock;
+        let Some(life) = &mut node.life else { return };
+        let answer = life.leases.on_beat(now, node_id(from), &beat);
+        send(case, &mut self.answers[to][from], &Arc::new(answer));
+    }
+
+    fn give_answer(&mut self, from: usize, to: usize) {
+        let Some(answer) = self.answers[from][to].pop_front() else { return };
+        let node = &mut self.nodes[to];
+        let now = node.clock;
+        if let Some(life) = &mut node.life {
+            life.leases.on_answer(now, node_id(from), &answer);
+        }
+    }
+
+    fn claim(&mut self, at: usize, asked: u8) {
+        let Some(known) = self.nodes[at].life.as_ref().map(|life| life.known.clone()) else { return };
+        let mut shown = [Shown::Unknown; IMAGES_MAX];
+        for (other, shown) in self.nodes.iter().zip(&mut shown) {
+            if other.at == at || asked >> other.at & 1 == 1 {
+                *shown = other.shown(&known);
+            }
+        }
+        self.nodes[at].claim(shown);
+    }
+
+    fn change(&mut self, owner: usize, changes: &[Change], purpose: Purpose) {
+        if let Some(life) = &mut self.nodes[owner].life {
+            life.propose(changes, purpose);
+        }
+    }
+
+    fn propose(&mut self, at: usize, fate: Fate) {
+        let proposal = self.nodes[at].life.as_ref().and_then(|life| life.proposal.clone());
+        let Some(proposal) = proposal else { return };
+        let (store, outcome) = put(&self.store, &proposal.record, proposal.expected, fate);
+        self.store = store;
+        if fate == Fate::Late {
+            self.late = Some((proposal.record.clone(), proposal.expected));
+        }
+        self.with_release(at, |node| node.on_outcome(outcome));
+    }
+
+    /// Something by which the node may learn that its hand-over is recorded: then it says so to the new owner.
+    fn with_release(&mut self, at: usize, act: impl FnOnce(&mut Node)) {
+        let purpose =
+            |node: &Node| node.life.as_ref().and_then(|life| life.proposal.as_ref()).map(|p| p.record.clone());
+        let node = &mut self.nodes[at];
+        let before = purpose(node);
+        act(node);
+        let Some(life) = &node.life else { return };
+        let handed = before.filter(|record| life.known == *record && record.0.owner != Some(node_id(at)));
+        if let Some(record) = handed {
+            let to = (0..self.nodes.len()).find(|to| record.0.owner == Some(node_id(*to)));
+            self.release = to.map(|to| Release { by: at, to, epoch: record.epoch() });
+        }
+    }
+
+    fn give_release(&mut self, to: usize) {
+        let Some(release) = self.release.take() else { return };
+        if let Some(life) = &mut self.nodes[to].life {
+            life.leases.released(SEGMENT, node_id(release.by), release.epoch);
+        }
+    }
+
+    fn open(&mut self, owner: usize, to: usize, answered: bool) -> Result<(), Violation> {
+        let Some(record) = self.nodes[owner].life.as_ref().map(|life| life.known.clone()) else { return Ok(()) };
+        let kept = &self.nodes[to].kept;
+        if kept.epoch() == record.epoch() && *kept != record {
+            return Err(Violation::new("§8", format!("two records of epoch {}: {kept:?}, {record:?}", record.epoch())));
+        }
+        let opened = self.nodes[to].open(&record);
+        match opened {
+            Err(newer) if answered => self.with_release(owner, |node| node.see(&newer)),
+            Ok(()) if answered => {
+                if let Some(Life { role: Role::Owner { fenced, .. }, .. }) = &mut self.nodes[owner].life {
+                    *fenced |= 1 << to;
+                }
+            }
+            Err(_) | Ok(()) => {}
+        }
+        Ok(())
+    }
+
+    fn crash(&mut self, at: usize) {
+        self.nodes[at].life = None;
+        self.restarts += 1;
+        for other in 0..self.nodes.len() {
+            // Connections end with either side; what was under way is lost.
+            for (from, to) in [(at, other), (other, at)] {
+                self.beats[from][to].clear();
+                self.answers[from][to].clear();
+            }
+        }
+        self.release = self.release.take().filter(|release| release.by != at && release.to != at);
+    }
+
+    fn start(&mut self, at: usize) {
+        let node = &mut self.nodes[at];
+        node.start += 1;
+        let leases = Leases::new(node_id(at), node.incarnation(), TUNING, node.clock);
+        let known = node.kept.clone();
+        node.life = Some(Life { leases, beat: node.start << 32, known, role: Role::Follower, proposal: None });
+    }
+
+    pub(crate) fn digest(&self) -> u128 {
+        let mut digest = Digest::default();
+        let newest = |life: u64| {
+            let node = self.nodes.get((life / LIVES) as usize).filter(|node| node.start == life);
+            node.and_then(|node| node.life.as_ref()).map_or(u64::MAX, |life| life.beat)
+        };
+        for node in &self.nodes {
+            digest.add_plain(&(node.start, &node.kept, node.life.is_some()));
+            if let Some(life) = &node.life {
+                digest.add(&life.leases, node.clock, &newest);
+                digest.add_plain(&(&life.known, &life.role, &life.proposal));
+            }
+        }
+        digest.add(&(&self.beats, &self.answers), BEGIN, &newest);
+        digest.add_plain(&(&self.store, &self.late, &self.release, self.restarts));
+        digest.finish()
+    }
+
+    pub(crate) fn show(&self) -> String {
+        let mut text = format!("store {:?}", self.store);
+        for node in &self.nodes {
+            let Some(life) = &node.life else {
+                text += &format!(" | node {}: down", node.at);
+                continue;
+            };
+            let millis = |moment: Moment| (moment.as_nanos() as i64 - node.clock.as_nanos() as i64) / 1_000_000;
+            let promised = millis(life.leases.promised_until(SEGMENT)).max(-999);
+            text += &format!(" | node {}: {:?} knows {:?}, promised {promised} ms", node.at, life.role, life.known);
+            for other in (0..self.nodes.len()).filter(|other| *other != node.at) {
+                if let Some(until) = life.leases.held_until(SEGMENT, life.known.epoch(), node_id(other)) {
+                    text += &format!(", holds {other} for {} ms", millis(until));
+                }
+            }
+            if let Some(proposal) = &life.proposal {
+                text += &format!(", proposes {:?}", proposal.record);
+            }
+        }
+        text
+    }
+}
+
+/// Adds a message; if too many are under way, the oldest is lost.
+fn send<M>(case: &Case, link: &mut VecDeque<Arc<M>>, message: &Arc<M>) {
+    if link.len() == case.in_flight {
+        link.pop_front();
+    }
+    link.push_back(Arc::clone(message));
+}
