@@ -32,6 +32,10 @@ pub fn propose(store: &dyn Store, record: &SegmentRecord, expected: Epoch) -> Ou
     let version = match found {
         Some(Versioned { record: Record::Segment(current), .. }) if current == *record => return Outcome::Accepted,
         Some(Versioned { record: Record::Segment(current), version }) if current.epoch == expected => version,
+        // An old copy of the records was put in the store's place (§8). The epoch has not moved, so nothing is known (M7).
+        Some(Versioned { record: Record::Segment(current), .. }) if current.epoch < expected => {
+            return Outcome::Unknown;
+        }
         other => return rejected(other),
     };
     match store.compare_and_set(key, Some(version), Some(&Record::Segment(record.clone()))) {
@@ -39,7 +43,10 @@ pub fn propose(store: &dyn Store, record: &SegmentRecord, expected: Epoch) -> Ou
         // Somebody was faster. What stands there now is looked at by the next attempt, which rejects,
         // accepts or goes on: one rule in one place.
         Err(SetError::Conflict { .. } | SetError::Unknown(_) | SetError::Store(_)) => Outcome::Unknown,
-        Err(SetError::TooLarge { .. }) => rejected(store.get(key).ok().flatten()),
+        Err(SetError::TooLarge { .. }) => match store.get(key) {
+            Ok(found) => rejected(found),
+            Err(_) => Outcome::Unknown,
+        },
     }
 }
 
@@ -91,6 +98,15 @@ mod tests {
         propose(&store, &other, old.epoch);
         let late = old.changed(&[]).unwrap();
         assert_eq!(propose(&store, &late, old.epoch), Outcome::Rejected { current: Some(Box::new(other)) });
+    }
+
+    /// M7, §8: a store that fell behind says nothing about what became of the proposal.
+    #[test]
+    fn a_store_that_is_behind_leaves_the_outcome_unknown() {
+        let (store, old) = (store(), segment(2));
+        let known = old.changed(&[Change::Own { node: HERE }]).unwrap();
+        let new = known.changed(&[]).unwrap();
+        assert_eq!(propose(&store, &new, known.epoch), Outcome::Unknown);
     }
 
     #[test]
