@@ -8,6 +8,7 @@ pub mod admin;
 pub mod bridge;
 pub mod conformance;
 pub mod crash;
+pub mod device;
 pub mod lab;
 pub mod port;
 pub mod process;
@@ -18,6 +19,7 @@ pub mod tgt;
 pub mod tools;
 pub mod wait;
 
+pub use device::LoopDevice;
 pub use lab::{Lab, Unit, Volume};
 pub use port::Port;
 pub use process::{Finished, Running, finish};
