@@ -61,7 +61,7 @@ pub enum Change {
         /// Its closed, as it shows it.
         closed: Stamp,
     },
-    /// A detached image may catch up; what it alone had is given up then (M10).
+    /// A detached image, or one that an administrator took out, may catch up; what it alone had is given up then (M10).
     Reattach {
         /// Which image.
         image: ImageId,
@@ -165,7 +165,7 @@ impl SegmentRecord {
             Change::Reattach { image } => {
                 let back = self.image_mut(image)?;
                 back.act(ImageAct::Reattach)?;
-                back.reason = Some(OutReason::Asked);
+                back.reason = Some(OutReason::Returned);
             }
             Change::Add { image, node, pool } => self.add(image, node, pool)?,
             Change::Confirm { store } => self.store = Some(store),

@@ -19,6 +19,7 @@ mod change;
 mod forks;
 mod name;
 mod node;
+pub mod placement;
 mod plan;
 mod pool;
 mod propose;

@@ -49,7 +49,8 @@ impl ImageState {
             // A stale one too: it may have had more than the one that was promoted.
             (InSync | Syncing | Stale | Detached, ImageAct::Lose) => Some(Detached),
             (Syncing | Stale, ImageAct::Detach) => Some(Detached),
-            (Detached, ImageAct::Reattach) => Some(Stale),
+            // A stale one that an administrator took out stays out until then.
+            (Stale | Detached, ImageAct::Reattach) => Some(Stale),
             (Syncing | Stale | Detached, _) | (InSync, _) => None,
         }
     }
@@ -79,6 +80,8 @@ pub enum OutReason {
     New,
     /// Another image was promoted by force while this one was ahead of it or could not be asked (M10).
     Lost,
+    /// An administrator let it back in.
+    Returned,
 }
 
 impl OutReason {
@@ -95,6 +98,7 @@ impl OutReason {
             Self::Slow => "it answers too slowly",
             Self::New => "it is new and has to be filled",
             Self::Lost => "another image was promoted by force",
+            Self::Returned => "it was let back in and has to catch up",
         }
     }
 }
@@ -120,6 +124,7 @@ mod tests {
             (Stale, Promote, InSync),
             (Stale, Lose, Detached),
             (Stale, Detach, Detached),
+            (Stale, Reattach, Stale),
             (Detached, Lose, Detached),
             (Detached, Reattach, Stale),
         ];

@@ -115,7 +115,8 @@ fn a_forced_promotion_forks_and_detaches_all_others() {
     let other = alone.changed(&[Change::Promote { image: image(1), closed }]).unwrap();
     assert!(!other.flushed_alone, "that was said of the image before");
     let back = forked.changed(&[Change::Reattach { image: image(0) }]).unwrap();
-    assert_eq!(back.image(image(0)).unwrap().state, Stale);
+    let returned = back.image(image(0)).unwrap();
+    assert_eq!((returned.state, returned.reason), (Stale, Some(OutReason::Returned)));
     let again = back.changed(&[Change::Promote { image: image(3), closed }]);
     assert!(matches!(again, Err(ChangeError::Transition { from: Detached, .. })), "reattach it first: {again:?}");
 }
