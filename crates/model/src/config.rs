@@ -1,4 +1,4 @@
-//! The configurations: each small enough to be searched completely, together every fault that the rules speak of.
+//! The configurations, each with the bound to which it is searched in every interleaving.
 
 use crate::leases::Rate::{self, Fast, Slow, True};
 use crate::leases::{self};
@@ -12,8 +12,8 @@ pub struct Configuration {
     pub about: &'static str,
     /// Small enough for a unit test.
     pub is_quick: bool,
-    /// More states than it has: a search that comes here is no proof.
-    pub states_max: u64,
+    /// Bound of the search in steps: every interleaving of so many.
+    pub depth_max: u32,
     search: Search,
 }
 
@@ -22,10 +22,10 @@ enum Search {
 }
 
 impl Configuration {
-    /// Searches it.
-    pub fn run(&self) -> Report {
+    /// Searches it, no deeper than `depth_max`.
+    pub fn run(&self, depth_max: u32) -> Report {
         match &self.search {
-            Search::Leases(case) => explore(case, self.states_max),
+            Search::Leases(case) => explore(case, depth_max.min(self.depth_max)),
         }
     }
 }
@@ -47,7 +47,7 @@ pub fn all() -> Vec<Configuration> {
         name,
         about,
         is_quick,
-        states_max: 1_500_000,
+        depth_max: 9,
         search: Search::Leases(case),
     };
     let rates = |rates: &'static [Rate]| leases::Case { rates, ..PLAIN };
@@ -55,5 +55,23 @@ pub fn all() -> Vec<Configuration> {
         leases("leases-true", "takeover between two nodes, true clocks", true, PLAIN),
         leases("leases-slow-fast", "as before, the clocks apart by the bound", true, rates(&[Slow, Fast])),
         leases("leases-fast-slow", "as before, the other way round", true, rates(&[Fast, Slow])),
+        leases("leases-late", "a compare-and-set comes late", false, leases::Case { late: true, ..PLAIN }),
+        leases("leases-restart", "a process starts again", false, leases::Case { restarts: 1, ..PLAIN }),
+        leases("leases-hand-over", "the owner hands over", false, leases::Case { hand_over: true, epochs: 4, ..PLAIN }),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::all;
+
+    /// Short searches of the quick configurations, in every run of the tests.
+    #[test]
+    fn two_nodes_never_answer_at_the_same_time() {
+        for configuration in all().iter().filter(|configuration| configuration.is_quick) {
+            let report = configuration.run(7);
+            assert!(report.found.is_none(), "{}: {:#?}", configuration.name, report.found);
+            assert!(report.states > 1000, "{}", report.states);
+        }
+    }
 }

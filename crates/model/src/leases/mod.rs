@@ -7,7 +7,7 @@
 //! ```
 //!
 //! Everything happens at any time: a node that does nothing for a while is paused, a beat that is not
-//! delivered is lost or late, and time goes on in steps of half a lease, for each node at its own rate. Decisions are
+//! delivered is lost or late, and time goes on in steps of a lease, for each node at its own rate. Decisions are
 //! those of `Leases`, `takeover::decide`, `SegmentRecord::changed` and `propose`; the node here only calls them in the
 //! order in which a part does. Data is not looked at: that is for `parts`.
 
@@ -24,7 +24,7 @@ use crate::search::{Model, Violation};
 pub(crate) use action::Action;
 pub(crate) use cluster::Cluster;
 
-/// Half a lease of true time.
+/// A step of true time: the length of a lease, so that a slow clock still holds one after a step and a true one does not.
 pub(crate) const STEP: Period = Period::from_millis(100);
 
 /// How fast a node's clock runs.
@@ -52,7 +52,7 @@ impl Rate {
 /// Drift at the bound: large, so that it shows within a few steps.
 pub(crate) const DRIFT_PPM: u32 = 40_000;
 /// L.
-pub(crate) const LEASE: Period = Period::from_millis(200);
+pub(crate) const LEASE: Period = STEP;
 /// One beat per step, whatever the clock's rate.
 pub(crate) const BEAT: Period = Period::from_millis(90);
 
