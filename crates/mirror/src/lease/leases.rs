@@ -221,7 +221,7 @@ impl Leases {
         if now.since(self.ran) > self.tuning.length {
             self.pauses += 1;
             self.ran = now;
-            self.promises.to_everyone(now + self.tuning.promise());
+            self.promises.promise_everyone(now + self.tuning.promise());
         }
     }
 
@@ -254,7 +254,7 @@ impl Leases {
             node.beat = node.beat.max(beat.number);
             let until = now + self.tuning.promise();
             for &(segment, epoch) in beat.owned.iter().take(OWNED_MAX) {
-                self.promises.list(segment, epoch, now);
+                self.promises.list(segment, from, epoch, now);
                 if self.grants.get(&segment) == Some(&epoch) {
                     self.promises.give(segment, from, Some(beat.incarnation.start), epoch, until);
                     granted.push((segment, epoch));

@@ -24,7 +24,7 @@ struct Given {
     void: u64,
     /// The newest record known, and when somebody said that it owns the segment at this or a later epoch.
     known: Epoch,
-    listed: Option<Moment>,
+    listed: Option<(NodeId, Moment)>,
 }
 
 /// Promises that this node gave.
@@ -40,7 +40,7 @@ impl Promises {
         Self { everyone: (1, until), given: BTreeMap::new() }
     }
 
-    pub(crate) fn to_everyone(&mut self, until: Moment) {
+    pub(crate) fn promise_everyone(&mut self, until: Moment) {
         self.everyone = (self.everyone.0 + 1, self.everyone.1.max(until));
     }
 
@@ -65,14 +65,14 @@ impl Promises {
     }
 
     /// Somebody said that it owns the segment at this epoch. Of segments that nothing is known of here, nothing is kept.
-    pub(crate) fn list(&mut self, segment: SegmentId, epoch: Epoch, now: Moment) {
+    pub(crate) fn list(&mut self, segment: SegmentId, by: NodeId, epoch: Epoch, now: Moment) {
         if let Some(given) = self.given.get_mut(&segment).filter(|given| epoch >= given.known) {
-            given.listed = Some(now);
+            given.listed = Some((by, now));
         }
     }
 
     pub(crate) fn listed(&self, segment: SegmentId) -> Option<Moment> {
-        self.given.get(&segment).and_then(|given| given.listed)
+        self.given.get(&segment).and_then(|given| given.listed).map(|(_, at)| at)
     }
 
     /// The end of the last promise that is not void; the start of the clock if none was given.
@@ -87,12 +87,13 @@ impl Promises {
     pub(crate) fn release(&mut self, segment: SegmentId, by: NodeId, epoch: Epoch) {
         let given = self.given.entry(segment).or_default();
         given.promises.retain(|promise| promise.to != by || promise.epoch > epoch);
-        given.void = self.everyone.0;
+        (given.void, given.listed) = (self.everyone.0, None);
     }
 
     pub(crate) fn void_lives_before(&mut self, node: NodeId, life: u64) {
         for given in self.given.values_mut() {
             given.promises.retain(|promise| promise.to != node || promise.life.is_none_or(|known| known >= life));
+            given.listed.take_if(|(by, _)| *by == node);
         }
     }
 }

@@ -18,6 +18,8 @@ pub enum PeerMessage {
     ImageUp {
         /// Which image.
         image: ImageId,
+        /// Nothing that it ever replied to is missing: it lived through, or nothing was written since it closed (M11).
+        has_everything: bool,
     },
     /// The sender's image cannot be asked (any more). Streams to it have ended.
     ImageDown {

@@ -18,12 +18,23 @@
 //! - a host's operation is executed by at most one owner, and after its answer by none (M18, M19);
 //! - an image obeys one stream at a time, the newest (M3).
 
+mod claim;
+mod command;
 mod event;
+mod front;
+mod inbox;
+mod links;
+mod local;
 mod message;
 #[expect(clippy::module_inception, reason = "the room is named after the machine in it")]
 mod part;
+mod peers;
+mod reign;
+mod returns;
+mod route;
 mod setup;
 mod status;
+mod store;
 
 pub use event::{Command, CommandError, PartAction, PartEvent, PartNote};
 pub use message::PeerMessage;

@@ -1,7 +1,7 @@
 //! What a part has to know besides its record, and its adjustable bounds.
 
 use dyad_cluster::{AckPolicy, Incarnation};
-use dyad_units::NodeId;
+use dyad_units::{NodeId, Period, StoreId};
 
 use crate::owner::Tuning;
 
@@ -12,6 +12,8 @@ pub struct PartSetup {
     pub node: NodeId,
     /// This life of it.
     pub incarnation: Incarnation,
+    /// The config store in which the record was found (§8).
+    pub store: StoreId,
     /// When a write may be acknowledged (A4).
     pub policy: AckPolicy,
     /// Times and bounds.
@@ -19,8 +21,42 @@ pub struct PartSetup {
 }
 
 /// Times and bounds of a part. The defaults are right but for tests.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub struct PartTuning {
     /// Of the owner's side.
     pub owner: Tuning,
+    /// A broken connection to an image's node has this long to come back, before the image counts as gone (M8): a few
+    /// round trips of a new connection.
+    pub link_grace: Period,
+    /// An image that does not open a stream for so long counts as silent (M8).
+    pub open_wait: Period,
+    /// Whoever thinks of taking over waits this long for what the others know (M11), then decides without.
+    pub show_wait: Period,
+    /// Whoever may not take over now looks again after this, unless there are news.
+    pub claim_pause: Period,
+    /// A claim that does not come to serving for so long does not keep others from claiming (M9).
+    pub claim_max: Period,
+    /// First pause before an image that was too slow comes back (M8), and before a resync that ended early is tried
+    /// again; it doubles.
+    pub return_pause: Period,
+    /// Longest such pause.
+    pub return_pause_max: Period,
+    /// After so long in sync the pause starts small again.
+    pub return_quiet: Period,
+}
+
+impl Default for PartTuning {
+    fn default() -> Self {
+        Self {
+            owner: Tuning::default(),
+            link_grace: Period::from_millis(150),
+            open_wait: Period::from_secs(1),
+            show_wait: Period::from_millis(150),
+            claim_pause: Period::from_millis(500),
+            claim_max: Period::from_secs(10),
+            return_pause: Period::from_secs(5),
+            return_pause_max: Period::from_secs(300),
+            return_quiet: Period::from_secs(3600),
+        }
+    }
 }

@@ -3,7 +3,9 @@
 use dyad_cluster::ImageState;
 use dyad_units::{Epoch, ImageId, Moment, NodeId};
 
+use crate::image::Image;
 use crate::owner::MirrorStatus;
+use crate::part::part::{Life, Part};
 
 /// What this node is to the segment.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -87,4 +89,67 @@ pub struct PartStatus {
     pub sentence: String,
     /// Counts.
     pub counters: PartCounters,
+}
+
+impl Part {
+    /// What it says about itself. Allocates; for people, not per command.
+    pub fn status(&self) -> PartStatus {
+        let mirror = self.reign.as_ref().map(|reign| reign.mirror.status());
+        let images = self.images.iter().map(|image| PartImage {
+            id: image.id(),
+            state: self.record.image(image.id()).map_or(ImageState::Detached, |image| image.state),
+            is_up: image.is_up(),
+            adopted: image.adopted(),
+            obeys: image.obeys(),
+        });
+        let discarded = self.images.iter().map(Image::discarded).sum::<u64>();
+        PartStatus {
+            role: self.role(),
+            epoch: self.record.epoch,
+            owner: self.record.owner,
+            images: images.collect(),
+            sentence: self.sentence(mirror.as_ref()),
+            mirror,
+            in_flight: self.front.len(),
+            promised_until: self.promised_until,
+            counters: PartCounters { discarded: self.counters.discarded + discarded, ..self.counters },
+        }
+    }
+
+    fn role(&self) -> PartRole {
+        match self.life {
+            Life::Deleted => PartRole::Deleted,
+            Life::Stopped => PartRole::Stopped,
+            Life::Live | Life::Stopping => match &self.reign {
+                Some(reign) if reign.has_begun_to_serve() => PartRole::Owner,
+                Some(_) => PartRole::Claiming,
+                None => PartRole::Follower,
+            },
+        }
+    }
+
+    /// The one sentence that answers "is my data redundant, and is it served?", as far as this node knows.
+    fn sentence(&self, mirror: Option<&MirrorStatus>) -> String {
+        match self.role() {
+            PartRole::Deleted => return "deleted".to_owned(),
+            PartRole::Stopped => return "stopped".to_owned(),
+            _ => {}
+        }
+        if let Some(mirror) = mirror {
+            return mirror.sentence();
+        }
+        if self.store.is_behind {
+            return "not taken over: the config store knows less than this node has seen; restore the newer store"
+                .to_owned();
+        }
+        if let Some(why) = self.claim.as_ref().and_then(|claim| claim.why.as_deref()) {
+            return format!("not served from here: {why}");
+        }
+        match self.record.owner {
+            Some(owner) if owner == self.setup.node => "not served yet: this node is about to".to_owned(),
+            Some(owner) if self.peers.is_up(owner) => format!("served by node {owner}"),
+            Some(owner) => format!("node {owner}, the owner, cannot be reached from here"),
+            None => "not served yet: no node has been owner".to_owned(),
+        }
+    }
 }

@@ -1,0 +1,134 @@
+//! Which stale image comes back, and when (M8, M13): as soon as it can be asked, one at a time; after it was too slow, or
+//! its run ended early, after a pause that doubles, until it was in sync for a quiet hour.
+
+use dyad_cluster::{IMAGES_MAX, ImageState, OutReason};
+use dyad_units::{ImageId, Moment, Period};
+
+use crate::lease::Leases;
+use crate::owner::ImageIndex;
+use crate::part::event::{CommandError, PartAction};
+use crate::part::links::Stream;
+use crate::part::part::Part;
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Return {
+    image: Option<ImageId>,
+    /// Not before.
+    at: Option<Moment>,
+    /// The next pause.
+    pause: Option<Period>,
+    joined: Option<Moment>,
+    /// An administrator wants it, whatever the reason for which it is out.
+    is_asked: bool,
+}
+
+/// Images on their way back.
+#[derive(Debug, Default)]
+pub(super) struct Returns {
+    images: [Return; IMAGES_MAX],
+    /// The image that catches up.
+    running: Option<ImageId>,
+    pub(super) look_at: Option<Moment>,
+}
+
+impl Returns {
+    /// The reign is over: pauses begin anew with the next one.
+    pub(super) fn clear(&mut self) {
+        *self = Self::default();
+    }
+
+    fn of(&mut self, at: usize, image: ImageId) -> &mut Return {
+        let entry = &mut self.images[at];
+        if entry.image != Some(image) {
+            *entry = Return { image: Some(image), ..Return::default() };
+        }
+        entry
+    }
+}
+
+impl Part {
+    /// An image left the set, or its catching up ended early.
+    pub(super) fn on_image_out(&mut self, index: ImageIndex, reason: OutReason) {
+        let (now, tuning) = (self.now, self.setup.tuning);
+        let Some(image) = self.reign.as_ref().and_then(|reign| reign.mirror.image_at(index)) else { return };
+        let was_running = self.returns.running == Some(image);
+        if was_running {
+            self.returns.running = None;
+        }
+        let entry = self.returns.of(usize::from(index.0), image);
+        let is_quiet = entry.joined.take().is_some_and(|joined| now.since(joined) >= tuning.return_quiet);
+        if is_quiet {
+            entry.pause = None;
+        }
+        // Whoever was only away comes back at once; whoever tried, or is slow, waits.
+        if was_running || matches!(reason, OutReason::Slow | OutReason::NoSpace) {
+            let pause = entry.pause.unwrap_or(tuning.return_pause);
+            entry.at = Some(now + pause);
+            let doubled = Period::from_nanos(pause.as_nanos().saturating_mul(2));
+            entry.pause = Some(doubled.min(tuning.return_pause_max));
+        }
+        self.returns.look_at = Some(now);
+    }
+
+    pub(super) fn on_image_joined(&mut self, index: ImageIndex) {
+        let now = self.now;
+        let Some(image) = self.reign.as_ref().and_then(|reign| reign.mirror.image_at(index)) else { return };
+        self.returns.running = None;
+        let entry = self.returns.of(usize::from(index.0), image);
+        (entry.joined, entry.is_asked) = (Some(now), false);
+        self.returns.look_at = Some(now);
+    }
+
+    /// An administrator wants the image back now.
+    pub(super) fn resync_now(
+        &mut self,
+        id: u64,
+        image: ImageId,
+        out: &mut Vec<PartAction>,
+    ) -> Result<(), CommandError> {
+        let state = self.record.image(image).map(|image| image.state);
+        let index = self.reign.as_ref().and_then(|reign| reign.mirror.index_of(image));
+        let (Some(ImageState::Stale | ImageState::Syncing), Some(index)) = (state, index) else {
+            return Err(CommandError::WrongState(image));
+        };
+        let entry = self.returns.of(usize::from(index.0), image);
+        (entry.at, entry.is_asked) = (None, true);
+        self.returns.look_at = Some(self.now);
+        out.push(PartAction::Done { id, result: Ok(()) });
+        Ok(())
+    }
+
+    /// Lets the next image catch up, if none does.
+    pub(super) fn consider_returns(&mut self, leases: &Leases) {
+        let _ = leases;
+        if self.returns.look_at.take_if(|at| *at <= self.now).is_none() || self.returns.running.is_some() {
+            return;
+        }
+        let Some(reign) = self.reign.as_mut().filter(|reign| reign.is_serving()) else { return };
+        let mut wait: Option<Moment> = None;
+        for at in 0..IMAGES_MAX {
+            let index = ImageIndex(at as u8);
+            let Some(id) = reign.mirror.image_at(index) else { continue };
+            let Some(image) = reign.mirror.record().image(id) else { continue };
+            let is_out = matches!(image.state, ImageState::Stale | ImageState::Syncing);
+            let entry = self.returns.of(at, id);
+            let is_wanted = entry.is_asked || image.reason != Some(OutReason::Asked);
+            if !is_out || !is_wanted || !matches!(reign.links[at].stream, Stream::Open { .. }) {
+                continue; // looked at again when its stream opens
+            }
+            if let Some(at) = entry.at.filter(|&at| at > self.now) {
+                wait = Some(wait.map_or(at, |known| known.min(at)));
+                continue;
+            }
+            if reign.mirror.begin_resync(self.now, index, &mut self.mirror_out) {
+                self.acts.extend(self.mirror_out.drain(..));
+                self.returns.running = Some(id);
+                self.counters.resyncs += 1;
+                return;
+            }
+            let again = self.now + self.setup.tuning.claim_pause;
+            wait = Some(wait.map_or(again, |known| known.min(again)));
+        }
+        self.returns.look_at = wait;
+    }
+}
