@@ -15,7 +15,7 @@ mod part;
 pub use image::{Asker, Image, ImageAction};
 pub use lease::{Beat, BeatAnswer, LeaseTuning, Leases, OWNED_MAX};
 pub use owner::{
-    Action, Counters, Event, ImageIndex, ImageStatus, Lease, Mirror, MirrorState, MirrorStatus, Note, OpId, Refusal,
+    Action, ChangeRefused, Counters, Event, ImageIndex, ImageStatus, Lease, Mirror, MirrorState, MirrorStatus, Note, OpId, Refusal,
     ResyncStage, ResyncStatus, Setup, SetupError, Tuning, Waiting,
 };
 pub use part::{

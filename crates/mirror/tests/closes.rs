@@ -2,7 +2,7 @@
 
 mod cast;
 
-use cast::{BLOCK, Stage, image};
+use cast::{BLOCK, Stage, StoreMood, image};
 use dyad_contract::image::ImageError;
 use dyad_contract::volume::VolumeError;
 use dyad_mirror::{Event, MirrorState};
@@ -169,12 +169,27 @@ fn a_stop_before_all_is_equal_closes_nothing() {
 }
 
 #[test]
-fn a_stop_before_the_start_is_over_ends_at_once() {
+fn a_stop_before_the_start_is_over_waits_for_what_was_asked() {
     let mut pair = Stage::prepared(2);
     pair.start();
     let read = pair.read(0, B);
     pair.stop();
-    assert!(pair.is_stopped);
     assert_eq!(pair.error(read), Some(VolumeError::Busy));
+    assert!(!pair.is_stopped, "the images still work for it");
     pair.drive();
+    assert!(pair.is_stopped);
+    assert!(pair.proposals.is_empty());
+}
+
+/// A claim whose outcome nobody knows is nothing to wait for: nothing was served under it.
+#[test]
+fn a_stop_while_the_claim_is_unknown_ends() {
+    let mut pair = Stage::prepared(2);
+    pair.mood = StoreMood::Away;
+    pair.start();
+    pair.drive();
+    assert_eq!(pair.mirror.state(), MirrorState::Claiming);
+    pair.stop();
+    assert!(pair.is_stopped);
+    assert_eq!(pair.mirror.next_deadline(), None);
 }

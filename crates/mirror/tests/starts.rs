@@ -5,7 +5,7 @@ mod cast;
 use cast::{BLOCK, EXTENT, Stage, StoreMood, record};
 use dyad_cluster::{ImageState, OutReason, SegmentRecord};
 use dyad_contract::volume::VolumeError;
-use dyad_mirror::{Mirror, MirrorState, Note, Refusal, SetupError};
+use dyad_mirror::{Mirror, MirrorState, Note, Refusal, SetupError, Waiting};
 use dyad_units::{Epoch, NodeId, Period, Region};
 
 const B: u64 = BLOCK as u64;
@@ -244,7 +244,7 @@ fn without_any_image_nothing_is_served_and_nothing_hangs() {
     pair.start();
     let read = pair.read(0, B);
     assert_eq!(pair.error(read), Some(VolumeError::Busy));
-    assert_eq!(pair.mirror.status().state, MirrorState::Refused(Refusal::NoImage));
+    assert_eq!(pair.mirror.status().state, MirrorState::Waiting(Waiting::ForAny));
     assert_eq!(pair.store, record(2), "nobody was taken out");
 }
 

@@ -40,6 +40,42 @@ impl Sums {
         Ok(Self(Kept::Spilled(buf.freeze())))
     }
 
+    /// Sums that none of the blocks of `data` matches: whoever keeps them knows the blocks as bad.
+    ///
+    /// # Errors
+    /// As [`Self::of`].
+    pub fn unmatched(data: &Payload, slab: &Slab) -> Result<Self, Exhausted> {
+        let sums = Self::of(data, slab)?;
+        if let Kept::Inline(mut inline, len) = sums.0 {
+            inline.iter_mut().for_each(|sum| sum.0 = !sum.0);
+            return Ok(Self(Kept::Inline(inline, len)));
+        }
+        let mut buf = slab.take(sums.len() * SUM_BYTES)?;
+        for (bytes, sum) in buf.chunks_exact_mut(SUM_BYTES).zip(sums.iter()) {
+            bytes.copy_from_slice(&(!sum.0).to_le_bytes());
+        }
+        Ok(Self(Kept::Spilled(buf.freeze())))
+    }
+
+    /// Sums that came with their data, eight bytes each, little endian (P7). Whether they match is for the caller to say.
+    ///
+    /// # Errors
+    /// As [`Self::of`].
+    ///
+    /// # Panics
+    /// If the bytes are not whole sums: a fault of the caller.
+    pub fn from_le_bytes(bytes: &[u8], slab: &Slab) -> Result<Self, Exhausted> {
+        let (all, []) = bytes.as_chunks() else { panic!("a broken sum") };
+        if all.len() <= INLINE {
+            let mut sums = [BlockSum::default(); INLINE];
+            for (kept, sum) in sums.iter_mut().zip(all) {
+                *kept = BlockSum(u64::from_le_bytes(*sum));
+            }
+            return Ok(Self(Kept::Inline(sums, all.len() as u8)));
+        }
+        Ok(Self(Kept::Spilled(slab.copy_of(bytes)?)))
+    }
+
     /// How many.
     pub fn len(&self) -> usize {
         match &self.0 {
@@ -85,6 +121,9 @@ mod tests {
             let data = Payload::from(slab.copy_of(&bytes).unwrap());
             let sums = Sums::of(&data, &slab).unwrap();
             assert_eq!(sums.iter().collect::<Vec<_>>(), data.block_sums().collect::<Vec<_>>());
+            let carried: Vec<u8> = sums.iter().flat_map(|sum| sum.0.to_le_bytes()).collect();
+            let carried = Sums::from_le_bytes(&carried, &slab).unwrap();
+            assert!(carried.iter().eq(sums.iter()));
         }
     }
 }

@@ -6,6 +6,7 @@ use dyad_contract::volume::VolumeError;
 use dyad_units::Stamp;
 
 use crate::owner::core::{Core, Work};
+use crate::owner::equalise::is_copy;
 use crate::owner::event::{Action, ImageIndex};
 use crate::owner::op::{Op, Phase};
 
@@ -26,7 +27,14 @@ impl Core {
         }
     }
 
-    fn on_phase_reply(&mut self, op: &mut Op, at: usize, image: ImageIndex, reply: Reply, out: &mut Vec<Action>) {
+    pub(crate) fn on_phase_reply(
+        &mut self,
+        op: &mut Op,
+        at: usize,
+        image: ImageIndex,
+        reply: Reply,
+        out: &mut Vec<Action>,
+    ) {
         match (op.phase, reply) {
             (Phase::Reading, reply) => self.on_read_reply(op, at, image, reply, out),
             (Phase::Verifying, reply) => self.on_verify_reply(op, at, image, reply, out),
@@ -50,13 +58,18 @@ impl Core {
                 self.on_granted(op, if let Reply::Granted(count) = reply { count } else { 0 });
                 self.done(op, at, image, out);
             }
+            (Phase::Examining, Reply::Failed(ImageError::Lost { .. })) if is_copy(op) => {
+                let blocks = [BlockState::Unreadable; 64];
+                self.on_found(op, image, Box::new(Examined { stamp: Stamp::NEVER, blocks }), out);
+            }
             (Phase::Recording, Reply::Failed(_)) => {
                 // Whatever needs this image's acknowledgement waits until it is out; nothing else does.
                 self.fail_image(image, OutReason::WriteFailed, out);
                 self.done(op, at, image, out);
             }
+            (Phase::Listing, reply) => self.on_list_reply(op, at, image, reply, out),
             (Phase::Releasing, _)
-            | (Phase::Flushing | Phase::Closing | Phase::Sealing | Phase::Recording, Reply::Done)
+            | (Phase::Flushing | Phase::Closing | Phase::Sealing | Phase::Recording | Phase::Noting, Reply::Done)
             | (Phase::Adopting | Phase::Settling, Reply::Done) => self.done(op, at, image, out),
             (_, Reply::Failed(ImageError::Lost { .. })) => {
                 self.on_failed(op, at, image, OutReason::LostExtents, out);

@@ -40,6 +40,24 @@ pub(crate) fn choose_heal<'a>(found: impl Iterator<Item = (ImageIndex, &'a Exami
     }
 }
 
+/// As [`choose`], to copy: what the sources have counts, in their order, and the copy takes it if it differs. A block
+/// that none of them has for certain becomes bad on the copy too (M15): [`Verdict::Hopeless`] names it.
+pub(crate) fn choose_copy<'a>(
+    sources: impl Iterator<Item = (ImageIndex, &'a Examined)>,
+    (copy, has): (ImageIndex, &Examined),
+    at: usize,
+) -> Choice {
+    let (has, mend) = (has.blocks[at], Images::one(copy));
+    let is_certain = |state: &BlockState| matches!(state, BlockState::Verified(_) | BlockState::Unwritten);
+    let found = sources.map(|(image, examined)| (image, examined.blocks[at])).find(|(_, state)| is_certain(state));
+    match found {
+        Some((_, state)) if state == has => Choice { verdict: Verdict::Equal, mend: Images::NONE },
+        Some((_, BlockState::Unwritten)) => Choice { verdict: Verdict::Unwritten, mend },
+        Some((source, _)) => Choice { verdict: Verdict::Data(source), mend },
+        None => Choice { verdict: Verdict::Hopeless, mend },
+    }
+}
+
 /// Judges block `at` by what each image found, in the record's order: the first that is certain wins (its
 /// data verifies, or it was never written), else the first that can be read at all.
 pub(crate) fn choose<'a>(found: impl Iterator<Item = (ImageIndex, &'a Examined)> + Clone, at: usize) -> Choice {
@@ -70,7 +88,7 @@ mod tests {
     use dyad_units::Stamp;
 
     use super::Verdict::{Adopt, Data, Equal, Hopeless};
-    use super::{Choice, Verdict, choose, choose_heal};
+    use super::{Choice, Verdict, choose, choose_copy, choose_heal};
     use crate::owner::event::ImageIndex;
     use crate::owner::images::Images;
 
@@ -116,6 +134,31 @@ mod tests {
             (Unreadable, Unreadable, Hopeless, &[]),
         ];
         judge(&table, |found| choose(found, 7));
+    }
+
+    /// M14, M15: the copy takes what a source is certain of; what it has itself never counts.
+    #[test]
+    fn a_copy_takes_what_a_source_is_certain_of() {
+        let v = |sum| Verified(BlockSum(sum));
+        let u = |sum| Unverified(BlockSum(sum));
+        let (first, second, copy) = (ImageIndex(0), ImageIndex(1), ImageIndex(2));
+        let table = [
+            (v(1), v(1), v(1), Equal),
+            (v(1), v(1), v(2), Data(first)),
+            (v(1), v(1), u(1), Data(first)), // unverified means "differs" (P8)
+            (v(1), v(1), Unwritten, Data(first)),
+            (Unwritten, Unwritten, Unwritten, Equal),
+            (Unwritten, Unwritten, v(3), Verdict::Unwritten),
+            (u(1), v(2), v(3), Data(second)),
+            (Unreadable, v(2), v(2), Equal),
+            (Unreadable, u(2), v(2), Hopeless),
+        ];
+        for (a, b, has, verdict) in table {
+            let [a, b, has] = [a, b, has].map(|state| Examined { stamp: Stamp::NEWEST, blocks: [state; 64] });
+            let choice = choose_copy([(first, &a), (second, &b)].into_iter(), (copy, &has), 7);
+            let mend = if verdict == Equal { Images::NONE } else { Images::one(copy) };
+            assert_eq!(choice, Choice { verdict, mend }, "{a:?} {b:?} {has:?}");
+        }
     }
 
     type Found<'a> = std::vec::IntoIter<(ImageIndex, &'a Examined)>;

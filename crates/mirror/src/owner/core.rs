@@ -9,16 +9,20 @@ use dyad_payload::Slab;
 use dyad_units::{Epoch, Extent, Moment, NodeId, Stamp};
 
 use crate::owner::credit::Credits;
-use crate::owner::event::{Action, ImageIndex, OpId};
+use crate::owner::event::{Action, ImageIndex};
+use crate::owner::hand_over::HandOver;
 use crate::owner::images::Images;
 use crate::owner::interval::IntervalClock;
+use crate::owner::lease_gate::{Held, LeaseTable, reveals};
 use crate::owner::lock::{Locks, Range};
+use crate::owner::members::Members;
 use crate::owner::number::Numbers;
-use crate::owner::op::{Op, Phase, Slot, Step, Task};
+use crate::owner::op::{Kind, Op, Phase, Slot, Step, Task};
+use crate::owner::propose::Proposals;
+use crate::owner::resync::Run;
 use crate::owner::setup::{Setup, Tuning};
 use crate::owner::status::{Counters, MirrorState};
 use crate::owner::suspect::Suspects;
-use crate::owner::take_out::Members;
 use crate::owner::tick::Timers;
 
 /// Something to go on with before the door closes again.
@@ -33,8 +37,12 @@ pub(crate) enum Work {
     Regate,
     /// These images are out of the set: nobody waits for them any more.
     Drop(Images),
+    /// What is under way when a list of needed extents begins is needed too (M13).
+    NoteUnderWay,
     /// Another owner took over.
     StepDown(Epoch),
+    /// The record names another owner by our own proposal.
+    Leave,
 }
 
 /// Everything of a mirror but the operations.
@@ -48,7 +56,15 @@ pub(crate) struct Core {
     pub(crate) slab: Slab,
     pub(crate) state: MirrorState,
     pub(crate) now: Moment,
+    /// It served in this life: numbers go on, and the end has to drain.
+    pub(crate) has_served: bool,
+    /// The claim is recorded: whoever fails from now on leaves by the record.
+    pub(crate) is_fenced: bool,
     pub(crate) members: Members,
+    pub(crate) proposals: Proposals,
+    pub(crate) leases: LeaseTable,
+    pub(crate) run: Option<Run>,
+    pub(crate) hand_over: Option<HandOver>,
     pub(crate) locks: Locks,
     pub(crate) numbers: Numbers,
     pub(crate) credits: Credits,
@@ -66,8 +82,8 @@ pub(crate) struct Core {
     pub(crate) surveys: [Option<Box<Survey>>; IMAGES_MAX],
     /// Operations at the gate, in the order of arrival.
     pub(crate) gated: Vec<Slot>,
-    /// Answers held back until the images keep the newest record.
-    pub(crate) held: Vec<(OpId, VolumeResult)>,
+    /// Answers held back until the images keep the newest record, or leases are held.
+    pub(crate) held: Vec<Held>,
     /// Operations of hosts under way.
     pub(crate) host_ops: usize,
     /// Further changes of the record that the claim carries.
@@ -89,7 +105,13 @@ impl Core {
             slab,
             state: MirrorState::Starting,
             now: Moment::START,
+            has_served: false,
+            is_fenced: false,
             members,
+            proposals: Proposals::default(),
+            leases: LeaseTable::default(),
+            run: None,
+            hand_over: None,
             locks: Locks::default(),
             numbers: Numbers::default(),
             credits: Credits::new(tuning.credits),
@@ -132,7 +154,7 @@ impl Core {
     pub(crate) fn send_all(&mut self, op: &mut Op, out: &mut Vec<Action>) {
         op.left = 0;
         for at in 0..op.steps.len() {
-            let to = op.audience(at).and(self.members.in_sync);
+            let to = op.audience(at).and(self.members.writable());
             let step = &mut op.steps[at];
             (step.pending, step.again, step.refused) = (to, Images::NONE, Images::NONE);
             if to.is_empty() {
@@ -146,12 +168,16 @@ impl Core {
             self.advance_later(op);
         } else {
             self.timers.watch_silence(self.now, self.tuning.silence);
+            if self.members.writable().count() > 1 {
+                self.timers.watch_slow(self.now, self.tuning.slow.min(self.tuning.resync_wait));
+            }
         }
     }
 
     /// Sends one step to some images.
     pub(crate) fn send(&mut self, op: &Op, at: usize, to: Images, out: &mut Vec<Action>) {
-        for image in to.minus(self.members.failing) {
+        // What a broken connection cannot carry is asked when it is back.
+        for image in to.minus(self.members.failing).minus(self.members.lost) {
             if self.members.gone.contains(image) {
                 self.work.push_back(Work::Fault { slot: op.slot, tag: op.tag, step: at, image });
             } else {
@@ -174,10 +200,11 @@ impl Core {
             Phase::Flushing => Request::Flush,
             Phase::Examining => Request::Examine { extent: piece.extent },
             Phase::Adopting => Request::Adopt { piece },
-            Phase::Settling => Request::Settled { extent: piece.extent, stamp: self.first_stamp() },
+            Phase::Settling => self.settle_request(op, piece.extent),
+            Phase::Surveying if matches!(op.task, Task::Show) => Request::Show,
             Phase::Surveying => Request::Survey,
             Phase::Recording => Request::Record { epoch: self.members.epoch(), record: self.members.encoded() },
-            Phase::Closing | Phase::Sealing | Phase::Granting => self.own_request(op),
+            Phase::Closing | Phase::Sealing | Phase::Granting | Phase::Listing | Phase::Noting => self.own_request(op),
             Phase::Free | Phase::Gated | Phase::Queued | Phase::Parked => {
                 unreachable!("an operation that waits sends nothing")
             }
@@ -189,7 +216,18 @@ impl Core {
             Task::Close(stamp) => Request::Close { interval: stamp.interval },
             Task::Seal(stamp) => Request::Closed { stamp },
             Task::Grant(_, credits) => Request::Grant { credits },
+            Task::List(which) => self.list_request(which),
+            Task::Progress(cursor, complete) => Self::progress_request(cursor, complete),
             _ => unreachable!("a phase of another task"),
+        }
+    }
+
+    fn settle_request(&self, op: &Op, extent: Extent) -> Request {
+        match &op.task {
+            Task::Equalise(equalise) if matches!(equalise.kind, Kind::Copy { .. }) => {
+                Request::Copied { extent, stamp: equalise.source_stamp() }
+            }
+            _ => Request::Settled { extent, stamp: self.first_stamp() },
         }
     }
 
@@ -288,10 +326,7 @@ impl Core {
         }
         let Some(id) = op.id else { return };
         self.host_ops -= 1;
-        if self.members.is_adopting {
-            self.held.push((id, result));
-        } else {
-            out.push(Action::Answer { id, result });
-        }
+        let reveals = reveals(op.is_change(), &result);
+        self.answer(Held { id, result, reveals, has_effect: op.has_effect }, out);
     }
 }

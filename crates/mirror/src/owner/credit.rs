@@ -48,17 +48,26 @@ impl Credits {
         self.life += 1;
     }
 
-    /// Takes `count` from each of `images`, or none from any.
-    fn spend(&mut self, images: Images, count: u32) -> bool {
-        let is_enough = images.into_iter().all(|image| self.purses[usize::from(image.0)].credits >= count);
+    /// Takes one of each target of each write, or none from any.
+    fn spend(&mut self, steps: &[Step]) -> bool {
+        let mut counts = [0; IMAGES_MAX];
+        for step in steps.iter().filter(|step| !step.is_unmap) {
+            step.targets.into_iter().for_each(|image| counts[usize::from(image.0)] += 1);
+        }
+        let is_enough = counts.iter().zip(&self.purses).all(|(count, purse)| purse.credits >= *count);
         if is_enough {
-            for image in images {
-                self.purses[usize::from(image.0)].credits -= count;
+            for (count, purse) in counts.iter().zip(&mut self.purses) {
+                purse.credits -= count;
             }
         } else {
             self.wanted = self.wanted.saturating_mul(2).min(CREDITS_MAX);
         }
         is_enough
+    }
+
+    /// The image grants afresh when it is back.
+    pub(crate) fn forget(&mut self, image: ImageIndex) {
+        self.purses[usize::from(image.0)] = Purse::default();
     }
 
     /// Takes one of one image, if there is one.
@@ -91,7 +100,7 @@ impl Credits {
 impl Core {
     /// Asks for more credits where they run low. Called where a write took some, so idle segments ask nothing.
     pub(crate) fn ask_credits(&mut self) {
-        let images = self.members.readable().minus(self.members.gone);
+        let images = self.members.readable().or(self.members.syncing).minus(self.members.gone);
         while let Some((image, count)) = self.credits.ask(images, self.now) {
             self.wanted.push_back(Task::Grant(image, count));
         }
@@ -120,7 +129,7 @@ impl Core {
     /// Finds space for the batch in `op.steps`, then applies it.
     pub(crate) fn start_space(&mut self, op: &mut Op, out: &mut Vec<Action>) {
         let writes = op.steps.iter().filter(|step| !step.is_unmap).count() as u32;
-        let has_credits = writes == 0 || self.credits.spend(self.members.in_sync, writes);
+        let has_credits = writes == 0 || self.credits.spend(&op.steps);
         if writes > 0 {
             self.ask_credits();
         }
@@ -215,6 +224,8 @@ mod tests {
     use super::Credits;
     use crate::owner::event::ImageIndex;
     use crate::owner::images::Images;
+    use crate::owner::interval::NO_PIECE;
+    use crate::owner::op::Step;
 
     /// P15: a write takes its credits at every target or at none.
     #[test]
@@ -226,10 +237,11 @@ mod tests {
         assert_eq!(credits.ask(both, Moment::START), Some((b, 8)));
         assert_eq!(credits.ask(both, Moment::START), None);
         credits.purses[0].credits = 8;
-        assert!(!credits.spend(both, 1));
+        let write = |targets| [Step::new(NO_PIECE, targets)];
+        assert!(!credits.spend(&write(both)));
         assert_eq!(credits.purses[0].credits, 8);
         credits.purses[1].credits = 1;
-        assert!(credits.spend(both, 1));
+        assert!(credits.spend(&write(both)));
         assert_eq!((credits.purses[0].credits, credits.purses[1].credits), (7, 0));
     }
 }

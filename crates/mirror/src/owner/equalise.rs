@@ -4,19 +4,22 @@
 //!  lock ─▶ examine on all ─▶ choose per block ─▶ adopt ─▶ fetch ─▶ reserve ─▶ mend ─▶ settle on all ─▶ unlock
 //! ```
 //!
+//! Two others go the same way: heals (P14), and copies to an image that catches up (M14), which end with the source's
+//! stamp instead.
+//!
 //! Whatever fails on the way leaves the extent suspect; it is compared again a little later. Everything is
 //! idempotent, so a crash in the middle only starts it again.
 
-use dyad_cluster::{IMAGES_MAX, OutReason};
+use dyad_cluster::OutReason;
 use dyad_contract::image::Examined;
-use dyad_payload::Sums;
+use dyad_payload::{Exhausted, Sums};
 use dyad_units::{Extent, Period, Piece};
 
-use crate::owner::choose::{Choice, Verdict, choose, choose_heal};
+use crate::owner::choose::{Choice, Verdict, choose, choose_copy, choose_heal};
 use crate::owner::core::{Core, Work};
 use crate::owner::event::{Action, ImageIndex, Note};
 use crate::owner::images::Images;
-use crate::owner::op::{Equalise, Op, Phase, Step, Task};
+use crate::owner::op::{Equalise, Kind, Op, Phase, Step, Task};
 use crate::owner::status::{Counters, MirrorState};
 
 /// Extents compared at once in the ordinary order, so that hosts come first.
@@ -33,6 +36,10 @@ impl Core {
         if self.suspects.is_empty() || self.state != MirrorState::Serving || self.members.is_adopting || is_paused {
             return;
         }
+        // Settling without one that the record still names in sync would hide from the next owner that it differs.
+        if !self.members.failing.is_empty() {
+            return;
+        }
         self.timers.equalise_at = None;
         loop {
             let window = if self.suspects.is_urgent() { WINDOW_URGENT } else { WINDOW };
@@ -40,19 +47,29 @@ impl Core {
                 return;
             }
             let Some(extent) = self.suspects.take() else { return };
-            let found = [const { None }; IMAGES_MAX];
-            let equalise = Equalise { extent, found, choices: Vec::new(), is_heal: false };
-            self.wanted.push_back(Task::Equalise(Box::new(equalise)));
+            self.wanted.push_back(Task::Equalise(Box::new(Equalise::new(extent, Kind::Crash))));
         }
     }
 
     pub(crate) fn start_examine(&mut self, op: &mut Op, out: &mut Vec<Action>) {
-        let Some(extent) = extent_of(op) else { return };
-        if is_heal(op) {
-            self.begin_heal(extent);
-        }
+        let Task::Equalise(equalise) = &op.task else { return };
+        let (extent, kind, asks_all) = (equalise.extent, equalise.kind, equalise.asks_all);
+        let targets = match kind {
+            Kind::Crash => self.members.in_sync,
+            Kind::Heal => {
+                self.begin_heal(extent);
+                self.members.in_sync
+            }
+            Kind::Copy { image, .. } if self.run_of(op).is_some() => {
+                let sources = self.members.readable().minus(self.members.gone);
+                let nearest = self.members.nearest(sources).map_or(Images::NONE, Images::one);
+                (if asks_all { sources } else { nearest }).with(image)
+            }
+            Kind::Copy { .. } => return self.end_own(op),
+        };
         self.begin(op, Phase::Examining);
-        op.steps.push(Step::new(Piece::whole(extent), self.members.in_sync));
+        op.steps.clear();
+        op.steps.push(Step::new(Piece::whole(extent), targets));
         self.send_all(op, out);
     }
 
@@ -66,25 +83,40 @@ impl Core {
 
     /// Every image said what it has.
     pub(crate) fn on_examined(&mut self, op: &mut Op, out: &mut Vec<Action>) {
-        let readable = self.members.readable();
+        let (readable, asked) = (self.members.readable(), op.steps.first().map_or(Images::NONE, |step| step.targets));
         let Task::Equalise(equalise) = &mut op.task else { return };
+        let is_copy = matches!(equalise.kind, Kind::Copy { .. });
+        let wanted = if is_copy { asked } else { readable };
         let found = equalise.found.iter().enumerate();
         let found = found.filter_map(|(at, found)| Some((ImageIndex(at as u8), found.as_deref()?)));
-        let found = found.filter(|(image, _)| readable.contains(*image));
+        let found = found.filter(|(image, _)| wanted.contains(*image));
         // Without every image's word nothing may be settled.
-        if op.failure.is_some() || found.clone().count() as u32 != readable.count() {
+        let is_whole = found.clone().count() as u32 == wanted.count() && (is_copy || self.members.failing.is_empty());
+        if op.failure.is_some() || !is_whole {
             return self.give_up(op);
         }
         let mut choices: Vec<(Piece, Choice)> = Vec::new();
         for at in 0..64_u8 {
-            let choose = |at| if equalise.is_heal { choose_heal(found.clone(), at) } else { choose(found.clone(), at) };
-            let choice = choose(usize::from(at));
+            let (found, at) = (found.clone(), usize::from(at));
+            let choice = match equalise.kind {
+                Kind::Crash => choose(found, at),
+                Kind::Heal => choose_heal(found, at),
+                Kind::Copy { image, .. } => {
+                    let Some(copy) = equalise.found[usize::from(image.0)].as_deref() else { return self.give_up(op) };
+                    choose_copy(found.filter(|(source, _)| *source != image), (image, copy), at)
+                }
+            };
+            let at = at as u8;
             match choices.last_mut() {
                 Some((piece, last)) if *last == choice => {
                     *piece = Piece::new(piece.extent, piece.first(), piece.count() + 1).expect("within the extent");
                 }
                 _ => choices.push((Piece::new(equalise.extent, at, 1).expect("within the extent"), choice)),
             }
+        }
+        let is_hopeless = choices.iter().any(|(_, choice)| choice.verdict == Verdict::Hopeless);
+        if is_copy && is_hopeless && !std::mem::replace(&mut equalise.asks_all, true) {
+            return self.start_examine(op, out); // another image may have what this source has not
         }
         equalise.choices = choices;
         self.start_adopt(op, out);
@@ -130,6 +162,17 @@ impl Core {
                 Err(_) => return self.give_up(op),
             }
         }
+        if is_copy(op) {
+            match self.bad_steps(op) {
+                Ok(bad) => {
+                    let blocks = bad.iter().map(|step| u32::from(step.piece.count())).sum();
+                    op.steps.extend(bad);
+                    self.on_hopeless(blocks, out);
+                }
+                Err(Exhausted { .. }) => return self.give_up(op),
+            }
+        }
+        let Task::Equalise(equalise) = &op.task else { return };
         let unwritten = equalise.choices.iter().filter(|(_, choice)| choice.verdict == Verdict::Unwritten);
         for (piece, choice) in unwritten {
             let mut step = Step::new(*piece, choice.mend);
@@ -145,9 +188,25 @@ impl Core {
         }
     }
 
+    /// Blocks that no image has: the copy keeps zeros for them that match no sum, so that reading them fails (M15).
+    fn bad_steps(&self, op: &Op) -> Result<Vec<Step>, Exhausted> {
+        let Task::Equalise(equalise) = &op.task else { return Ok(Vec::new()) };
+        let bad = equalise.choices.iter().filter(|(_, choice)| choice.verdict == Verdict::Hopeless);
+        bad.map(|(piece, choice)| {
+            let mut step = Step::new(*piece, choice.mend);
+            let mut zeros = self.slab.take(piece.len())?;
+            zeros.fill(0);
+            step.data.push(zeros.freeze());
+            step.sums = Some(Sums::unmatched(&step.data, &self.slab)?);
+            Ok(step)
+        })
+        .collect()
+    }
+
     /// An image that has to take blocks has no slot for them: it cannot become equal (P15).
     pub(crate) fn on_no_space_for_mends(&mut self, op: &mut Op, out: &mut Vec<Action>) {
         for image in op.full.into_iter().filter(|_| !is_heal(op)) {
+            // The image that catches up parks: its run ends, and the next one finds out whether there is space (P15).
             self.fail_image(image, OutReason::NoSpace, out);
         }
         self.give_up(op);
@@ -161,14 +220,25 @@ impl Core {
         if op.failure.is_some() {
             return self.give_up(op);
         }
+        if is_copy(op) {
+            self.on_sent(op);
+            return self.start_settle(op, out);
+        }
         self.counters.mended += op.steps.iter().map(|step| u64::from(step.piece.count())).sum::<u64>();
         self.start_settle(op, out);
     }
 
     fn start_settle(&mut self, op: &mut Op, out: &mut Vec<Action>) {
-        let Some(extent) = extent_of(op) else { return };
+        let Task::Equalise(equalise) = &op.task else { return };
+        let (extent, kind) = (equalise.extent, equalise.kind);
+        let targets = match kind {
+            Kind::Copy { image, .. } if self.run_of(op).is_some() => Images::one(image),
+            Kind::Copy { .. } => return self.end_own(op),
+            Kind::Crash | Kind::Heal if !self.members.failing.is_empty() => return self.give_up(op),
+            Kind::Crash | Kind::Heal => self.members.in_sync,
+        };
         op.steps.clear();
-        op.steps.push(Step::new(Piece::whole(extent), self.members.in_sync));
+        op.steps.push(Step::new(Piece::whole(extent), targets));
         self.begin(op, Phase::Settling);
         self.send_all(op, out);
     }
@@ -178,6 +248,9 @@ impl Core {
         let Some(extent) = extent_of(op) else { return };
         if op.failure.is_some() {
             return self.give_up(op);
+        }
+        if is_copy(op) {
+            return self.on_copied(op, extent);
         }
         self.suspects.remove(extent);
         self.end_own(op);
@@ -190,7 +263,9 @@ impl Core {
 
     /// Leaves the extent suspect; it is compared again a little later. A heal is simply over.
     fn give_up(&mut self, op: &mut Op) {
-        if let Some(extent) = extent_of(op).filter(|_| !is_heal(op)) {
+        if let Some(extent) = extent_of(op).filter(|_| is_copy(op)) {
+            self.put_back_copy(op, extent);
+        } else if let Some(extent) = extent_of(op).filter(|_| !is_heal(op)) {
             self.suspects.put_back(extent);
             self.timers.equalise_at = Some(self.now + RETRY);
         }
@@ -206,7 +281,12 @@ impl Core {
 }
 
 fn is_heal(op: &Op) -> bool {
-    matches!(&op.task, Task::Equalise(equalise) if equalise.is_heal)
+    matches!(&op.task, Task::Equalise(equalise) if equalise.kind == Kind::Heal)
+}
+
+/// Whether it copies to an image that catches up.
+pub(crate) fn is_copy(op: &Op) -> bool {
+    matches!(&op.task, Task::Equalise(equalise) if matches!(equalise.kind, Kind::Copy { .. }))
 }
 
 fn extent_of(op: &Op) -> Option<Extent> {

@@ -132,7 +132,7 @@ pub enum Action {
         /// Its name.
         id: u64,
         /// The epoch that has it, or why it is not legal now.
-        result: Result<Epoch, ChangeError>,
+        result: Result<Epoch, ChangeRefused>,
     },
     /// The end of [`Mirror::hand_over`](crate::Mirror::hand_over), or of an ownership whose own image failed (M8):
     /// the record names the other node, and nothing is answered here in this or any lower epoch (M12).
@@ -145,6 +145,20 @@ pub enum Action {
     /// The end of [`Mirror::stop`](crate::Mirror::stop): everything is answered, flushed and, if possible,
     /// closed. No action follows.
     Stopped,
+}
+
+/// Why a change of the record was not made.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum ChangeRefused {
+    /// The record does not allow it now.
+    #[error("the segment's record does not allow it")]
+    Illegal(#[source] ChangeError),
+    /// Others have to be made first.
+    #[error("too many changes of the segment wait; try again")]
+    TooMany,
+    /// The segment is not served from here.
+    #[error("the segment is not served by this node now; ask its owner")]
+    NotServing,
 }
 
 /// News for the log and for whoever watches.

@@ -15,7 +15,9 @@ impl Core {
     pub(crate) fn start_flush(&mut self, op: &mut Op, out: &mut Vec<Action>) {
         self.begin(op, Phase::Flushing);
         op.steps.clear();
-        op.steps.push(Step::new(NO_PIECE, self.members.in_sync));
+        // Who joins next must have durably what was flushed before (M16).
+        let targets = self.members.in_sync.or(self.joining());
+        op.steps.push(Step::new(NO_PIECE, targets));
         self.send_all(op, out);
     }
 

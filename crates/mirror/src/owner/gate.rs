@@ -44,9 +44,13 @@ impl Core {
     pub(crate) fn is_open(&self) -> bool {
         let has_image = !self.members.in_sync.minus(self.members.gone).is_empty();
         match self.state {
-            MirrorState::Starting | MirrorState::Claiming | MirrorState::Waiting(_) | MirrorState::HandingOver => true,
+            MirrorState::Starting | MirrorState::Claiming | MirrorState::HandingOver => true,
             MirrorState::Serving => has_image,
-            MirrorState::Stopping | MirrorState::Stopped | MirrorState::Refused(_) | MirrorState::SteppedDown => false,
+            MirrorState::Waiting(_)
+            | MirrorState::Stopping
+            | MirrorState::Stopped
+            | MirrorState::Refused(_)
+            | MirrorState::SteppedDown => false,
         }
     }
 
@@ -77,6 +81,10 @@ impl Core {
 
     /// The lock is granted: do it.
     pub(crate) fn start_volume(&mut self, op: &mut Op, out: &mut Vec<Action>) {
+        // M19: no lock after T, though no tick came in between, as when the process was paused.
+        if op.arrived + self.tuning.lock_wait < self.now {
+            return self.finish(op, Err(VolumeError::Busy), out);
+        }
         match op.volume_op() {
             Some(VolumeOp::Flush) => self.start_flush(op, out),
             Some(VolumeOp::ReadState | VolumeOp::WriteState { .. }) => self.finish(op, Err(VolumeError::Busy), out),

@@ -5,13 +5,12 @@
 //! lock, for the damage may have been overwritten or unmapped meanwhile, and then goes the way of equalising:
 //! only blocks that are bad now take another image's certain ones, and nothing is believed.
 
-use dyad_cluster::IMAGES_MAX;
 use dyad_units::Extent;
 
 use crate::owner::core::Core;
 use crate::owner::event::{Action, ImageIndex, Note};
 use crate::owner::images::Images;
-use crate::owner::op::{Equalise, Op, Task};
+use crate::owner::op::{Equalise, Kind, Op, Task};
 use crate::owner::status::MirrorState;
 
 /// Heals waiting at once; damage beyond is found again by the next read or scrub.
@@ -24,8 +23,7 @@ impl Core {
         let is_wanted = self.state == MirrorState::Serving && !others.is_empty() && !self.suspects.contains(extent);
         if is_wanted && !self.heals.contains(&extent) && self.heals.len() < HEALS_MAX {
             self.heals.push(extent);
-            let (found, choices) = ([const { None }; IMAGES_MAX], Vec::new());
-            self.wanted.push_back(Task::Equalise(Box::new(Equalise { extent, found, choices, is_heal: true })));
+            self.wanted.push_back(Task::Equalise(Box::new(Equalise::new(extent, Kind::Heal))));
         }
     }
 

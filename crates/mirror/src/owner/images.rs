@@ -46,6 +46,11 @@ impl Images {
         Self(self.0 & other.0)
     }
 
+    #[must_use]
+    pub(crate) const fn or(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
     pub(crate) const fn is_empty(self) -> bool {
         self.0 == 0
     }

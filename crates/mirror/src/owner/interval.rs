@@ -82,6 +82,11 @@ impl IntervalClock {
         self.is_early = self.since.is_some();
     }
 
+    /// Whether a close is under way.
+    pub(crate) fn is_closing(&self) -> bool {
+        self.closing != Closing::No
+    }
+
     /// Whether nothing is open and nothing closes.
     pub(crate) fn is_quiet(&self) -> bool {
         self.since.is_none() && self.closing == Closing::No
@@ -97,8 +102,8 @@ impl Core {
 
     /// Not while extents are suspect: closing would clear the marks that say so (P5, P8).
     pub(crate) fn may_close(&self) -> bool {
-        let is_serving = matches!(self.state, MirrorState::Serving | MirrorState::Stopping);
-        let is_settled = !self.members.is_adopting && !self.members.is_proposing() && self.members.failing.is_empty();
+        let is_serving = matches!(self.state, MirrorState::Serving | MirrorState::Stopping | MirrorState::HandingOver);
+        let is_settled = !self.members.is_adopting && !self.proposals.is_under_way() && self.members.failing.is_empty();
         is_serving && is_settled && self.suspects.is_empty()
     }
 
@@ -140,6 +145,9 @@ impl Core {
         let is_current = stamp.epoch == self.members.epoch() && self.interval.closing == Closing::Asked;
         if is_current {
             self.end_close(op.failure.is_none());
+            if op.failure.is_none() {
+                self.on_run_sealed(stamp);
+            }
         }
         self.end_own(op);
     }

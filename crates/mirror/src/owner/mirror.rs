@@ -4,20 +4,20 @@ use dyad_cluster::{Change, IMAGES_MAX, Incarnation, OutReason, SegmentRecord};
 use dyad_contract::image::{ImageError, Reply};
 use dyad_contract::volume::{VolumeError, VolumeOp};
 use dyad_payload::Slab;
-use dyad_units::{Epoch, ImageId, Moment, NodeId, Span};
+use dyad_units::{ImageId, Moment, NodeId, Span};
 
 use crate::owner::core::{Core, Work};
 use crate::owner::event::{Action, Event, ImageIndex, OpId};
 use crate::owner::lease_gate::Lease;
+use crate::owner::members::Members;
 use crate::owner::op::{HOST_OPS_MAX, Op, Ops, Phase, Slot, Task, token_parts};
 use crate::owner::setup::{Setup, SetupError};
 use crate::owner::status::{ImageStatus, MirrorState, MirrorStatus};
-use crate::owner::take_out::Members;
 
 /// The owner of one segment.
 pub struct Mirror {
-    ops: Ops,
-    core: Core,
+    pub(crate) ops: Ops,
+    pub(crate) core: Core,
 }
 
 impl Mirror {
@@ -37,14 +37,15 @@ impl Mirror {
         if Span::new(0, size.value()).is_err() {
             return Err(SetupError::Size(size));
         }
-        Ok(Self { ops: Ops::default(), core: Core::new(&setup, size.value(), slab, Members::new(record)) })
+        let members = Members::new(record, setup.node);
+        Ok(Self { ops: Ops::default(), core: Core::new(&setup, size.value(), slab, members) })
     }
 
     /// Begins: surveys the images, claims the segment with a new epoch, makes equal what a crash left
     /// unequal. Operations may be handed in from the first moment; they wait, at most T.
     pub fn start(&mut self, now: Moment, out: &mut Vec<Action>) {
         self.core.now = now;
-        self.core.wanted.push_back(Task::Survey);
+        self.core.wanted.push_back(Task::Show);
         self.run(out);
     }
 
@@ -53,18 +54,20 @@ impl Mirror {
         self.core.now = now;
         match event {
             Event::Op { id, op, arrived } => self.on_op(id, op, arrived, out),
-            Event::Abort { id } => {
-                if let Some(slot) = self.ops.find(id) {
-                    self.with(slot, out, Core::on_abort);
-                }
-            }
+            Event::Abort { id } => match self.ops.find(id) {
+                Some(slot) => self.with(slot, out, Core::on_abort),
+                None => self.core.abort_held(id),
+            },
             Event::Image { image, token, reply } => {
                 let (slot, tag, step) = token_parts(token);
                 self.on_reply(slot, tag, step, image, reply, out);
             }
             Event::Outcome(outcome) => self.core.on_outcome(outcome, out),
             Event::Gone { image, reason } => self.on_gone(image, reason, out),
-            Event::Lost { .. } | Event::Back { .. } | Event::Seen(_) | Event::Change { .. } => {}
+            Event::Lost { image } => self.on_lost(image),
+            Event::Back { image } => self.on_back(image, out),
+            Event::Seen(record) => self.core.on_seen(&record, out),
+            Event::Change { id, change } => self.core.on_change(id, change, out),
             Event::MarksOverBudget => self.core.interval.hurry(),
             Event::Policy(policy) => {
                 self.core.policy = policy;
@@ -92,7 +95,9 @@ impl Mirror {
         if matches!(core.state, MirrorState::Stopped | MirrorState::SteppedDown | MirrorState::Refused(_)) {
             return None;
         }
-        [core.timers.next(), core.interval_deadline(), core.members.repeat_at()].into_iter().flatten().min()
+        let run = [core.copy_deadline(), core.join_deadline(), core.hand_over_deadline()];
+        let all = [core.timers.next(), core.interval_deadline(), core.proposals.repeat_at(), core.lease_deadline()];
+        all.into_iter().chain(run).flatten().min()
     }
 
     /// Begins to end in good order: new operations are answered busy, those under way end, everything is
@@ -101,11 +106,18 @@ impl Mirror {
         self.core.now = now;
         match self.core.state {
             MirrorState::Stopping | MirrorState::Stopped => return,
-            MirrorState::Serving => self.core.state = MirrorState::Stopping,
-            _ => {
-                // Nothing was served, so nothing is left to be made durable.
+            MirrorState::Refused(_) | MirrorState::SteppedDown => {
                 self.core.state = MirrorState::Stopped;
                 out.push(Action::Stopped);
+            }
+            _ => {
+                // A claim that may be recorded or not is nothing to wait for: nothing was served under it.
+                if !self.core.has_served {
+                    self.core.proposals.forget().for_each(drop);
+                }
+                self.core.state = MirrorState::Stopping;
+                self.core.hand_over = None;
+                self.core.forget_run();
             }
         }
         self.core.work.push_back(Work::Regate);
@@ -130,7 +142,9 @@ impl Mirror {
 
     /// The leases of all images as they are now (M5). Cheap: call it before every other door.
     pub fn set_leases(&mut self, now: Moment, leases: &[Lease; IMAGES_MAX], out: &mut Vec<Action>) {
-        let _ = (now, leases, out);
+        self.core.now = now;
+        self.core.on_leases(leases);
+        self.core.release_held(out);
     }
 
     /// Hands the segment over (M12): nothing more is begun, what is under way ends, the interval is closed, then the
@@ -139,36 +153,43 @@ impl Mirror {
     ///
     /// [`Note::HandOverFailed`]: crate::Note::HandOverFailed
     pub fn hand_over(&mut self, now: Moment, to: NodeId, out: &mut Vec<Action>) {
-        let _ = (now, to, out);
+        self.core.now = now;
+        self.core.begin_hand_over(to, out);
+        self.run(out);
     }
 
     /// Lets a stale image, or one whose resync an earlier owner began, catch up (M13 to M16). It must be reachable:
     /// [`Event::Back`] after it was last [`Event::Gone`]. One at a time; false: not now.
     pub fn begin_resync(&mut self, now: Moment, image: ImageIndex, out: &mut Vec<Action>) -> bool {
-        let _ = (now, image, out);
-        false
+        self.core.now = now;
+        let begins = self.core.begin_run(image);
+        self.run(out);
+        begins
     }
 
     /// Ends the resync that is under way, if one is: the image is taken out with this reason.
     pub fn stop_resync(&mut self, now: Moment, reason: OutReason, out: &mut Vec<Action>) {
-        let _ = (now, reason, out);
+        self.core.now = now;
+        if let Some(image) = self.core.run.as_ref().map(|run| run.image) {
+            self.core.fail_syncing(image, reason, out);
+        }
+        self.run(out);
     }
 
     /// The image at this place, if one is.
     pub fn image_at(&self, image: ImageIndex) -> Option<ImageId> {
-        self.core.members.record().images.get(usize::from(image.0)).map(|image| image.id)
+        self.core.members.id_at(image)
     }
 
     /// The place of an image.
     pub fn index_of(&self, image: ImageId) -> Option<ImageIndex> {
-        let at = self.core.members.record().images.iter().position(|other| other.id == image)?;
-        Some(ImageIndex(at as u8))
+        self.core.members.place_of(image)
     }
 
     /// Images that hold what a host may be answered from: whom the owner needs acknowledgements and leases from now,
     /// those of a set whose recording is under way included (M7), and one that is joining (M16).
     pub fn needs_lease_of(&self, image: ImageIndex) -> bool {
-        self.core.members.in_sync.contains(image)
+        self.core.lease_set().contains(image)
     }
 
     /// The newest record that is known to be stored.
@@ -184,20 +205,24 @@ impl Mirror {
     /// What it says about itself. Allocates; for people, not per command.
     pub fn status(&self) -> MirrorStatus {
         let members = &self.core.members;
-        let image = |(at, image): (usize, &dyad_cluster::ImageRecord)| ImageStatus {
-            id: image.id,
-            pool: image.pool,
-            state: image.state,
-            reason: image.reason.or(members.reasons[at]),
-            is_failing: members.failing.contains(ImageIndex(at as u8)),
+        let image = |image: &dyad_cluster::ImageRecord| {
+            let place = members.place_of(image.id);
+            ImageStatus {
+                id: image.id,
+                pool: image.pool,
+                state: image.state,
+                reason: image.reason.or(place.and_then(|place| members.reasons[usize::from(place.0)])),
+                is_failing: place.is_some_and(|place| members.failing.contains(place)),
+            }
         };
+        let run = self.core.run.as_ref();
         MirrorStatus {
             state: self.core.state,
             epoch: members.epoch(),
-            images: members.record().images.iter().enumerate().map(image).collect(),
+            images: members.record().images.iter().map(image).collect(),
             in_flight: self.core.host_ops,
             suspect: self.core.suspects.count(),
-            resync: None,
+            resync: run.and_then(|run| Some(run.status(members.id_at(run.image)?, self.core.now))),
             held: self.core.held.len(),
             counters: self.core.counters,
         }
@@ -228,38 +253,31 @@ impl Mirror {
         }
     }
 
-    fn on_gone(&mut self, image: ImageIndex, reason: OutReason, out: &mut Vec<Action>) {
-        let core = &mut self.core;
-        if usize::from(image.0) >= core.members.record().images.len() || core.members.gone.contains(image) {
-            return;
-        }
-        core.members.gone.insert(image);
-        core.members.reasons[usize::from(image.0)] = Some(reason);
-        // What it was asked will not be replied to.
-        for slot in self.ops.slots() {
-            let Some(op) = self.ops.at(slot) else { continue };
-            for (step, waiting) in op.steps.iter().enumerate() {
-                if waiting.pending.contains(image) {
-                    self.core.work.push_back(Work::Fault { slot, tag: op.tag, step, image });
-                }
-            }
-        }
-        if matches!(self.core.state, MirrorState::Serving | MirrorState::Stopping) {
-            self.core.fail_image(image, reason, out);
-        }
-    }
-
     /// Works until nothing is left to do but wait.
     fn run(&mut self, out: &mut Vec<Action>) {
         loop {
             while let Some(work) = self.core.work.pop_front() {
                 self.do_work(work, out);
             }
+            self.core.watch_leases(out);
+            self.core.pump_run(out);
             self.core.propose_if_needed(out);
             self.core.turn_interval();
             self.core.pump_suspects();
             self.begin_wanted(out);
-            if self.core.work.is_empty() && !self.core.stop_step(self.ops.count()) {
+            self.core.release_held(out);
+            if !self.core.work.is_empty() || !self.core.wanted.is_empty() && self.ops.has_room() {
+                continue;
+            }
+            let goes_on = match self.core.state {
+                MirrorState::Stopping => self.core.stop_step(self.ops.count(), out),
+                MirrorState::HandingOver => {
+                    let waiting = self.ops.count_where(|op| matches!(op.phase, Phase::Gated | Phase::Parked));
+                    self.core.hand_over_step(self.ops.count() - waiting, out)
+                }
+                _ => false,
+            };
+            if !goes_on && self.core.work.is_empty() {
                 return;
             }
         }
@@ -278,7 +296,9 @@ impl Mirror {
             Work::Redirect => self.with_all(out, Core::redirect),
             Work::Drop(images) => self.with_all(out, |core, op, out| core.drop_images(op, images, out)),
             Work::Regate => self.regate(out),
+            Work::NoteUnderWay => self.with_all(out, |core, op, _| core.note_under_way(op)),
             Work::StepDown(epoch) => self.step_down(epoch, out),
+            Work::Leave => self.leave(out),
         }
     }
 
@@ -315,31 +335,23 @@ impl Mirror {
         });
     }
 
-    /// M7: somebody else owns the segment. What has had no effect is answered busy, the rest not at all.
-    fn step_down(&mut self, epoch: Epoch, out: &mut Vec<Action>) {
-        if self.core.state == MirrorState::SteppedDown {
-            return;
-        }
-        self.core.step_down(epoch, out);
-        self.with_all(out, |core, op, out| {
-            core.locks.release(op.slot, |_, _| {});
-            op.is_locked = false;
-            match op.id {
-                Some(_) if !op.has_effect => core.finish(op, Err(VolumeError::Busy), out),
-                _ => core.end_own(op),
-            }
-        });
-        self.core.host_ops = 0;
-    }
-
-    fn with_all(&mut self, out: &mut Vec<Action>, mut act: impl FnMut(&mut Core, &mut Op, &mut Vec<Action>)) {
+    pub(crate) fn with_all(
+        &mut self,
+        out: &mut Vec<Action>,
+        mut act: impl FnMut(&mut Core, &mut Op, &mut Vec<Action>),
+    ) {
         for slot in self.ops.slots() {
             self.with(slot, out, &mut act);
         }
     }
 
     /// Lets a handler act on one operation; a slot that it ended is free afterwards.
-    fn with(&mut self, slot: Slot, out: &mut Vec<Action>, act: impl FnOnce(&mut Core, &mut Op, &mut Vec<Action>)) {
+    pub(crate) fn with(
+        &mut self,
+        slot: Slot,
+        out: &mut Vec<Action>,
+        act: impl FnOnce(&mut Core, &mut Op, &mut Vec<Action>),
+    ) {
         let Some(op) = self.ops.at(slot).filter(|op| !matches!(op.task, Task::None)) else { return };
         act(&mut self.core, op, out);
         if op.phase == Phase::Free {

@@ -17,7 +17,9 @@
 //! - an answered write is on every image that the record names in sync (A1, A3);
 //! - one range is never written twice at once, nor read while it is written, at any image (M2);
 //! - every operation is answered exactly once, and after that answer it has no further effect (M19);
-//! - nothing that a crash left unequal is read before it was made equal (P8, M9).
+//! - nothing that a crash left unequal is read before it was made equal (P8, M9);
+//! - what reveals the segment's state goes out only under leases of all who could serve it (M5);
+//! - an image that catches up has every write to an extent from the copy of that extent on (M14).
 
 mod abort;
 mod ack;
@@ -30,24 +32,30 @@ mod equalise;
 mod event;
 mod flush;
 mod gate;
+mod hand_over;
 mod heal;
 mod images;
 mod interval;
 mod lease_gate;
+mod link;
 mod lock;
+mod members;
 mod mirror;
 mod number;
 mod op;
+mod propose;
 mod read;
+mod resync;
 mod setup;
 mod start;
 mod status;
+mod step_down;
 mod suspect;
 mod take_out;
 mod tick;
 mod write;
 
-pub use event::{Action, Event, ImageIndex, Note, OpId};
+pub use event::{Action, ChangeRefused, Event, ImageIndex, Note, OpId};
 pub use lease_gate::Lease;
 pub use mirror::Mirror;
 pub use setup::{Setup, SetupError, Tuning};

@@ -27,8 +27,16 @@ pub(crate) enum Task {
     Volume(VolumeOp),
     /// Compare an extent and make it equal: after a crash (P8), or to heal it (P14).
     Equalise(Box<Equalise>),
-    /// Ask all images what the last run left.
+    /// Ask all images what the last life left, without effect on anything.
+    Show,
+    /// The same, once they all adopted the epoch.
     Survey,
+    /// Ask the image that is to catch up what it has (M13).
+    SurveyOf(ImageIndex),
+    /// List what changed, on the source or on the image that catches up (M13).
+    List(usize),
+    /// Let the image that catches up note how far it is (M15).
+    Progress(Option<Extent>, Stamp),
     /// Let all images keep the newest record (M3).
     Record,
     /// First phase of closing (M4).
@@ -43,14 +51,45 @@ pub(crate) enum Task {
     FlushLast,
 }
 
+/// Why an extent is compared.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Kind {
+    /// A crash left it suspect (P8, M9).
+    Crash,
+    /// Blocks of it are damaged: only those are mended, and nothing is settled (P14).
+    Heal,
+    /// An image catches up: it takes what the set has (M14).
+    Copy {
+        /// Which image.
+        image: ImageIndex,
+        /// In which run.
+        life: u64,
+    },
+}
+
 /// An extent being compared.
 pub(crate) struct Equalise {
     pub(crate) extent: Extent,
-    /// Only what is damaged is mended, and nothing is settled.
-    pub(crate) is_heal: bool,
+    pub(crate) kind: Kind,
+    /// Copying: the source alone does not have all blocks, so all images are asked.
+    pub(crate) asks_all: bool,
     pub(crate) found: [Option<Box<Examined>>; IMAGES_MAX],
     /// What to do, block after block; runs of equal choices become one step.
     pub(crate) choices: Vec<(Piece, Choice)>,
+}
+
+impl Equalise {
+    pub(crate) fn new(extent: Extent, kind: Kind) -> Self {
+        let (found, choices) = ([const { None }; IMAGES_MAX], Vec::new());
+        Self { extent, kind, asks_all: false, found, choices }
+    }
+
+    /// Copying: the stamp that the copy takes, the newest of those that it was made of.
+    pub(crate) fn source_stamp(&self) -> Stamp {
+        let Kind::Copy { image, .. } = self.kind else { return Stamp::NEVER };
+        let sources = self.found.iter().enumerate().filter(|&(at, _)| at != usize::from(image.0));
+        sources.filter_map(|(_, found)| Some(found.as_deref()?.stamp)).max().unwrap_or(Stamp::NEVER)
+    }
 }
 
 /// What an operation waits for.
@@ -94,6 +133,10 @@ pub(crate) enum Phase {
     Sealing,
     /// As [`Task::Grant`].
     Granting,
+    /// As [`Task::List`].
+    Listing,
+    /// As [`Task::Progress`].
+    Noting,
 }
 
 /// One request of an operation's phase, to one or several images.
@@ -190,6 +233,8 @@ pub(crate) struct Op {
     pub(crate) credit_life: u32,
     /// Who had no slot to reserve.
     pub(crate) full: Images,
+    /// Which run of resync it belongs to.
+    pub(crate) life: u64,
 }
 
 impl Op {
@@ -217,6 +262,7 @@ impl Op {
             gathered: Payload::new(),
             credit_life: 0,
             full: Images::NONE,
+            life: 0,
         }
     }
 
@@ -368,6 +414,16 @@ impl Ops {
     /// Count of operations under way.
     pub(crate) fn count(&self) -> usize {
         self.ops.len() - self.free.len()
+    }
+
+    /// Whether a slot is free.
+    pub(crate) fn has_room(&self) -> bool {
+        !self.free.is_empty() || self.ops.len() < OPS_MAX
+    }
+
+    /// Count of operations under way of which this is true.
+    pub(crate) fn count_where(&self, is_it: impl Fn(&Op) -> bool) -> usize {
+        self.ops.iter().filter(|op| is_it(op)).count()
     }
 
     /// Slots that were ever used.

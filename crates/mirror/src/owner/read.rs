@@ -59,7 +59,7 @@ impl Core {
         let step = &mut op.steps[at];
         let left = step.targets.and(self.members.readable()).minus(step.tried);
         step.again = Images::NONE;
-        if let Some(image) = left.first() {
+        if let Some(image) = self.members.nearest(left) {
             step.pending = Images::one(image);
             self.send(op, at, Images::one(image), out);
         } else if !step.silent.is_empty() {

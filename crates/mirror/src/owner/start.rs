@@ -1,35 +1,57 @@
 //! Starting: what the last run left, who may serve (M11), and which extents must be compared first.
 //!
-//! [`decide`] is a pure function of the record and the images' surveys, so that its table can be tested whole.
+//! ```text
+//!  Show on all in sync ─▶ judge ─▶ Propose ─▶ Record on all ─▶ Survey on all ─▶ judge ─▶ serve
+//!   (changes nothing)      │        (claim)    (the fence:        │               └ forgot, lost: take out, again
+//!                          └ wait: an image that may know           what counts
+//!                            more cannot be asked
+//! ```
+//!
+//! What counts is what the images say *after* the fence: until an image has adopted the new epoch, the old owner may
+//! still write to it. [`judge`] is a pure function of the record and the images' words, so that its table can be
+//! tested whole.
 
-use dyad_cluster::{Change, IMAGES_MAX, ImageState, Incarnation, OutReason, SegmentRecord};
+use dyad_cluster::{Change, IMAGES_MAX, ImageRecord, ImageState, Incarnation, OutReason, SegmentRecord};
 use dyad_contract::image::{Reply, Survey};
-use dyad_units::{EXTENT_BYTES, NodeId, STATE_EXTENT};
+use dyad_units::{EXTENT_BYTES, ImageId, NodeId, STATE_EXTENT};
 
 use crate::owner::core::{Core, Work};
 use crate::owner::event::{Action, ImageIndex, Note};
+use crate::owner::images::Images;
 use crate::owner::interval::NO_PIECE;
-use crate::owner::op::{Op, Phase, Step};
-use crate::owner::status::{MirrorState, Refusal};
+use crate::owner::op::{Op, Phase, Step, Task};
+use crate::owner::propose::Purpose;
+use crate::owner::status::{MirrorState, Refusal, Waiting};
 use crate::owner::suspect::Suspects;
 
-/// What the surveys mean.
-pub(crate) enum Decision {
-    /// Serve, after these changes of the record, comparing these extents first.
-    Claim {
-        /// For the new epoch.
-        changes: Vec<Change>,
-        /// To be compared.
-        suspects: Suspects,
+/// What the images' words mean.
+#[derive(Debug, Eq, PartialEq)]
+pub(crate) enum Verdict {
+    /// Those may serve which are not named here.
+    Serve {
+        /// Who has to leave the set first, and why.
+        leave: Vec<(ImageId, OutReason)>,
     },
+    /// Not yet (M11).
+    Wait(Waiting),
     /// Not to be served.
     Refuse(Refusal),
 }
 
+/// An in-sync image and what is known of it.
+pub(crate) struct Witness<'a> {
+    pub(crate) image: &'a ImageRecord,
+    /// Its word; none: it cannot be asked.
+    pub(crate) survey: Option<&'a Survey>,
+    /// Why it cannot be asked.
+    pub(crate) reason: OutReason,
+}
+
 impl Core {
-    pub(crate) fn start_survey(&mut self, op: &mut Op, out: &mut Vec<Action>) {
+    pub(crate) fn start_survey(&mut self, op: &mut Op, targets: Images, out: &mut Vec<Action>) {
         self.begin(op, Phase::Surveying);
-        op.steps.push(Step::new(NO_PIECE, self.members.in_sync));
+        self.surveys = [const { None }; IMAGES_MAX];
+        op.steps.push(Step::new(NO_PIECE, targets));
         self.send_all(op, out);
     }
 
@@ -45,28 +67,92 @@ impl Core {
             Reply::Survey(survey) => self.surveys[usize::from(image.0)] = Some(survey),
             _ => {
                 self.members.reasons[usize::from(image.0)].get_or_insert(OutReason::Absent);
+                if matches!(op.task, Task::Survey) {
+                    self.fail_image(image, OutReason::Absent, out);
+                }
             }
         }
         self.done(op, at, image, out);
     }
 
-    /// All in-sync images answered, or cannot: claim the segment with a new epoch.
+    /// All in-sync images answered, or cannot.
     pub(crate) fn on_surveyed(&mut self, op: &mut Op, out: &mut Vec<Action>) {
         self.end_own(op);
+        let is_first = matches!(op.task, Task::Show);
         let surveys = std::mem::take(&mut self.surveys);
-        let decision =
-            decide(self.members.record(), &surveys, &self.members.reasons, (self.node, self.incarnation), self.size);
-        match decision {
-            Decision::Refuse(refusal) => self.refuse(refusal),
-            Decision::Claim { changes, suspects } => match self.members.record().changed(&changes) {
+        let witness = |image: ImageIndex| {
+            let survey = surveys[usize::from(image.0)].as_deref();
+            let reason = self.members.reasons[usize::from(image.0)].unwrap_or(OutReason::Absent);
+            Some(Witness { image: self.members.image_at(image)?, survey, reason })
+        };
+        let asked = if is_first { self.members.in_sync } else { self.members.readable() };
+        let witnesses: Vec<_> = asked.into_iter().filter_map(witness).collect();
+        let claimed: &[Change] = if is_first { &self.claim } else { &[] };
+        let verdict = judge(self.members.record(), &witnesses, (self.node, self.incarnation), claimed);
+        match (self.state, is_first) {
+            (MirrorState::Starting, true) => self.on_first_verdict(verdict, out),
+            (MirrorState::Claiming, false) => self.on_second_verdict(verdict, &surveys, out),
+            _ => {} // it was stopped
+        }
+    }
+
+    fn on_first_verdict(&mut self, verdict: Verdict, out: &mut Vec<Action>) {
+        match verdict {
+            Verdict::Refuse(refusal) => self.refuse(refusal),
+            Verdict::Wait(waiting) => self.wait_for(waiting),
+            Verdict::Serve { leave } => match self.members.record().changed(&self.claim_of(&leave)) {
                 Ok(record) => {
-                    self.suspects = suspects;
                     self.state = MirrorState::Claiming;
-                    self.propose(record, out);
+                    self.propose(record, Purpose::Claim, out);
                 }
-                Err(_) => self.refuse(Refusal::NoImage),
+                Err(_) => self.refuse_own(),
             },
         }
+    }
+
+    /// The changes that make this node owner.
+    fn claim_of(&self, leave: &[(ImageId, OutReason)]) -> Vec<Change> {
+        let is_out = |id: ImageId| leave.iter().any(|(other, _)| *other == id);
+        let mut changes = vec![Change::Own { node: self.node }];
+        changes.extend(leave.iter().map(|&(image, reason)| Change::TakeOut { image, reason }));
+        // What the caller knows about the lives of other nodes, and what it names besides.
+        changes.extend(self.claim.iter().filter(|change| !matches!(change, Change::TakeOut { .. })));
+        for place in self.members.in_sync {
+            let Some(image) = self.members.image_at(place).filter(|image| !is_out(image.id)) else { continue };
+            let known = self.incarnations[usize::from(place.0)];
+            let own = (image.node == self.node).then_some(self.incarnation);
+            if let Some(incarnation) = own.or(known) {
+                changes.push(Change::Prove { image: image.id, incarnation });
+            }
+        }
+        changes
+    }
+
+    /// The fence stands. What the images say now counts.
+    fn on_second_verdict(&mut self, verdict: Verdict, surveys: &Surveys, out: &mut Vec<Action>) {
+        if self.proposals.is_under_way() || self.members.is_adopting || !self.members.failing.is_empty() {
+            return; // somebody leaves the set; they are all asked again after that
+        }
+        let leave = match verdict {
+            Verdict::Serve { leave } => leave,
+            Verdict::Wait(waiting) => {
+                self.is_fenced = false;
+                return self.wait_for(waiting);
+            }
+            Verdict::Refuse(Refusal::StoreBehind { seen, .. }) => return self.work.push_back(Work::StepDown(seen)),
+            Verdict::Refuse(refusal) => return self.refuse(refusal),
+        };
+        if !leave.is_empty() {
+            for (id, reason) in leave {
+                if let Some(image) = self.members.place_of(id) {
+                    self.fail_image(image, reason, out);
+                }
+            }
+            return;
+        }
+        let kept = self.members.in_sync.into_iter().filter_map(|at| surveys[usize::from(at.0)].as_deref());
+        self.suspects = suspects(kept, self.size);
+        self.serve(out);
     }
 
     fn refuse(&mut self, refusal: Refusal) {
@@ -74,10 +160,26 @@ impl Core {
         self.work.push_back(Work::Regate);
     }
 
+    fn wait_for(&mut self, waiting: Waiting) {
+        self.state = MirrorState::Waiting(waiting);
+        self.work.push_back(Work::Regate);
+    }
+
+    fn refuse_own(&mut self) {
+        let own = self.members.in_sync.and(self.members.local).first();
+        match own.and_then(|image| self.members.id_at(image)) {
+            Some(image) => self.refuse(Refusal::Forgot { image }),
+            None => self.wait_for(Waiting::ForAny),
+        }
+    }
+
     /// The claim is recorded, in the store and at the images: begin to serve.
-    pub(crate) fn serve(&mut self, out: &mut Vec<Action>) {
+    fn serve(&mut self, out: &mut Vec<Action>) {
         self.state = MirrorState::Serving;
-        self.numbers.begin(self.members.epoch());
+        if !self.has_served {
+            self.has_served = true;
+            self.numbers.begin(self.members.epoch());
+        }
         // Marks of the last life are cleared by two closes without writes; none may be there, which costs
         // nothing (P5).
         self.interval.assume_marks(self.now);
@@ -90,68 +192,82 @@ impl Core {
 
 type Surveys = [Option<Box<Survey>>; IMAGES_MAX];
 
-/// Judges the surveys of the in-sync images; `reasons` says why one has none.
-pub(crate) fn decide(
+/// Judges the words of the in-sync images. `claimed` names whom the caller takes out of its own knowledge.
+pub(crate) fn judge(
     record: &SegmentRecord,
-    surveys: &Surveys,
-    reasons: &[Option<OutReason>],
+    witnesses: &[Witness<'_>],
     me: (NodeId, Incarnation),
-    size: u64,
-) -> Decision {
-    let in_sync = || record.images.iter().enumerate().filter(|(_, image)| image.state == ImageState::InSync);
-    if let Some(refusal) = in_sync().find_map(|(at, image)| check_history(record, surveys[at].as_deref()?, image.id)) {
-        return Decision::Refuse(refusal);
+    claimed: &[Change],
+) -> Verdict {
+    let heard = || witnesses.iter().filter_map(|witness| Some((witness, witness.survey?)));
+    if let Some(refusal) = heard().find_map(|(witness, survey)| check_history(record, survey, witness.image.id)) {
+        return Verdict::Refuse(refusal);
     }
-    let mut changes = vec![Change::Own { node: me.0 }];
-    let mut kept: Vec<usize> = Vec::new();
-    for (at, image) in in_sync() {
-        match surveys[at] {
-            Some(_) => kept.push(at),
-            None => changes.push(Change::TakeOut { image: image.id, reason: reasons[at].unwrap_or(OutReason::Absent) }),
+    let taken_out = |image: ImageId| {
+        claimed.iter().find_map(|change| match change {
+            Change::TakeOut { image: out, reason } if *out == image => Some(*reason),
+            _ => None,
+        })
+    };
+    let mut kept: Vec<_> = heard().filter(|(witness, _)| taken_out(witness.image.id).is_none()).collect();
+    if kept.is_empty() {
+        return Verdict::Wait(Waiting::ForAny);
+    }
+    let mut leave: Vec<_> = witnesses
+        .iter()
+        .filter_map(|witness| {
+            let claimed = taken_out(witness.image.id);
+            let reason = claimed.or(witness.survey.is_none().then_some(witness.reason))?;
+            Some((witness.image.id, reason))
+        })
+        .collect();
+    // M11: while one lived through, those that forgot may not serve. If none did, all machines restarted and
+    // all are alike, whatever is marked on each; but whoever cannot be asked may have lived through.
+    if kept.iter().any(|(_, survey)| survey.lived_through) {
+        drop_unless(&mut kept, &mut leave, OutReason::Forgot, has_everything);
+    } else if !kept.iter().any(|(_, survey)| has_everything(survey)) {
+        let may_know = |witness: &&Witness<'_>| match witness.survey {
+            Some(survey) => taken_out(witness.image.id).is_some() && has_everything(survey),
+            None => taken_out(witness.image.id) != Some(OutReason::Forgot) && !has_restarted(witness.image, me),
+        };
+        if let Some(witness) = witnesses.iter().find(may_know) {
+            return Verdict::Wait(Waiting::ForImage { image: witness.image.id });
         }
     }
-    if kept.is_empty() {
-        return Decision::Refuse(Refusal::NoImage);
-    }
-    let survey = |at: usize| surveys[at].as_deref().expect("kept for its survey");
-    // M11: while one lived through, those that forgot may not serve. If none did, all machines restarted and
-    // all are alike, whatever is marked on each.
-    if kept.iter().any(|&at| survey(at).lived_through) {
-        drop_unless(&mut kept, &mut changes, record, OutReason::Forgot, |at| has_everything(survey(at)));
-    }
     // P12: an image with lost extents is out before the next acknowledgement, unless it is the last.
-    drop_unless(&mut kept, &mut changes, record, OutReason::LostExtents, |at| survey(at).lost.is_empty());
-    if let Some(refusal) = check_alone(record, &kept, survey, me.0) {
-        return Decision::Refuse(refusal);
+    drop_unless(&mut kept, &mut leave, OutReason::LostExtents, |survey| survey.lost.is_empty());
+    match check_alone(record, &kept, me.0) {
+        Some(refusal) => Verdict::Refuse(refusal),
+        None => Verdict::Serve { leave },
     }
-    for &at in &kept {
-        changes.push(Change::Prove { image: record.images[at].id, incarnation: me.1 });
-    }
+}
+
+/// What has to be compared before it is read: what one image may have and another not (M9), and what an image that
+/// lost its memory cannot vouch for (P8).
+fn suspects<'a>(surveys: impl Iterator<Item = &'a Survey>, size: u64) -> Suspects {
     let end = size.div_ceil(u64::from(EXTENT_BYTES)) as u32;
     let mut suspects = Suspects::default();
-    for &at in &kept {
-        let survey = survey(at);
+    for survey in surveys {
         let unsettled = survey.unsettled.iter().filter(|piece| piece.extent.0 < end || piece.extent == STATE_EXTENT);
         unsettled.for_each(|&piece| suspects.add_piece(piece));
         survey.marked.iter().for_each(|&region| suspects.add_region(region, end, STATE_EXTENT));
     }
-    Decision::Claim { changes, suspects }
+    suspects
 }
 
 /// Keeps only those that pass, if any does.
 fn drop_unless(
-    kept: &mut Vec<usize>,
-    changes: &mut Vec<Change>,
-    record: &SegmentRecord,
+    kept: &mut Vec<(&Witness<'_>, &Survey)>,
+    leave: &mut Vec<(ImageId, OutReason)>,
     reason: OutReason,
-    passes: impl Fn(usize) -> bool,
+    passes: impl Fn(&Survey) -> bool,
 ) {
-    if kept.iter().any(|&at| passes(at)) {
-        kept.retain(|&at| {
-            if !passes(at) {
-                changes.push(Change::TakeOut { image: record.images[at].id, reason });
+    if kept.iter().any(|(_, survey)| passes(survey)) {
+        kept.retain(|(witness, survey)| {
+            if !passes(survey) {
+                leave.push((witness.image.id, reason));
             }
-            passes(at)
+            passes(survey)
         });
     }
 }
@@ -161,8 +277,13 @@ fn has_everything(survey: &Survey) -> bool {
     survey.lived_through || survey.marked.is_empty()
 }
 
+/// An image of this node that cannot be asked forgot with the machine, if that restarted since it was proved.
+fn has_restarted(image: &ImageRecord, (node, incarnation): (NodeId, Incarnation)) -> bool {
+    image.node == node && image.incarnation.is_some_and(|proved| proved.boot != incarnation.boot)
+}
+
 /// The store must know at least what every image has seen (§8).
-fn check_history(record: &SegmentRecord, survey: &Survey, image: dyad_units::ImageId) -> Option<Refusal> {
+fn check_history(record: &SegmentRecord, survey: &Survey, image: ImageId) -> Option<Refusal> {
     let behind = |seen| Some(Refusal::StoreBehind { image, seen, known: record.epoch });
     if survey.epoch > record.epoch {
         return behind(survey.epoch);
@@ -182,17 +303,12 @@ fn check_history(record: &SegmentRecord, survey: &Survey, image: dyad_units::Ima
 
 /// M8: a sole image that forgot, and was never flushed alone, is not served while an image on another node may
 /// have what it forgot. Images of this node forgot with it.
-fn check_alone<'a>(
-    record: &SegmentRecord,
-    kept: &[usize],
-    survey: impl Fn(usize) -> &'a Survey,
-    node: NodeId,
-) -> Option<Refusal> {
-    let [only] = kept else { return None };
-    let may_know_more = |image: &dyad_cluster::ImageRecord| image.node != node && image.state != ImageState::Detached;
+fn check_alone(record: &SegmentRecord, kept: &[(&Witness<'_>, &Survey)], node: NodeId) -> Option<Refusal> {
+    let [(witness, survey)] = kept else { return None };
+    let may_know_more = |image: &ImageRecord| image.node != node && image.state != ImageState::Detached;
     let is_unsafe = record.in_sync().count() == 1
         && !record.flushed_alone
-        && !has_everything(survey(*only))
+        && !has_everything(survey)
         && record.images.iter().any(may_know_more);
-    is_unsafe.then(|| Refusal::NotFlushedAlone { image: record.images[*only].id })
+    is_unsafe.then_some(Refusal::NotFlushedAlone { image: witness.image.id })
 }

@@ -6,9 +6,9 @@ use dyad_units::{Bytes, Epoch, ImageId, Period, PoolId};
 /// How far a mirror is.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum MirrorState {
-    /// It asks its images what the last run left.
+    /// It asks its images what the last run left. Nothing is fenced yet.
     Starting,
-    /// It waits for the config store to record the new epoch, and for the images to keep it.
+    /// It waits for the config store to record the new epoch, and for the images to keep it; then asks them once more.
     Claiming,
     /// It must not serve yet; it asks anew when an image comes back (M11).
     Waiting(Waiting),
@@ -111,9 +111,14 @@ pub enum Refusal {
         /// The image.
         image: ImageId,
     },
-    /// No image is left to serve from.
-    #[error("no image in sync can be reached")]
-    NoImage,
+    /// The images of this node lost recent writes that another node's image has (M11): that node must own the segment.
+    #[error(
+        "image {image} of this node lost recent writes that another node still has; that node has to own the segment"
+    )]
+    Forgot {
+        /// The image.
+        image: ImageId,
+    },
 }
 
 /// One image's part.

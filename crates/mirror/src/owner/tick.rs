@@ -8,6 +8,7 @@ use dyad_contract::volume::VolumeError;
 use dyad_units::{Moment, Period};
 
 use crate::owner::core::{Core, Work};
+use crate::owner::equalise::is_copy;
 use crate::owner::event::{Action, ImageIndex};
 use crate::owner::images::Images;
 use crate::owner::op::{Op, Phase};
@@ -19,12 +20,16 @@ pub(crate) struct Timers {
     pub(crate) wait_at: Option<Moment>,
     /// Images that do not answer.
     pub(crate) silence_at: Option<Moment>,
+    /// Images that are slower than the others.
+    pub(crate) slow_at: Option<Moment>,
     /// Images that had no room.
     pub(crate) retry_at: Option<Moment>,
     /// Extents that could not be compared.
     pub(crate) equalise_at: Option<Moment>,
     /// The last look for silence came much too late.
     was_paused: bool,
+    /// When the last look for slowness came much too late: nothing before counts.
+    stalled_at: Moment,
 }
 
 fn earlier(known: Option<Moment>, at: Moment) -> Option<Moment> {
@@ -41,13 +46,18 @@ impl Timers {
         self.silence_at.get_or_insert_with(|| now + Period::from_nanos(silence.as_nanos() / 4));
     }
 
+    /// As [`Self::watch_silence`].
+    pub(crate) fn watch_slow(&mut self, now: Moment, slow: Period) {
+        self.slow_at.get_or_insert_with(|| now + Period::from_nanos(slow.as_nanos() / 4));
+    }
+
     pub(crate) fn watch_retry(&mut self, at: Moment) {
         self.retry_at = earlier(self.retry_at, at);
     }
 
     /// The next moment of all.
     pub(crate) fn next(&self) -> Option<Moment> {
-        [self.wait_at, self.silence_at, self.retry_at, self.equalise_at].into_iter().flatten().min()
+        [self.wait_at, self.silence_at, self.slow_at, self.retry_at, self.equalise_at].into_iter().flatten().min()
     }
 }
 
@@ -56,6 +66,7 @@ impl Timers {
 pub(crate) struct Due {
     pub(crate) wait: bool,
     pub(crate) silence: bool,
+    pub(crate) slow: bool,
     pub(crate) retry: bool,
 }
 
@@ -63,15 +74,22 @@ impl Core {
     /// Takes the timers that are due. Those that still have something to watch are set again by the scan.
     pub(crate) fn take_due(&mut self) -> Option<Due> {
         let now = self.now;
-        let late = self.timers.silence_at.map_or(Period::ZERO, |at| now.since(at));
-        self.timers.was_paused = late.as_nanos() > self.tuning.silence.as_nanos() / 4;
+        // Whoever was paused itself, as when a machine sleeps, cannot tell who was silent or slow.
+        let late =
+            |timer: Option<Moment>, of: Period| timer.is_some_and(|at| now.since(at).as_nanos() > of.as_nanos() / 4);
+        let slow = self.tuning.slow.min(self.tuning.resync_wait);
+        self.timers.was_paused = late(self.timers.silence_at, self.tuning.silence);
+        if self.timers.was_paused || late(self.timers.slow_at, slow) {
+            self.timers.stalled_at = now;
+        }
         let take = |timer: &mut Option<Moment>| timer.take_if(|at| *at <= now).is_some();
         let due = Due {
             wait: take(&mut self.timers.wait_at),
             silence: take(&mut self.timers.silence_at),
+            slow: take(&mut self.timers.slow_at),
             retry: take(&mut self.timers.retry_at),
         };
-        (due.wait || due.silence || due.retry).then_some(due)
+        (due.wait || due.silence || due.slow || due.retry).then_some(due)
     }
 
     /// Looks at one operation.
@@ -91,6 +109,9 @@ impl Core {
             _ => {
                 if due.retry {
                     self.ask_again(op, out);
+                }
+                if due.slow {
+                    self.look_for_slowness(op, out);
                 }
                 if due.silence {
                     self.look_for_silence(op, out);
@@ -125,7 +146,6 @@ impl Core {
     /// anything meanwhile, the cause is common to all, a stuck machine, and nobody is.
     fn look_for_silence(&mut self, op: &mut Op, out: &mut Vec<Action>) {
         self.timers.watch_silence(self.now, self.tuning.silence);
-        // Whoever was paused itself, as when a machine sleeps, cannot tell who was silent.
         if self.timers.was_paused {
             op.sent = self.now;
         }
@@ -133,6 +153,10 @@ impl Core {
             return;
         }
         let readable = self.members.readable();
+        let syncing = self.members.syncing;
+        if op.steps.iter().any(|step| !step.pending.and(syncing).is_empty()) {
+            syncing.into_iter().for_each(|image| self.fail_syncing(image, OutReason::Silent, out));
+        }
         for at in 0..op.steps.len() {
             let step = &op.steps[at];
             let did_it = step.targets.minus(step.pending).and(readable);
@@ -146,6 +170,28 @@ impl Core {
                 } else {
                     self.fail_image(image, OutReason::Silent, out);
                 }
+            }
+        }
+    }
+
+    /// M8: one image that has not done a write long after all others have is too slow. M14: hosts wait for an image
+    /// that catches up for a bounded time only, be it for a write or for an extent that is being copied.
+    fn look_for_slowness(&mut self, op: &mut Op, out: &mut Vec<Action>) {
+        self.timers.watch_slow(self.now, self.tuning.slow.min(self.tuning.resync_wait));
+        let age = self.now.since(op.sent.max(self.timers.stalled_at));
+        let is_copy = is_copy(op);
+        if op.phase != Phase::Applying && !is_copy {
+            return;
+        }
+        for at in 0..op.steps.len() {
+            let pending = op.steps[at].pending;
+            let Some(image) = pending.first().filter(|_| pending.count() == 1) else { continue };
+            if self.members.syncing.contains(image) {
+                if age >= self.tuning.resync_wait {
+                    self.fail_syncing(image, OutReason::Slow, out);
+                }
+            } else if age >= self.tuning.slow && !is_copy && self.members.readable() != Images::one(image) {
+                self.fail_image(image, OutReason::Slow, out);
             }
         }
     }
@@ -180,6 +226,10 @@ impl Core {
                 }
                 Phase::Verifying => {
                     op.steps[at].tried = from.into_iter().fold(op.steps[at].tried, Images::with);
+                    from.into_iter().for_each(|image| self.done(op, at, image, out));
+                }
+                Phase::Listing => {
+                    op.fail(VolumeError::WriteFault); // the list begins anew at another image
                     from.into_iter().for_each(|image| self.done(op, at, image, out));
                 }
                 Phase::Reserving | Phase::Releasing | Phase::Recording | Phase::Granting => {

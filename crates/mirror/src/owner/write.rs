@@ -126,27 +126,29 @@ impl Core {
     }
 
     /// The next piece of the span and what is to be done with it.
-    fn next_step(&self, op: &Op, last: u64) -> Result<Step, Exhausted> {
+    fn next_step(&mut self, op: &Op, last: u64) -> Result<Step, Exhausted> {
         let [head, tail] = edges(op.span());
         let next = op.next_block;
-        let targets = self.members.in_sync;
         if let Some(VolumeOp::Unmap { .. }) = op.volume_op() {
             let edge = if head == Some(next) { &op.head } else { &op.tail };
             let is_edge = head == Some(next) || tail == Some(next);
             let Some(merged) = edge.as_ref().filter(|_| is_edge) else {
                 let last = if tail.is_some() { last - 1 } else { last };
-                let mut step = Step::new(first_piece(next, last), targets);
+                let piece = first_piece(next, last);
+                let mut step = Step::new(piece, self.targets_of(piece.extent));
                 step.is_unmap = true;
                 return Ok(step);
             };
-            let mut step = Step::new(first_piece(next, next), targets);
+            let piece = first_piece(next, next);
+            let mut step = Step::new(piece, self.targets_of(piece.extent));
             step.data.push(merged.clone());
             // What became zero entirely needs no slot (P9).
             step.is_unmap = step.data.is_zero();
             step.sums = Some(Sums::of(&step.data, &self.slab)?);
             return Ok(step);
         }
-        let mut step = Step::new(first_piece(next, last), targets);
+        let piece = first_piece(next, last);
+        let mut step = Step::new(piece, self.targets_of(piece.extent));
         step.data = piece_data(op, step.piece);
         step.sums = Some(Sums::of(&step.data, &self.slab)?);
         Ok(step)
@@ -166,7 +168,10 @@ impl Core {
     /// Every target has the batch.
     pub(crate) fn on_batch_applied(&mut self, op: &mut Op, out: &mut Vec<Action>) {
         match op.failure {
-            Some(error) => self.finish(op, Err(error), out),
+            Some(error) => {
+                self.doubt(op, out);
+                self.finish(op, Err(error), out);
+            }
             None => self.start_batch(op, out),
         }
     }

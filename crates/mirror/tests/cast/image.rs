@@ -48,8 +48,8 @@ pub struct Image {
     pub closed: Stamp,
     /// Regions that may have been written since closed, and when.
     pub marks: BTreeMap<Region, Stamp>,
-    /// Writes in L: number and place; and the highest settled heard of.
-    written: Vec<(u64, Piece)>,
+    /// Writes in L: number, stamp and place; and the highest settled heard of.
+    written: Vec<(u64, Stamp, Piece)>,
     settled: u64,
     /// What other images might not have, from earlier crashes: kept until it was compared.
     unsettled: Vec<Piece>,
@@ -167,7 +167,8 @@ impl Image {
                 assert!(*stamp > self.closed, "closed only rises");
                 self.closed = *stamp;
                 self.marks.retain(|_, written| *written >= *stamp);
-                self.written.clear();
+                // What was written since belongs to a later interval, and other images might lack it still (M3).
+                self.written.retain(|(_, written, _)| *written > *stamp);
                 Reply::Done
             }
             Request::Grant { .. } | Request::Reserve { .. } | Request::Release { .. } => self.promise(request),
@@ -298,7 +299,7 @@ impl Image {
         assert!(number > settled, "M3: a write cannot be settled before it is sent");
         let mark = self.marks.entry(piece.extent.region()).or_default();
         *mark = stamp.max(*mark);
-        self.written.push((number, piece));
+        self.written.push((number, stamp, piece));
         self.settled = self.settled.max(settled);
     }
 
@@ -355,7 +356,7 @@ impl Image {
                 self.cells.insert(block, Cell { bytes: vec![0xEE; BLOCK], sum });
             }
         }
-        let unsettled = self.written.iter().filter(|(number, _)| *number > self.settled).map(|(_, piece)| *piece);
+        let unsettled = self.written.iter().filter(|(number, ..)| *number > self.settled).map(|(.., piece)| *piece);
         self.unsettled.extend(unsettled);
         self.written.clear();
         self.restart();

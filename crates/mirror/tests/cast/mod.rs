@@ -6,9 +6,9 @@ pub mod image;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use dyad_cluster::{AckPolicy, ChangeError, ImageState, Incarnation, NewSegment, OutReason, Outcome, SegmentRecord};
+use dyad_cluster::{AckPolicy, ImageState, Incarnation, NewSegment, OutReason, Outcome, SegmentRecord};
 use dyad_contract::volume::{VolumeDone, VolumeError, VolumeOp, VolumeResult};
-use dyad_mirror::{Action, Event, ImageIndex, Mirror, MirrorState, Note, OpId, Setup, Tuning};
+use dyad_mirror::{Action, ChangeRefused, Event, ImageIndex, Mirror, MirrorState, Note, OpId, Setup, Tuning};
 use dyad_payload::{Payload, Slab};
 use dyad_units::{BootId, Bytes, Epoch, ImageId, LayerId, Moment, NodeId, Period, PoolId, SegmentId, Span, VolumeId};
 
@@ -46,7 +46,7 @@ pub struct Stage {
     pub is_stopped: bool,
     pub proposals: Vec<SegmentRecord>,
     pub abandoned: BTreeSet<u64>,
-    pub changed: BTreeMap<u64, Result<Epoch, ChangeError>>,
+    pub changed: BTreeMap<u64, Result<Epoch, ChangeRefused>>,
     pub handed_over: Option<(NodeId, Epoch)>,
     waiting: Option<SegmentRecord>,
     next_id: u64,
@@ -75,7 +75,8 @@ impl Stage {
             node: NODE,
             incarnation: Incarnation { boot: BootId::from_bytes([5; 16]), start: 1 },
             policy: AckPolicy::default(),
-            tuning: Tuning { credits: 8, ..Tuning::default() },
+            // Plays that hold an image back do not mean that it is slow; one that does says so.
+            tuning: Tuning { credits: 8, slow: Period::from_secs(3600), ..Tuning::default() },
         };
         let store = record(images);
         Self {

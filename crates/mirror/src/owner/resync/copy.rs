@@ -1,0 +1,100 @@
+//! Copying (M14): extents in order, each under its lock at the owner; hosts come first.
+
+use dyad_units::{Extent, Moment, Period};
+
+use crate::owner::core::Core;
+use crate::owner::event::{Action, Note};
+use crate::owner::op::{Equalise, Kind, Op, Task};
+use crate::owner::resync::{Run, Stage};
+
+/// Extents copied at once while no host wants anything.
+const WINDOW: usize = 8;
+/// While hosts do: one is always under way, so that the copying ends (the floor), and a host's command meets at most
+/// that one at the disks.
+const WINDOW_BUSY: usize = 1;
+/// Pause after an extent could not be copied, without fault of X.
+const RETRY: Period = Period::from_millis(500);
+
+impl Core {
+    /// Begins copying more extents.
+    pub(crate) fn pump_copies(&mut self, _out: &mut Vec<Action>) {
+        let window = if self.host_ops > 0 { WINDOW_BUSY } else { WINDOW };
+        let now = self.now;
+        let is_held_up = !self.members.failing.is_empty();
+        let Some(run) = self.run.as_mut().filter(|run| run.stage == Stage::Copying && !is_held_up) else { return };
+        if run.retry_at.is_some_and(|at| at > now) {
+            return;
+        }
+        run.retry_at = None;
+        while run.copying.len() < window {
+            let Some(index) = run.need.next(run.upto) else {
+                run.upto = run.need.end();
+                if run.copying.is_empty() && run.need.count() == 0 {
+                    run.stage = Stage::AwaitingLease(now);
+                }
+                return;
+            };
+            run.upto = index + 1;
+            if run.copying.contains(&index) {
+                continue;
+            }
+            run.copying.push(index);
+            let (extent, kind) = (run.need.extent(index), Kind::Copy { image: run.image, life: run.life });
+            self.wanted.push_back(Task::Equalise(Box::new(Equalise::new(extent, kind))));
+        }
+    }
+
+    /// When a copy that could not be made is tried again.
+    pub(crate) fn copy_deadline(&self) -> Option<Moment> {
+        self.run.as_ref().filter(|run| run.stage == Stage::Copying && run.copying.is_empty())?.retry_at
+    }
+
+    /// The run that a copy belongs to, if it is still under way.
+    pub(crate) fn run_of(&mut self, op: &Op) -> Option<&mut Run> {
+        let Task::Equalise(equalise) = &op.task else { return None };
+        let Kind::Copy { life: of, .. } = equalise.kind else { return None };
+        self.run.as_mut().filter(|run| run.life == of)
+    }
+
+    /// The data that differed is on X.
+    pub(crate) fn on_sent(&mut self, op: &Op) {
+        let sent: usize = op.steps.iter().filter(|step| !step.is_unmap).map(|step| step.piece.len()).sum();
+        if let Some(run) = self.run_of(op) {
+            run.sent += sent as u64;
+        }
+    }
+
+    /// Blocks that nobody in the set has are bad on X too, never old (M15).
+    pub(crate) fn on_hopeless(&mut self, blocks: u32, out: &mut Vec<Action>) {
+        if blocks > 0 {
+            out.push(Action::Note(Note::Unreadable { blocks }));
+        }
+    }
+
+    /// The extent is the same on X. Under its lock still: from here on writes to it go to X.
+    pub(crate) fn on_copied(&mut self, op: &mut Op, extent: Extent) {
+        if let Some(run) = self.run_of(op)
+            && let Some(index) = run.need.index(extent)
+        {
+            run.copying.retain(|&other| other != index);
+            run.need.remove(index);
+            run.done += 1;
+            self.counters.copied += 1;
+            // What was copied becomes durable with a close, which an idle segment would not have.
+            self.interval.assume_marks(self.now);
+        }
+        self.end_own(op);
+    }
+
+    /// The extent could not be copied now.
+    pub(crate) fn put_back_copy(&mut self, op: &Op, extent: Extent) {
+        let retry_at = self.now + RETRY;
+        if let Some(run) = self.run_of(op)
+            && let Some(index) = run.need.index(extent)
+        {
+            run.copying.retain(|&other| other != index);
+            run.want_again(extent);
+            run.retry_at = Some(retry_at);
+        }
+    }
+}
