@@ -23,6 +23,7 @@ use crate::search::{Model, Violation};
 
 pub(crate) use action::Action;
 pub(crate) use cluster::Cluster;
+use store::Fate;
 
 /// A step of true time: the length of a lease, so that a slow clock still holds one after a step and a true one does not.
 pub(crate) const STEP: Period = Period::from_millis(100);
@@ -81,8 +82,21 @@ impl Model for Case {
     type State = Cluster;
     type Action = Action;
 
+    /// Node 0 serves and holds the leases of all others: what can go wrong begins here.
     fn initial(&self) -> Cluster {
-        Cluster::new(self)
+        let others = (1_u8..).take(self.rates.len() - 1);
+        let all = (1 << self.rates.len()) - 1;
+        let mut way = vec![Action::Tick { runs: 0 }, Action::Tick { runs: 0 }, Action::Claim { node: 0, asked: all }];
+        way.push(Action::Propose { node: 0, fate: Fate::Answered });
+        way.extend(others.clone().map(|to| Action::Open { owner: 0, to, answered: true }));
+        way.extend([Action::Serve { node: 0 }, Action::Tick { runs: all }]);
+        way.extend(others.flat_map(|to| [Action::GiveBeat { from: 0, to }, Action::GiveAnswer { from: to, to: 0 }]));
+        let mut cluster = Cluster::new(self);
+        for action in way {
+            cluster.act(self, action).expect("nothing goes wrong here");
+        }
+        assert!(cluster.nodes[0].life.as_ref().is_some_and(|life| life.may_answer(0, cluster.nodes[0].clock)));
+        cluster
     }
 
     fn actions(&self, state: &Cluster, out: &mut Vec<Action>) {
