@@ -5,6 +5,7 @@ mod cargo;
 mod conformance;
 mod crash;
 mod fuzz;
+mod model;
 mod packages;
 mod stages;
 mod tally;
@@ -35,6 +36,8 @@ enum Command {
     Bench(bench::Args),
     /// Feed random bytes to everything that parses bytes from outside
     Fuzz(fuzz::Args),
+    /// Search every interleaving of small cases (model checker)
+    Model(model::Args),
     /// Install the Debian packages that tests and benchmarks need
     Packages,
 }
@@ -49,6 +52,7 @@ fn main() -> anyhow::Result<()> {
         Command::E2e => stages::end_to_end(),
         Command::Crash(args) => crash::run(&args),
         Command::Fuzz(args) => fuzz::run(&args),
+        Command::Model(args) => model::run(&args),
         // The load generator runs in this process: an unoptimized one would measure itself.
         Command::Bench(_) if cfg!(debug_assertions) => return cargo::again_in_release(),
         Command::Bench(args) => return bench::run(&args),
