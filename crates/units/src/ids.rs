@@ -63,6 +63,10 @@ macro_rules! id {
 }
 
 id!(
+    /// The nodes that keep each other's images; made once, by `dyad cluster init`.
+    ClusterId
+);
+id!(
     /// One running Dyad.
     NodeId
 );

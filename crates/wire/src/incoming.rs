@@ -1,0 +1,58 @@
+//! What comes out of a connection.
+
+use dyad_mirror::{Beat, BeatAnswer, PeerMessage};
+use dyad_units::SegmentId;
+
+use crate::greeting::{Bye, Hello, Refusal, Welcome};
+
+/// Stands for a segment's id in the frames of one direction of one connection, so that hot frames stay small. Given by
+/// [`Sender::announce`](crate::Sender::announce).
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct SegmentNumber(pub(crate) u32);
+
+impl SegmentNumber {
+    /// From 1 on, dense: good as an index.
+    pub const fn value(self) -> u32 {
+        self.0
+    }
+}
+
+/// A whole message of the other side.
+#[derive(Debug)]
+pub enum Incoming {
+    /// The dialing side's first word. Nothing more is read before [`Receiver::begin`](crate::Receiver::begin).
+    Hello(Box<Hello>),
+    /// The accepting side's consent. Nothing more is read before [`Receiver::begin`](crate::Receiver::begin).
+    Welcome(Box<Welcome>),
+    /// The accepting side's refusal, its last word.
+    Refusal(Refusal),
+    /// The other side is about to close the connection: its last word.
+    Bye(Bye),
+    /// On a connection for beats.
+    Beat(Beat),
+    /// On a connection for beats.
+    BeatAnswer(BeatAnswer),
+    /// From now on the other side calls the segment by this number.
+    Announced {
+        /// Its number.
+        number: SegmentNumber,
+        /// Which one.
+        segment: SegmentId,
+    },
+    /// The other side says nothing more of the segment; the number may be announced for another one.
+    Withdrawn {
+        /// The number.
+        number: SegmentNumber,
+        /// The segment that it stood for.
+        segment: SegmentId,
+    },
+    /// A message for the part of a segment.
+    Message {
+        /// As announced by the other side.
+        number: SegmentNumber,
+        /// Which segment.
+        segment: SegmentId,
+        /// What it says.
+        message: PeerMessage,
+    },
+}
