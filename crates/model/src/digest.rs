@@ -15,7 +15,7 @@ use std::hash::Hasher as _;
 use dyad_units::{Moment, Period};
 
 /// What is longer ago is all one. More than a lease, its margin, and two turns of candidates together.
-const FORGET: Period = Period::from_millis(150);
+const FORGET: Period = Period::from_millis(216);
 /// Numbers of beats lie above this: the life's start counter times 2^32.
 const BEATS_FROM: u64 = 1 << 32;
 /// And below this: moments of the models' clocks lie above.
@@ -114,8 +114,8 @@ fn push_moment(nanos: u64, now: Moment, text: &mut String) {
     }
 }
 
-/// Beats come no faster than one in 90 ms in the models: the third is older than [`FORGET`].
-const OLD_BEATS: u64 = 2;
+/// Beats come no faster than one in 90 ms in the models: the fourth is older than [`FORGET`].
+const OLD_BEATS: u64 = 3;
 
 fn push_beat(beat: u64, newest: u64, text: &mut String) {
     match newest.saturating_sub(beat) {

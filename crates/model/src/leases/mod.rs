@@ -7,7 +7,7 @@
 //! ```
 //!
 //! Everything happens at any time: a node that does nothing for a while is paused, a beat that is not
-//! delivered is lost or late, and time goes on in steps of a lease, for each node at its own rate. Decisions are
+//! delivered is lost or late, and time goes on in steps of half a lease, for each node at its own rate. Decisions are
 //! those of `Leases`, `takeover::decide`, `SegmentRecord::changed` and `propose`; the node here only calls them in the
 //! order in which a part does. Data is not looked at: that is for `parts`.
 
@@ -25,7 +25,7 @@ pub(crate) use action::Action;
 pub(crate) use cluster::Cluster;
 use store::Fate;
 
-/// A step of true time: the length of a lease, so that a slow clock still holds one after a step and a true one does not.
+/// A step of true time, half a lease: after two, a slow clock still holds it and a true one does not.
 pub(crate) const STEP: Period = Period::from_millis(100);
 
 /// How fast a node's clock runs.
@@ -53,7 +53,7 @@ impl Rate {
 /// Drift at the bound: large, so that it shows within a few steps.
 pub(crate) const DRIFT_PPM: u32 = 40_000;
 /// L.
-pub(crate) const LEASE: Period = STEP;
+pub(crate) const LEASE: Period = Period::from_millis(200);
 /// One beat per step, whatever the clock's rate.
 pub(crate) const BEAT: Period = Period::from_millis(90);
 
@@ -86,7 +86,12 @@ impl Model for Case {
     fn initial(&self) -> Cluster {
         let others = (1_u8..).take(self.rates.len() - 1);
         let all = (1 << self.rates.len()) - 1;
-        let mut way = vec![Action::Tick { runs: 0 }, Action::Tick { runs: 0 }, Action::Claim { node: 0, asked: all }];
+        let mut way = vec![
+            Action::Tick { runs: all },
+            Action::Tick { runs: all },
+            Action::Tick { runs: all },
+            Action::Claim { node: 0, asked: all },
+        ];
         way.push(Action::Propose { node: 0, fate: Fate::Answered });
         way.extend(others.clone().map(|to| Action::Open { owner: 0, to, answered: true }));
         way.extend([Action::Serve { node: 0 }, Action::Tick { runs: all }]);
