@@ -7,6 +7,7 @@ mod crash;
 mod fuzz;
 mod model;
 mod packages;
+mod sim;
 mod stages;
 mod tally;
 mod tidy;
@@ -30,6 +31,8 @@ enum Command {
     Conformance(conformance::Args),
     /// Run the end-to-end tests
     E2e,
+    /// Simulate whole clusters with faults
+    Sim(sim::Args),
     /// Kill the node again and again in the middle of writes
     Crash(crash::Args),
     /// Compare with tgt, side by side
@@ -51,6 +54,7 @@ fn main() -> anyhow::Result<()> {
         Command::Conformance(args) => conformance::run(&args),
         Command::E2e => stages::end_to_end(),
         Command::Crash(args) => crash::run(&args),
+        Command::Sim(args) => sim::run(&args),
         Command::Fuzz(args) => fuzz::run(&args),
         Command::Model(args) => model::run(&args),
         // The load generator runs in this process: an unoptimized one would measure itself.

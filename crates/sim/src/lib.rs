@@ -1,4 +1,4 @@
-//! Proof of the pool: disks that fail, a model of what may be read afterwards, and runs that one seed
+//! Proof of the pool and of whole clusters ([`cluster`]): disks that fail, a model of what may be read afterwards, and runs that one seed
 //! reproduces (design section 10).
 //!
 //! ```text
@@ -10,6 +10,8 @@
 
 mod actor;
 pub mod campaign;
+pub mod cluster;
+pub mod command;
 pub mod disk;
 pub mod habits;
 pub mod log;

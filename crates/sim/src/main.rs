@@ -1,12 +1,16 @@
-//! `dyad-sim pool|mirrored [--seeds N] [--from S]`: runs that many seeds and tells the story of the first violation.
+//! `dyad-sim pool|mirrored|cluster [--seeds N] [--from S]`: runs that many seeds and tells the story of the first
+//! violation. `dyad-sim cluster --seed S [--story yes]`: one seed, and the hash of all that happened.
 
 use std::process::ExitCode;
 
 use dyad_sim::campaign::{Finding, Summary, run_seed};
+use dyad_sim::command::Asked;
 use dyad_sim::mirrored::campaign::live_through;
 use dyad_sim::model::Crash;
 
-const USAGE: &str = "usage: dyad-sim pool|mirrored [--seeds COUNT] [--from SEED]";
+const USAGE: &str = "usage: dyad-sim pool|mirrored [--seeds COUNT] [--from SEED]
+       dyad-sim cluster [--seeds COUNT] [--from SEED] [--step COUNT] [--keep-going yes]
+       dyad-sim cluster --seed SEED [--story yes]";
 
 #[derive(Clone, Copy)]
 enum Stage {
@@ -29,6 +33,13 @@ impl Stage {
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if let Some((_, options)) = arguments.split_first().filter(|(command, _)| *command == "cluster") {
+        let Some(asked) = parse_cluster(options) else {
+            eprintln!("{USAGE}");
+            return ExitCode::from(2);
+        };
+        return dyad_sim::command::run(&asked);
+    }
     let Some((stage, seeds, from)) = parse(&arguments) else {
         eprintln!("{USAGE}");
         return ExitCode::from(2);
@@ -71,4 +82,21 @@ fn parse(arguments: &[String]) -> Option<(Stage, u64, u64)> {
         options = rest;
     }
     options.is_empty().then_some((stage, seeds, from))
+}
+
+fn parse_cluster(mut options: &[String]) -> Option<Asked> {
+    let mut asked = Asked { seeds: 100, step: 1, ..Asked::default() };
+    while let [name, value, rest @ ..] = options {
+        match name.as_str() {
+            "--seed" => asked.seed = Some(value.parse().ok()?),
+            "--seeds" => asked.seeds = value.parse().ok()?,
+            "--from" => asked.from = value.parse().ok()?,
+            "--step" => asked.step = value.parse().ok()?,
+            "--keep-going" => asked.keeps_going = value == "yes",
+            "--story" => asked.tells = value == "yes",
+            _ => return None,
+        }
+        options = rest;
+    }
+    options.is_empty().then_some(asked)
 }

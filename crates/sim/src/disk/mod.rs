@@ -104,6 +104,11 @@ impl SimDisk {
         Self { now: self.now, writes: self.writes, faults, counts, cut_at: self.cut_at, is_off: self.is_off, ..fresh }
     }
 
+    /// From now on chance comes from this seed.
+    pub fn reseed(&mut self, seed: u64) {
+        self.rng = Rng::new(seed);
+    }
+
     /// Orders failures.
     pub fn order(&mut self, fault: Fault) {
         self.faults.order(fault);
@@ -206,11 +211,7 @@ impl SimDisk {
         if self.rng.chance(1, 32) {
             self.starved = self.rng.chance(1, 2).then(|| Kind::ALL[self.rng.index(Kind::ALL.len())]);
         }
-        let ready: Vec<usize> = (0..self.flight.len()).collect();
-        let fed: Vec<usize> =
-            ready.iter().copied().filter(|&at| Some(self.flight[at].kind()) != self.starved).collect();
-        let choice = if fed.is_empty() { ready } else { fed };
-        let at = choice[self.rng.index(choice.len())];
+        let at = self.choose();
         self.now += 1;
         if self.flight[at].goes_halfway(&mut self.medium, &mut self.rng) {
             return None;
@@ -218,6 +219,18 @@ impl SimDisk {
         let job = self.flight.swap_remove(at);
         let fails = self.faults.strikes(job.kind(), job.offset(), job.len());
         Some(job.finish(&mut self.medium, self.now, fails, &mut self.rng))
+    }
+
+    /// One of the operations in flight; of the starved kind only where there is no other.
+    fn choose(&mut self) -> usize {
+        let is_fed = |job: &Job| Some(job.kind()) != self.starved;
+        let fed = self.flight.iter().filter(|job| is_fed(job)).count();
+        if fed == 0 {
+            return self.rng.index(self.flight.len());
+        }
+        let nth = self.rng.index(fed);
+        let mut choice = self.flight.iter().enumerate().filter(|(_, job)| is_fed(job));
+        choice.nth(nth).map_or(0, |(at, _)| at)
     }
 
     fn look_for_misuse(&mut self, new: &Job) {

@@ -288,6 +288,7 @@ impl Mirrored {
             }
             Action::Note(note) => self.story.tell(|| format!("note: {note:?}")),
             Action::Stopped => {}
+            other => return Err(Violation(format!("unexpected of images on one node: {other:?}")).into()),
         }
         Ok(())
     }

@@ -1,0 +1,397 @@
+//! What one block may read as: an online check that its history is linearizable, over crashes too.
+//!
+//! Every write has a value of its own, so reads name the write that they saw. Of each write we know between which two
+//! moments it took effect, and at which moments it was certainly there (Gibbons and Korach 1997): `f`, the first moment by
+//! which somebody knew it in effect, and `s`, the last one at which it was certainly not yet overwritten. If `f < s` the
+//! write was in effect from `f` to `s`; two such stretches must not overlap. If not, it took effect between `s` and `f`;
+//! that must not lie within the stretch of another.
+//!
+//! A write without an answer, or with one that does not say whether it happened (A3, M19), counts only once somebody
+//! has read it; but it must have happened by the time it was given up.
+
+use super::queue::Time;
+use crate::pattern::Value;
+
+/// Order of happenings: rises with every event of the run, so that no two are at once.
+pub type Order = u64;
+
+/// Nodes, one bit each.
+pub type Nodes = u8;
+
+/// One write of the block.
+#[derive(Clone, Copy, Debug)]
+struct Write {
+    value: Value,
+    begun: Order,
+    /// By then it has happened or never will; `Order::MAX` while it is under way.
+    until: Order,
+    is_acked: bool,
+    /// First answer and last asking of reads that saw it.
+    seen: Option<(Order, Order)>,
+    /// Nodes that have it in memory or on disk, while it is not durable; known when it is acked or seen.
+    holders: Nodes,
+    /// Nodes that lost their memory since it was begun.
+    forgot: Nodes,
+    is_durable: bool,
+    /// One of those of which exactly one was there after a loss of all memory (A5).
+    is_candidate: bool,
+}
+
+impl Write {
+    /// Whether it happened for certain.
+    fn is_certain(&self) -> bool {
+        self.is_acked || self.seen.is_some()
+    }
+
+    /// It happened by then, if it did.
+    fn f(&self) -> Order {
+        self.until.min(self.seen.map_or(Order::MAX, |(first, _)| first))
+    }
+
+    /// It was not overwritten before.
+    fn s(&self) -> Order {
+        self.begun.max(self.seen.map_or(0, |(_, last)| last))
+    }
+
+    /// Whether it would survive that all its holders lost their memory.
+    fn is_safe(&self) -> bool {
+        self.is_acked && (self.is_durable || self.holders != 0)
+    }
+}
+
+/// The history of one block, as long as it matters.
+#[derive(Clone, Debug, Default)]
+pub struct Block {
+    writes: Vec<Write>,
+    /// Reads that were asked before are not judged: all memory was lost, or a fork made, while they were under way.
+    era: Order,
+    /// After a forced promotion (M10) the block may hold anything that was ever written.
+    is_forked: bool,
+    /// A write of some sectors was under way when memory was lost: it is merged into whatever was left.
+    mixes: bool,
+}
+
+/// The initial content.
+const NOTHING: Write = Write {
+    value: Value::ZERO,
+    begun: 0,
+    until: 0,
+    is_acked: true,
+    seen: None,
+    holders: 0,
+    forgot: 0,
+    is_durable: true,
+    is_candidate: false,
+};
+
+impl Block {
+    fn awake(&mut self) -> &mut Vec<Write> {
+        if self.writes.is_empty() && !self.is_forked {
+            self.writes.push(NOTHING);
+        }
+        &mut self.writes
+    }
+
+    /// Somebody asks to write.
+    pub fn begin(&mut self, value: Value, now: Order) {
+        let fresh = Write { value, begun: now, until: Order::MAX, is_acked: false, is_durable: false, ..NOTHING };
+        self.awake().push(fresh);
+    }
+
+    fn find(&mut self, value: Value) -> Option<&mut Write> {
+        self.writes.iter_mut().rev().find(|write| write.value == value)
+    }
+
+    /// The write was acknowledged; `holders` are the nodes in sync.
+    pub fn acked(&mut self, value: Value, now: Order, holders: Nodes, is_durable: bool) -> Result<(), String> {
+        let Some(write) = self.find(value) else { return Ok(()) };
+        write.until = write.until.min(now);
+        write.holders |= holders & !write.forgot;
+        write.is_durable |= is_durable;
+        // All who had it may have lost it between the answer and its arrival.
+        write.is_acked = write.is_durable || write.holders != 0;
+        let write = *write;
+        self.judge(&write)
+    }
+
+    /// The write was answered or given up without a word on whether it happened: it did by now, or never will (M19).
+    pub fn closed(&mut self, value: Value, now: Order) {
+        if let Some(write) = self.find(value) {
+            write.until = write.until.min(now);
+        }
+    }
+
+    /// A read that was asked at `asked` showed `value`. `tears` says whether disks may leave a block in parts (A5).
+    pub fn read(&mut self, value: Value, asked: Order, now: Order, holders: Nodes, tears: bool) -> Result<(), String> {
+        if asked < self.era {
+            return Ok(());
+        }
+        self.awake();
+        if self.find(value).is_none() {
+            let parts = self.writes.iter().filter(|write| write.is_candidate || write.until == Order::MAX);
+            let is_torn = (tears || self.mixes) && value.is_torn() && value.is_made_of(parts.map(|write| write.value));
+            if !is_torn && !self.is_forked {
+                return Err(format!(
+                    "it shows {value}, which was overwritten long ago or never written{}",
+                    self.tell()
+                ));
+            }
+            let found =
+                Write { value, begun: self.era, until: self.era, is_acked: false, is_candidate: true, ..NOTHING };
+            self.writes.push(found);
+        }
+        let Some(write) = self.find(value) else { return Ok(()) };
+        if now < write.begun {
+            return Err(format!("it shows {value} before that was asked for"));
+        }
+        if write.seen.is_none() && !write.is_acked {
+            write.holders = holders & !write.forgot;
+        }
+        let (first, last) = write.seen.unwrap_or((now, asked));
+        write.seen = Some((first.min(now), last.max(asked)));
+        let was_candidate = std::mem::take(&mut write.is_candidate);
+        write.is_durable |= was_candidate;
+        let write = *write;
+        if was_candidate {
+            // What was seen after the restart stays so (A5).
+            self.writes.retain(|other| !other.is_candidate);
+            self.is_forked = false;
+        }
+        self.judge(&write)
+    }
+
+    /// Whether the write agrees with every other one that happened.
+    fn judge(&self, write: &Write) -> Result<(), String> {
+        let (f, s) = (write.f(), write.s());
+        if !write.is_certain() {
+            return Ok(());
+        }
+        for other in self.writes.iter().filter(|other| other.is_certain() && other.value != write.value) {
+            let (of, os) = (other.f(), other.s());
+            let clash = match (f < s, of < os) {
+                (true, true) => f.max(of) < s.min(os),
+                (true, false) => f < os && of < s,
+                (false, true) => of < s && f < os,
+                (false, false) => false,
+            };
+            if clash {
+                let (one, two) = (write.value, other.value);
+                return Err(format!("{one} and {two} were each there after the other{}", self.tell()));
+            }
+        }
+        Ok(())
+    }
+
+    /// A flush that was asked at `asked` was answered: what was acknowledged before is durable (A2).
+    pub fn flushed(&mut self, asked: Order) {
+        for write in self.writes.iter_mut().filter(|write| write.is_acked && write.until < asked) {
+            write.is_durable = true;
+        }
+    }
+
+    /// These nodes lost their memory.
+    pub fn forgot(&mut self, nodes: Nodes, now: Order) {
+        for write in &mut self.writes {
+            write.forgot |= nodes;
+            write.holders &= !nodes;
+        }
+        let is_exposed = |write: &Write| write.is_certain() && !write.is_durable && write.holders == 0;
+        if self.writes.iter().any(is_exposed) {
+            self.begin_era(now);
+        }
+    }
+
+    /// Everything that is not durable anywhere may be gone: old or new, but one of them (A5).
+    fn begin_era(&mut self, now: Order) {
+        let safe: Vec<Order> = self.writes.iter().filter(|write| write.is_safe()).map(|write| write.begun).collect();
+        self.writes.retain(|write| !safe.iter().any(|&begun| write.f() < begun));
+        self.era = now;
+        self.mixes |= self.writes.iter().any(|write| write.until == Order::MAX && write.value.is_torn());
+        for write in &mut self.writes {
+            (write.is_acked, write.is_durable, write.seen, write.holders) = (false, false, None, 0);
+            if write.until != Order::MAX {
+                (write.begun, write.until, write.is_candidate) = (now, now, true);
+            }
+        }
+    }
+
+    /// The node's image is in sync from now on: it has what the others have.
+    pub fn joined(&mut self, node: Nodes) {
+        for write in self.writes.iter_mut().filter(|write| write.holders != 0) {
+            write.holders |= node & !write.forgot;
+        }
+    }
+
+    /// An image that was behind became owner by an administrator's decision (M10).
+    pub fn forked(&mut self, now: Order) {
+        self.writes.retain(|write| write.until == Order::MAX);
+        (self.era, self.is_forked) = (now, true);
+    }
+
+    /// Forgets writes that nobody can see any more, not even a read asked at `oldest`.
+    pub fn prune(&mut self, oldest: Order) {
+        if self.writes.len() < 4 {
+            return;
+        }
+        let settled = |write: &&Write| write.is_acked && write.is_durable && write.f() < oldest;
+        let Some(last) = self.writes.iter().filter(settled).map(|write| write.begun).max() else { return };
+        self.writes.retain(|write| write.f() >= last);
+    }
+
+    /// What the block holds, if that is certain: nothing under way, nothing unknown.
+    pub fn certain(&self) -> Option<Value> {
+        if self.writes.is_empty() {
+            return (!self.is_forked).then_some(Value::ZERO);
+        }
+        let last = self.writes.iter().filter(|write| write.is_certain()).max_by_key(|write| write.s())?;
+        let is_before = |write: &Write| write.value == last.value || write.f() < last.s();
+        (last.until != Order::MAX && self.writes.iter().all(is_before)).then_some(last.value)
+    }
+
+    /// Whether it holds this value for certain, whatever is under way.
+    pub fn holds(&self, value: Value) -> bool {
+        if self.writes.is_empty() {
+            return !self.is_forked && value == Value::ZERO;
+        }
+        let Some(last) = self.writes.iter().filter(|write| write.is_certain()).max_by_key(|write| write.s()) else {
+            return false;
+        };
+        let is_before = |write: &Write| write.until == Order::MAX || write.value == value || write.f() < last.s();
+        last.value == value && self.writes.iter().all(is_before)
+    }
+
+    /// Whether reads of zeros could only mean an unmap that begins now.
+    pub fn zeros_are_gone(&self) -> bool {
+        let zeros = self.writes.iter().filter(|write| write.value == Value::ZERO);
+        let mut bounds = zeros.map(Write::f).chain(self.writes.is_empty().then_some(0));
+        bounds.all(|f| self.writes.iter().any(|write| write.is_acked && write.value != Value::ZERO && f < write.begun))
+            && !self.is_forked
+    }
+
+    /// The writes that matter, for the story.
+    pub fn tell(&self) -> String {
+        let tell = |write: &Write| {
+            let until = if write.until == Order::MAX { "?".to_owned() } else { write.until.to_string() };
+            let ack = if write.is_acked { " acked" } else { "" };
+            let seen = write.seen.map_or(String::new(), |(first, last)| format!(" seen {last}..{first}"));
+            let safe = if write.is_durable { " durable" } else { "" };
+            format!("{} [{}, {until}]{ack}{seen}{safe} held by {:#b}", write.value, write.begun, write.holders)
+        };
+        format!("; known: {}", self.writes.iter().map(tell).collect::<Vec<_>>().join(", "))
+    }
+}
+
+/// For messages.
+pub fn at_seconds(time: Time) -> String {
+    format!("{}.{:06}", time / 1_000_000_000, time / 1000 % 1_000_000)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Block;
+    use crate::pattern::Value;
+
+    const BOTH: u8 = 0b11;
+
+    fn value(version: u32) -> Value {
+        Value::of(version)
+    }
+
+    /// Write 1 from 10 to 20, write 2 from 30 to 40.
+    fn two_writes() -> Block {
+        let mut block = Block::default();
+        for (version, at) in [(1, 10), (2, 30)] {
+            block.begin(value(version), at);
+            block.acked(value(version), at + 10, BOTH, false).unwrap();
+        }
+        block
+    }
+
+    #[test]
+    fn a_read_shows_the_last_write_or_one_under_way() {
+        let mut block = two_writes();
+        block.read(value(2), 50, 51, BOTH, false).unwrap();
+        assert!(block.clone().read(value(1), 50, 52, BOTH, false).is_err(), "a stale read");
+        assert!(block.clone().read(Value::ZERO, 50, 52, BOTH, false).is_err());
+        assert!(block.clone().read(value(9), 50, 52, BOTH, false).is_err(), "never written");
+        block.begin(value(3), 60);
+        block.read(value(2), 61, 62, BOTH, false).unwrap();
+        block.read(value(3), 63, 64, BOTH, false).unwrap();
+        assert!(block.read(value(2), 65, 66, BOTH, false).is_err(), "once new, never old again");
+    }
+
+    #[test]
+    fn overlapping_writes_may_end_in_either_order_but_only_in_one() {
+        let mut block = two_writes();
+        block.begin(value(3), 50);
+        block.begin(value(4), 51);
+        block.acked(value(3), 60, BOTH, false).unwrap();
+        block.acked(value(4), 61, BOTH, false).unwrap();
+        assert_eq!(block.certain(), None);
+        let mut other = block.clone();
+        other.read(value(3), 70, 71, BOTH, false).unwrap();
+        assert_eq!(other.certain(), Some(value(3)));
+        assert!(other.read(value(4), 72, 73, BOTH, false).is_err());
+        block.read(value(4), 70, 71, BOTH, false).unwrap();
+        assert!(block.read(value(3), 72, 73, BOTH, false).is_err());
+    }
+
+    /// M19: what was given up has happened by then, or never will.
+    #[test]
+    fn a_ghost_write_is_found() {
+        let mut block = two_writes();
+        block.begin(value(3), 50);
+        block.closed(value(3), 60);
+        assert_eq!(block.certain(), None);
+        block.begin(value(4), 61);
+        block.acked(value(4), 65, BOTH, false).unwrap();
+        assert_eq!(block.certain(), Some(value(4)));
+        assert!(block.read(value(3), 70, 71, BOTH, false).is_err());
+    }
+
+    /// A1, A5.
+    #[test]
+    fn only_a_loss_of_all_memory_takes_what_was_not_flushed() {
+        let mut block = two_writes();
+        block.forgot(0b01, 50);
+        assert!(block.clone().read(value(1), 60, 61, BOTH, false).is_err(), "the other node has it");
+        let mut flushed = block.clone();
+        flushed.flushed(45);
+        flushed.forgot(0b10, 55);
+        assert!(flushed.read(value(1), 60, 61, BOTH, false).is_err(), "A2");
+        block.forgot(0b10, 55);
+        block.read(value(1), 60, 61, BOTH, false).unwrap();
+        assert!(block.read(value(2), 62, 63, BOTH, false).is_err(), "what was seen stays so");
+    }
+
+    #[test]
+    fn a_block_in_parts_is_made_of_what_was_lost() {
+        let mut block = two_writes();
+        block.forgot(BOTH, 50);
+        let torn = value(1).with_sectors(2, 3, 2);
+        assert!(block.clone().read(torn, 60, 61, BOTH, false).is_err(), "where a block is written whole");
+        block.read(torn, 60, 61, BOTH, true).unwrap();
+        block.read(torn, 62, 63, BOTH, true).unwrap();
+        assert!(block.read(value(1), 64, 65, BOTH, true).is_err());
+    }
+
+    #[test]
+    fn what_nobody_can_see_any_more_is_forgotten() {
+        let mut block = two_writes();
+        block.flushed(45);
+        block.begin(value(3), 50);
+        block.prune(45);
+        block.read(value(2), 51, 52, BOTH, false).unwrap();
+        assert!(block.read(value(1), 53, 54, BOTH, false).is_err());
+    }
+
+    #[test]
+    fn an_unmap_begins_only_where_no_older_zeros_can_be_read() {
+        let mut block = Block::default();
+        assert!(!block.zeros_are_gone());
+        block.begin(value(1), 5);
+        assert!(!block.zeros_are_gone());
+        block.acked(value(1), 6, BOTH, false).unwrap();
+        assert!(block.zeros_are_gone());
+    }
+}

@@ -1,0 +1,219 @@
+//! What all hosts together know of all volumes: every block's history, and who is busy with it.
+
+use super::block::{Block, Nodes, Order};
+use crate::pattern::{BLOCK, Value, identify};
+
+/// One block.
+#[derive(Clone, Debug, Default)]
+struct Cell {
+    history: Block,
+    /// Writes under way.
+    changes: u16,
+    /// Reads under way.
+    reads: u16,
+    /// One operation wants to be alone with it.
+    is_taken: bool,
+}
+
+/// The book of one volume.
+#[derive(Debug)]
+pub struct Volume {
+    number: u64,
+    cells: Vec<Cell>,
+    /// Blocks that anybody ever asked for.
+    touched: Vec<u64>,
+}
+
+/// The book.
+#[derive(Debug)]
+pub struct Book {
+    volumes: Vec<Volume>,
+    order: Order,
+    next_version: u32,
+    /// Whether a loss of power may leave a block in parts.
+    tears: bool,
+}
+
+impl Book {
+    /// Nothing was written yet on `volumes` volumes of so many blocks.
+    pub fn new(volumes: usize, blocks: u64, tears: bool) -> Self {
+        let volume = |number| Volume { number, cells: vec![Cell::default(); blocks as usize], touched: Vec::new() };
+        Self { volumes: (0..volumes as u64).map(volume).collect(), order: 1, next_version: 0, tears }
+    }
+
+    /// The next moment.
+    pub fn order(&mut self) -> Order {
+        self.order += 1;
+        self.order
+    }
+
+    /// A version that no write had.
+    pub fn version(&mut self) -> u32 {
+        self.next_version += 1;
+        self.next_version
+    }
+
+    /// Blocks of a volume.
+    pub fn blocks(&self) -> u64 {
+        self.volumes[0].cells.len() as u64
+    }
+
+    /// Blocks of the volume that were ever asked for, in order.
+    pub fn touched(&self, volume: usize) -> Vec<u64> {
+        let mut touched = self.volumes[volume].touched.clone();
+        touched.sort_unstable();
+        touched
+    }
+
+    fn cell(&mut self, volume: usize, block: u64) -> &mut Cell {
+        &mut self.volumes[volume].cells[block as usize]
+    }
+
+    /// Whether a write of the blocks may begin beside whatever is under way.
+    pub fn may_write(&mut self, volume: usize, first: u64, count: u64) -> bool {
+        (first..first + count).all(|block| !self.cell(volume, block).is_taken)
+    }
+
+    /// Whether zeros may be written: reads of older zeros must not be possible any more.
+    pub fn may_clear(&mut self, volume: usize, first: u64, count: u64) -> bool {
+        (first..first + count).all(|block| {
+            let cell = self.cell(volume, block);
+            !cell.is_taken && cell.reads == 0 && cell.history.zeros_are_gone()
+        })
+    }
+
+    /// What the blocks hold, if that is certain and nobody is busy with them.
+    pub fn certain(&mut self, volume: usize, first: u64, count: u64) -> Option<Vec<Value>> {
+        let certain = |block| {
+            let cell = self.cell(volume, block);
+            if cell.is_taken || cell.changes > 0 { None } else { cell.history.certain() }
+        };
+        (first..first + count).map(certain).collect()
+    }
+
+    /// Writes of these values begin; `alone`: nobody else may write meanwhile.
+    pub fn begin(&mut self, volume: usize, first: u64, values: &[Value], alone: bool) {
+        let now = self.order();
+        for (block, &value) in (first..).zip(values) {
+            self.touch(volume, block);
+            let cell = self.cell(volume, block);
+            cell.changes += 1;
+            cell.is_taken |= alone;
+            cell.history.begin(value, now);
+        }
+    }
+
+    fn touch(&mut self, volume: usize, block: u64) {
+        let volume = &mut self.volumes[volume];
+        if !volume.touched.contains(&block) {
+            volume.touched.push(block);
+        }
+    }
+
+    /// A comparison that wants nobody to write meanwhile begins.
+    pub fn take(&mut self, volume: usize, first: u64, count: u64) {
+        (first..first + count).for_each(|block| self.cell(volume, block).is_taken = true);
+    }
+
+    /// It ended.
+    pub fn release(&mut self, volume: usize, first: u64, count: u64) {
+        (first..first + count).for_each(|block| self.cell(volume, block).is_taken = false);
+    }
+
+    /// Reads begin.
+    pub fn begin_read(&mut self, volume: usize, first: u64, count: u64) {
+        (first..first + count).for_each(|block| self.cell(volume, block).reads += 1);
+    }
+
+    /// Reads end, whatever came of them.
+    pub fn end_read(&mut self, volume: usize, first: u64, count: u64) {
+        (first..first + count).for_each(|block| self.cell(volume, block).reads -= 1);
+    }
+
+    /// Writes ended: acknowledged, or (`holders` is none) in a way that does not say whether they happened.
+    pub fn end(
+        &mut self,
+        volume: usize,
+        first: u64,
+        values: &[Value],
+        acked: Option<Nodes>,
+        is_durable: bool,
+        oldest: Order,
+    ) -> Result<(), String> {
+        let now = self.order();
+        for (block, &value) in (first..).zip(values) {
+            let cell = self.cell(volume, block);
+            cell.changes -= 1;
+            cell.is_taken = false;
+            match acked {
+                Some(holders) => {
+                    let judged = cell.history.acked(value, now, holders, is_durable);
+                    judged.map_err(|what| format!("block {block} of volume {volume}: {what}"))?;
+                }
+                None => cell.history.closed(value, now),
+            }
+            cell.history.prune(oldest);
+        }
+        Ok(())
+    }
+
+    /// A read that was asked at `asked` showed these bytes.
+    pub fn read(
+        &mut self,
+        volume: usize,
+        first: u64,
+        bytes: &[u8],
+        asked: Order,
+        holders: Nodes,
+    ) -> Result<(), String> {
+        let (now, tears) = (self.order(), self.tears);
+        let number = self.volumes[volume].number;
+        for (block, bytes) in (first..).zip(bytes.chunks_exact(BLOCK)) {
+            let told = |what: String| format!("a read of block {block} of volume {volume}: {what}");
+            let value = identify(bytes, number, block).map_err(told)?;
+            self.cell(volume, block).history.read(value, asked, now, holders, tears).map_err(told)?;
+        }
+        Ok(())
+    }
+
+    /// Whether the block holds this for certain, but for what is under way.
+    pub fn holds(&mut self, volume: usize, block: u64, value: Value) -> bool {
+        self.cell(volume, block).history.holds(value)
+    }
+
+    /// The block's history in words.
+    pub fn tell(&mut self, volume: usize, block: u64) -> String {
+        self.cell(volume, block).history.tell()
+    }
+
+    /// A flush of the volume that was asked at `asked` was answered (A2).
+    pub fn flushed(&mut self, volume: usize, asked: Order) {
+        self.each(volume, |history, _| history.flushed(asked));
+    }
+
+    /// These nodes lost their memory.
+    pub fn forgot(&mut self, nodes: Nodes) {
+        for volume in 0..self.volumes.len() {
+            self.each(volume, |history, now| history.forgot(nodes, now));
+        }
+    }
+
+    /// An image of the volume is in sync from now on.
+    pub fn joined(&mut self, volume: usize, node: Nodes) {
+        self.each(volume, |history, _| history.joined(node));
+    }
+
+    /// An image that was behind became owner (M10).
+    pub fn forked(&mut self, volume: usize) {
+        let now = self.order();
+        self.volumes[volume].cells.iter_mut().for_each(|cell| cell.history.forked(now));
+    }
+
+    fn each(&mut self, volume: usize, mut change: impl FnMut(&mut Block, Order)) {
+        let now = self.order();
+        let volume = &mut self.volumes[volume];
+        for &block in &volume.touched {
+            change(&mut volume.cells[block as usize].history, now);
+        }
+    }
+}

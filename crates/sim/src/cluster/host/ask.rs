@@ -1,0 +1,144 @@
+//! What a host wishes for, and how it says so.
+
+use dyad_contract::volume::VolumeOp;
+use dyad_units::Span;
+use smallvec::smallvec;
+
+use super::{Host, Op, Stage, Wish, block_of, data_of};
+use crate::cluster::book::Book;
+use crate::cluster::queue::Time;
+use crate::pattern::{BLOCK, SECTOR, Value};
+
+const SECTORS: u64 = (BLOCK / SECTOR) as u64;
+/// Extents that hosts like: some in each of three regions.
+const LIKED: [u64; 9] = [0, 1, 2, 16, 17, 18, 32, 33, 47];
+const BLOCKS_PER_EXTENT: u64 = 64;
+
+impl Host {
+    /// Thinks of something; nothing if what came to mind cannot be asked now.
+    pub(in crate::cluster) fn wish(&mut self, book: &mut Book) -> Option<Wish> {
+        let weights = self.habits.weights;
+        let mut draw = self.rng.below(weights.iter().sum());
+        let kind = weights.iter().position(|&weight| {
+            let hit = draw < weight;
+            draw = draw.wrapping_sub(weight);
+            hit
+        })?;
+        let (first, count) = self.draw_blocks(book.blocks());
+        let durable = self.rng.chance(self.habits.durable, 100);
+        let volume = self.volume;
+        match kind {
+            0 if book.may_write(volume, first, count) => {
+                let values = vec![Value::of(book.version()); count as usize];
+                book.begin(volume, first, &values, false);
+                Some(Wish::Write { first, values, sectors: None, durable })
+            }
+            1 => self.wish_sectors(book, first, durable),
+            2 if book.may_clear(volume, first, count) => {
+                book.begin(volume, first, &vec![Value::ZERO; count as usize], false);
+                Some(Wish::Clear { first, count, is_fill: self.rng.chance(1, 3), durable })
+            }
+            3 => {
+                book.begin_read(volume, first, count);
+                Some(Wish::Read { first, count })
+            }
+            4 => Some(Wish::Flush),
+            5 => {
+                let expected = book.certain(volume, first, 1)?[0];
+                let value = Value::of(book.version());
+                book.begin(volume, first, &[value], true);
+                Some(Wish::CompareAndWrite { block: first, expected, value })
+            }
+            6 if self.rng.chance(1, 2) => {
+                let expected = book.certain(volume, first, 1)?[0];
+                book.take(volume, first, 1);
+                Some(Wish::Compare { block: first, expected })
+            }
+            6 => Some(Wish::Verify { first, count }),
+            _ => None,
+        }
+    }
+
+    /// Some sectors of one or two blocks whose content is known (P7: the owner merges).
+    fn wish_sectors(&mut self, book: &mut Book, first: u64, durable: bool) -> Option<Wish> {
+        let sector = self.rng.below(SECTORS);
+        let sectors = 1 + self.rng.below(2 * SECTORS - sector - 1);
+        let count = (sector + sectors).div_ceil(SECTORS);
+        if first + count > book.blocks() {
+            return None;
+        }
+        let mut values = book.certain(self.volume, first, count)?;
+        let version = book.version();
+        for at in sector..sector + sectors {
+            let value = &mut values[(at / SECTORS) as usize];
+            *value = value.with_sectors((at % SECTORS) as usize, 1, version);
+        }
+        book.begin(self.volume, first, &values, true);
+        Some(Wish::Write { first, values, sectors: Some((sector, sectors)), durable })
+    }
+
+    fn draw_blocks(&mut self, blocks: u64) -> (u64, u64) {
+        let extents = LIKED.iter().filter(|extent| (**extent + 1) * BLOCKS_PER_EXTENT <= blocks).count();
+        let extent = LIKED[self.rng.index(extents)];
+        let count = if self.rng.chance(self.habits.long, 100) {
+            60 + self.rng.below(70)
+        } else if self.rng.chance(1, 4) {
+            1 + self.rng.below(6)
+        } else {
+            1
+        };
+        let within = self.rng.below(self.habits.spread);
+        // Some of what it likes lies at the end of an extent, so that pieces fall into two.
+        let within = if self.rng.chance(1, 4) { BLOCKS_PER_EXTENT - 1 - within } else { within };
+        ((extent * BLOCKS_PER_EXTENT + within).min(blocks - count), count)
+    }
+
+    /// Begins an operation.
+    pub(in crate::cluster) fn begin(&mut self, wish: Wish, now: Time, book: &mut Book, is_inspection: bool) {
+        self.next_op += 1;
+        let begun = book.order();
+        let patience =
+            (!is_inspection && self.rng.chance(self.habits.abort, 1000)).then(|| now + self.rng.below(3_000_000));
+        let stage = Stage::Waits(now);
+        let id = self.next_op;
+        self.ops.push(Op { id, wish, stage, attempt: 0, begun, asked: begun, patience, is_inspection });
+    }
+
+    /// The command for a wish.
+    pub(in crate::cluster) fn command(&self, wish: &Wish, slab: &dyad_payload::Slab) -> Option<VolumeOp> {
+        let volume = self.volume;
+        Some(match wish {
+            Wish::Write { first, values, sectors, durable } => {
+                let data = data_of(slab, volume, *first, values)?;
+                let whole = (0, values.len() as u64 * SECTORS);
+                let (from, count) = sectors.unwrap_or(whole);
+                let data = data.slice(from as usize * SECTOR, count as usize * SECTOR);
+                let offset = first * BLOCK as u64 + from * SECTOR as u64;
+                VolumeOp::Write { span: Span::new(offset, count * SECTOR as u64).ok()?, data, durable: *durable }
+            }
+            Wish::Clear { first, count, is_fill: true, durable } => {
+                let pattern = block_of(slab, volume, *first, Value::ZERO)?.slice(0, SECTOR).into();
+                VolumeOp::Fill { span: span(*first, *count)?, pattern, durable: *durable }
+            }
+            Wish::Clear { first, count, is_fill: false, durable } => {
+                VolumeOp::Unmap { spans: smallvec![span(*first, *count)?], durable: *durable }
+            }
+            Wish::CompareAndWrite { block, expected, value } => VolumeOp::CompareAndWrite {
+                span: span(*block, 1)?,
+                expected: data_of(slab, volume, *block, &[*expected])?,
+                data: data_of(slab, volume, *block, &[*value])?,
+                durable: false,
+            },
+            Wish::Compare { block, expected } => {
+                VolumeOp::Compare { span: span(*block, 1)?, expected: data_of(slab, volume, *block, &[*expected])? }
+            }
+            Wish::Verify { first, count } => VolumeOp::Verify { span: span(*first, *count)? },
+            Wish::Read { first, count } => VolumeOp::Read { span: span(*first, *count)? },
+            Wish::Flush => VolumeOp::Flush,
+        })
+    }
+}
+
+fn span(first: u64, count: u64) -> Option<Span> {
+    Span::new(first * BLOCK as u64, count * BLOCK as u64).ok()
+}

@@ -1,0 +1,374 @@
+//! What a run is made of, drawn up front from its seed, so that single faults and hosts can be left out of it.
+
+use super::queue::{MILLIS, SECONDS, Time};
+use crate::rng::Rng;
+
+/// Which node a fault strikes, found when it strikes.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Aim {
+    /// This one.
+    Node(usize),
+    /// The owner of the first segment.
+    Owner,
+    /// Another node that holds an image in sync.
+    Follower,
+    /// A node whose image is being caught up, or else is stale.
+    Behind,
+}
+
+/// What a fault waits for, for at most [`TRIGGER_WAIT`].
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Trigger {
+    /// Nothing.
+    Time,
+    /// Writes are under way.
+    Writing,
+    /// An image is being caught up.
+    Resyncing,
+}
+
+/// Longest wait for a trigger.
+pub const TRIGGER_WAIT: Time = 4 * SECONDS;
+
+/// Beats in a direction that is cut.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Beats {
+    /// Are lost.
+    Lost,
+    /// Arrive when it is whole again.
+    Late,
+}
+
+/// Which operations of a disk fail.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum DiskFault {
+    /// Reads.
+    Read,
+    /// Writes through the page cache.
+    Write,
+    /// Writes of the journal.
+    Durable,
+    /// Syncs.
+    Sync,
+}
+
+/// What goes wrong.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum FaultKind {
+    /// The process dies on a machine that stays up; `amid`: in the middle of a call of the pool.
+    ProcessCrash {
+        /// In the middle of a call.
+        amid: bool,
+    },
+    /// The machine loses its power.
+    PowerLoss,
+    /// The same, and it comes back with the disk as it was a while ago, if the others went on without it meanwhile.
+    OldDisk,
+    /// The same, and it comes back with an empty disk, if the others went on without it meanwhile.
+    EmptyDisk,
+    /// All machines lose their power.
+    PowerLossOfAll,
+    /// All processes die.
+    ProcessCrashOfAll,
+    /// The process is stopped, and goes on later.
+    Pause,
+    /// Nothing gets from this node to another, or the other way round.
+    CutOneWay {
+        /// The other node, counted from this one.
+        other: usize,
+        /// From the other to this one.
+        inward: bool,
+        /// What becomes of beats.
+        beats: Beats,
+    },
+    /// Nothing gets between this node and any other.
+    Isolation {
+        /// Nor to the config store.
+        store: bool,
+        /// Nor to the hosts.
+        hosts: bool,
+        /// What becomes of beats.
+        beats: Beats,
+    },
+    /// The connection to another node breaks, and comes back at once.
+    LinkBreak {
+        /// The other node, counted from this one.
+        other: usize,
+    },
+    /// Beats alone are lost or late.
+    BeatsOnly {
+        /// The other node, counted from this one.
+        other: usize,
+        /// Late rather than lost.
+        late: bool,
+    },
+    /// Letters between this node and all others are slow.
+    SlowNet,
+    /// The config store cannot be reached by anybody.
+    StoreAway,
+    /// The config store loses questions and answers, and carries some out late.
+    StoreFlaky,
+    /// This node does not reach the config store.
+    StoreCut,
+    /// One host does not reach this node.
+    HostCut,
+    /// The disk is slow by this factor.
+    DiskSlow {
+        /// How many times slower.
+        factor: u64,
+    },
+    /// The disk does nothing.
+    DiskStuck,
+    /// The disk fails operations of a kind.
+    DiskFails {
+        /// Which.
+        kind: DiskFault,
+        /// So many; then it works again, until the process is started anew.
+        times: u64,
+    },
+    /// Bits of the disk change.
+    Rot,
+    /// The clock runs wrong from now on.
+    Drift {
+        /// By how many millionths.
+        ppm: i64,
+    },
+    /// An administrator hands the first segment over to this node.
+    HandOver,
+    /// An administrator takes this node's image out; it is brought back at the end.
+    TakeOut,
+    /// An administrator promotes this node's image, which is behind, while the owner is off (M10).
+    Promote,
+}
+
+/// One fault.
+#[derive(Clone, Copy, Debug)]
+pub struct Fault {
+    /// When, at the earliest.
+    pub at: Time,
+    /// What it waits for.
+    pub trigger: Trigger,
+    /// Whom it strikes.
+    pub aim: Aim,
+    /// What.
+    pub kind: FaultKind,
+    /// For how long.
+    pub lasts: Time,
+    /// Seed of whatever it leaves open.
+    pub seed: u64,
+}
+
+/// The shape of a run.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Of everything below and of all that the plan leaves open.
+    pub seed: u64,
+    /// Count of nodes.
+    pub nodes: usize,
+    /// Images of each segment, on the first nodes (shifted by the segment's place).
+    pub images: usize,
+    /// Count of volumes, of one segment each.
+    pub segments: usize,
+    /// 4 MiB regions of a segment.
+    pub regions: u64,
+    /// What disks write untorn.
+    pub unit: usize,
+    /// Size of each disk.
+    pub disk_bytes: u64,
+    /// Size of L.
+    pub log_bytes: usize,
+    /// Bound of drift that the nodes are told; their clocks keep it.
+    pub ppm_bound: i64,
+    /// Clocks may break that bound: reads may be stale then.
+    pub is_beyond_bound: bool,
+    /// Length of an interval in milliseconds.
+    pub interval: u64,
+    /// Hosts that are left out.
+    pub hosts: Vec<usize>,
+    /// Operations of each host at most.
+    pub quota: u64,
+    /// When hosts stop asking and everything is mended.
+    pub until: Time,
+    /// In order of their number.
+    pub faults: Vec<Fault>,
+    /// Numbers of the faults that are left out.
+    pub skipped: Vec<usize>,
+}
+
+/// What sort of trouble a run sees.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Mood {
+    /// Anything.
+    Mixed,
+    /// Crashes and pauses.
+    Crashes,
+    /// Cuts and the store.
+    Cuts,
+    /// Losses of power.
+    Power,
+    /// Disks.
+    Disks,
+    /// Nothing but an administrator's changes.
+    Planned,
+}
+
+impl Plan {
+    /// The plan of this seed.
+    pub fn draw(seed: u64) -> Self {
+        let mut rng = Rng::new(seed ^ 0xc1a5_7e50_91a7_0001);
+        let images = [2, 2, 2, 2, 3, 3, 3, 1, 4][rng.index(9)];
+        let nodes = (images + usize::from(rng.chance(1, 4))).clamp(2, 4);
+        let is_beyond_bound = rng.chance(1, 16);
+        let until = (8 + rng.below(10)) * SECONDS;
+        let mut plan = Self {
+            seed,
+            nodes,
+            images: images.min(nodes),
+            segments: if rng.chance(1, 5) { 2 } else { 1 },
+            regions: 1 + rng.below(3),
+            unit: if rng.chance(1, 2) { 512 } else { 4096 },
+            disk_bytes: if rng.chance(1, 10) { 8 << 20 } else { 12 << 20 },
+            log_bytes: [24 << 10, 64 << 10, 256 << 10][rng.index(3)],
+            ppm_bound: 1000,
+            is_beyond_bound,
+            interval: [100, 300, 1000, 3000][rng.index(4)],
+            hosts: (0..1 + rng.index(3)).collect(),
+            quota: 150 + rng.below(600),
+            until,
+            faults: Vec::new(),
+            skipped: Vec::new(),
+        };
+        plan.draw_faults(&mut rng);
+        plan
+    }
+
+    fn draw_faults(&mut self, rng: &mut Rng) {
+        let mood =
+            [Mood::Mixed, Mood::Mixed, Mood::Mixed, Mood::Crashes, Mood::Cuts, Mood::Power, Mood::Disks, Mood::Planned]
+                [rng.index(8)];
+        let has_rot = mood == Mood::Disks && rng.chance(1, 3);
+        let count = 1 + rng.below(6);
+        let mut at = (300 + rng.below(2000)) * MILLIS;
+        for _ in 0..count {
+            let kind = self.draw_kind(mood, has_rot, rng);
+            let lasts = draw_length(kind, rng);
+            let aim = self.draw_aim(kind, rng);
+            let trigger = match rng.below(8) {
+                0..=3 => Trigger::Writing,
+                4..=5 => Trigger::Resyncing,
+                _ => Trigger::Time,
+            };
+            self.faults.push(Fault { at, trigger, aim, kind, lasts, seed: rng.bits() });
+            // Sometimes two at once, sometimes when the first is over.
+            at += match rng.below(3) {
+                0 => rng.below(200) * MILLIS,
+                1 => rng.below(1500) * MILLIS,
+                _ => lasts + rng.below(2500) * MILLIS,
+            };
+            if at > self.until {
+                break;
+            }
+        }
+    }
+
+    fn draw_aim(&self, kind: FaultKind, rng: &mut Rng) -> Aim {
+        let any = Aim::Node(rng.index(self.nodes));
+        match kind {
+            FaultKind::HandOver => Aim::Follower,
+            FaultKind::Promote => Aim::Behind,
+            _ => [Aim::Owner, Aim::Owner, Aim::Follower, Aim::Follower, Aim::Behind, any][rng.index(6)],
+        }
+    }
+
+    fn draw_kind(&self, mood: Mood, has_rot: bool, rng: &mut Rng) -> FaultKind {
+        let beats = if rng.chance(1, 2) { Beats::Lost } else { Beats::Late };
+        let other = 1 + rng.index(self.nodes - 1);
+        let crash = FaultKind::ProcessCrash { amid: rng.chance(1, 3) };
+        let cut = FaultKind::CutOneWay { other, inward: rng.chance(1, 2), beats };
+        let isolation = FaultKind::Isolation { store: rng.chance(1, 2), hosts: rng.chance(1, 3), beats };
+        let fails = FaultKind::DiskFails {
+            kind: [DiskFault::Read, DiskFault::Write, DiskFault::Durable, DiskFault::Sync][rng.index(4)],
+            times: if rng.chance(1, 2) { 1 } else { u64::MAX },
+        };
+        let slow = FaultKind::DiskSlow { factor: 10 << rng.below(8) };
+        let drift = FaultKind::Drift { ppm: self.draw_ppm(rng) };
+        let beats_only = FaultKind::BeatsOnly { other, late: rng.chance(1, 2) };
+        let planned = if rng.chance(2, 3) { FaultKind::HandOver } else { FaultKind::TakeOut };
+        let power = match rng.below(8) {
+            0 => FaultKind::OldDisk,
+            1 => FaultKind::EmptyDisk,
+            2..=3 => FaultKind::PowerLossOfAll,
+            _ => FaultKind::PowerLoss,
+        };
+        let store = [FaultKind::StoreAway, FaultKind::StoreFlaky, FaultKind::StoreCut][rng.index(3)];
+        let link = FaultKind::LinkBreak { other };
+        let all: &[FaultKind] = match mood {
+            Mood::Mixed => &[
+                crash,
+                crash,
+                power,
+                power,
+                FaultKind::Pause,
+                FaultKind::Pause,
+                cut,
+                cut,
+                isolation,
+                link,
+                beats_only,
+                FaultKind::SlowNet,
+                store,
+                FaultKind::HostCut,
+                slow,
+                FaultKind::DiskStuck,
+                fails,
+                drift,
+                planned,
+                FaultKind::ProcessCrashOfAll,
+            ],
+            Mood::Crashes => {
+                &[crash, crash, FaultKind::Pause, FaultKind::Pause, FaultKind::ProcessCrashOfAll, link, drift]
+            }
+            Mood::Cuts => &[
+                cut,
+                cut,
+                isolation,
+                isolation,
+                link,
+                beats_only,
+                FaultKind::SlowNet,
+                store,
+                store,
+                FaultKind::HostCut,
+            ],
+            Mood::Power => &[power, power, power, crash, cut, store, FaultKind::Promote],
+            Mood::Disks if has_rot => &[FaultKind::Rot, FaultKind::Rot, link, FaultKind::Pause, planned],
+            Mood::Disks => &[slow, FaultKind::DiskStuck, fails, fails, crash, cut],
+            Mood::Planned => &[planned, planned, link, store, slow, crash],
+        };
+        all[rng.index(all.len())]
+    }
+
+    /// A clock's fault: within the bound, or beyond it where the run may.
+    pub fn draw_ppm(&self, rng: &mut Rng) -> i64 {
+        let bound = self.ppm_bound;
+        let within = match rng.below(3) {
+            0 => -bound,
+            1 => bound,
+            _ => rng.below(2 * bound as u64 + 1) as i64 - bound,
+        };
+        if self.is_beyond_bound { within * 200 } else { within }
+    }
+}
+
+fn draw_length(kind: FaultKind, rng: &mut Rng) -> Time {
+    let short = (1 + rng.below(400)) * MILLIS;
+    let long = (400 + rng.below(4000)) * MILLIS;
+    match kind {
+        FaultKind::Pause => (50 + rng.below(2500)) * MILLIS,
+        FaultKind::LinkBreak { .. } => 0,
+        FaultKind::ProcessCrash { .. } | FaultKind::ProcessCrashOfAll if rng.chance(1, 2) => short,
+        FaultKind::EmptyDisk | FaultKind::OldDisk => long + 2 * SECONDS,
+        _ if rng.chance(1, 3) => short,
+        _ => long,
+    }
+}
