@@ -4,10 +4,13 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use dyad_contract::image::{
-    BlockState, Examined, ImageError, Reply, Request, Space, Survey, Token, Unmap, Write, Written,
+    BlockState, Changed, Examined, ImageError, Reply, Request, Space, Survey, Token, Unmap, Write, Written,
 };
 use dyad_payload::{BlockSum, Payload, Slab};
 use dyad_units::{BLOCK_BYTES, Epoch, Extent, Piece, Region, Stamp};
+
+/// Extents in one page of a list: few, so that lists have pages.
+const PAGE: usize = 3;
 
 pub const BLOCK: usize = BLOCK_BYTES as usize;
 
@@ -46,6 +49,10 @@ pub struct Image {
     pub record: Vec<u8>,
     pub epoch: Epoch,
     pub closed: Stamp,
+    /// When each extent was last written.
+    pub stamps: BTreeMap<u32, Stamp>,
+    /// Resync: cursor and k.
+    pub progress: Option<(Extent, Stamp)>,
     /// Regions that may have been written since closed, and when.
     pub marks: BTreeMap<Region, Stamp>,
     /// Writes in L: number, stamp and place; and the highest settled heard of.
@@ -83,6 +90,8 @@ impl Image {
             record: Vec::new(),
             epoch: Epoch::new(0),
             closed: Stamp::NEVER,
+            stamps: BTreeMap::new(),
+            progress: None,
             marks: BTreeMap::new(),
             written: Vec::new(),
             settled: 0,
@@ -180,7 +189,27 @@ impl Image {
                 Reply::Done
             }
             Request::Survey | Request::Show => Reply::Survey(Box::new(self.survey())),
-            Request::Changed { .. } | Request::Copied { .. } | Request::Progress { .. } => panic!("no resync here"),
+            Request::Changed { after, from } => {
+                let is_asked = |extent: u32, stamp: Stamp| stamp > *after || self.lost.contains(&extent);
+                let later = self.stamps.range(from.0..).filter(|(extent, stamp)| is_asked(**extent, **stamp));
+                let mut extents: Vec<_> = later.map(|(extent, stamp)| (Extent(*extent), *stamp)).collect();
+                let next = (extents.len() > PAGE).then(|| extents[PAGE].0);
+                extents.truncate(PAGE);
+                Reply::Changed(Box::new(Changed { extents, next }))
+            }
+            Request::Copied { extent, stamp } => {
+                self.stamps.insert(extent.0, *stamp);
+                self.lost.remove(&extent.0);
+                self.suspects.remove(&extent.0);
+                self.unsettled.retain(|piece| piece.extent != *extent);
+                self.written.retain(|(.., piece)| piece.extent != *extent);
+                Reply::Done
+            }
+            Request::Progress { cursor, complete } => {
+                self.harden();
+                self.progress = cursor.map(|cursor| (cursor, *complete));
+                Reply::Done
+            }
             Request::Examine { extent } => {
                 self.examined.insert(extent.0);
                 self.examine(*extent)
@@ -196,6 +225,7 @@ impl Image {
             Request::Settled { extent, .. } => {
                 self.suspects.remove(&extent.0);
                 self.unsettled.retain(|piece| piece.extent != *extent);
+                self.written.retain(|(.., piece)| piece.extent != *extent);
                 Reply::Done
             }
         }
@@ -299,6 +329,8 @@ impl Image {
         assert!(number > settled, "M3: a write cannot be settled before it is sent");
         let mark = self.marks.entry(piece.extent.region()).or_default();
         *mark = stamp.max(*mark);
+        let written = self.stamps.entry(piece.extent.0).or_default();
+        *written = stamp.max(*written); // M1
         self.written.push((number, stamp, piece));
         self.settled = self.settled.max(settled);
     }
@@ -312,7 +344,8 @@ impl Image {
         };
         let first = Piece::whole(extent).block().0;
         let blocks = std::array::from_fn(|at| state(first + at as u64));
-        Reply::Examined(Box::new(Examined { stamp: Stamp::NEWEST, blocks }))
+        let stamp = self.stamps.get(&extent.0).copied().unwrap_or_default();
+        Reply::Examined(Box::new(Examined { stamp, blocks }))
     }
 
     fn survey(&self) -> Survey {
@@ -322,11 +355,17 @@ impl Image {
             epoch: self.epoch,
             record: self.record.clone(),
             lived_through: self.lived_through,
-            unsettled: if self.lived_through { self.unsettled.clone() } else { Vec::new() },
+            unsettled: if self.lived_through { self.all_unsettled() } else { Vec::new() },
             marked: if self.lived_through { Vec::new() } else { marked.copied().collect() },
             lost: self.lost.iter().map(|&extent| Extent(extent)).collect(),
-            progress: None,
+            progress: self.progress,
         }
+    }
+
+    /// Those of earlier crashes, and of the owner of now, which may have stopped just now (M9).
+    fn all_unsettled(&self) -> Vec<Piece> {
+        let recent = self.written.iter().filter(|(number, ..)| *number > self.settled).map(|(.., piece)| *piece);
+        self.unsettled.iter().copied().chain(recent).collect()
     }
 
     fn harden(&mut self) {

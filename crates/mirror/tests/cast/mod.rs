@@ -302,6 +302,12 @@ impl Stage {
         }
     }
 
+    /// Carries out what a door of the mirror asked for that the stage has no verb for.
+    pub fn act_on(&mut self, actions: Vec<Action>) {
+        self.out.extend(actions);
+        self.carry_out();
+    }
+
     fn carry_out(&mut self) {
         while !self.out.is_empty() {
             for action in std::mem::take(&mut self.out) {

@@ -1,0 +1,133 @@
+//! An image that was out catches up while hosts go on (M13 to M16).
+
+mod cast;
+
+use cast::{BLOCK, EXTENT, Stage, image_id};
+use dyad_cluster::{ImageState, OutReason};
+use dyad_contract::image::ImageError;
+use dyad_mirror::{Event, ImageIndex, Note};
+use dyad_units::Period;
+
+const B: u64 = BLOCK as u64;
+
+/// Image 1 is out; what was written since is on image 0 alone.
+fn behind() -> Stage {
+    let mut pair = Stage::serving(2);
+    pair.put(0, 4 * EXTENT, 1);
+    pair.pass(Period::from_secs(60));
+    pair.images[1].poisoned = true;
+    pair.put(EXTENT, B, 2);
+    assert_eq!(pair.state_of(1).0, ImageState::Stale);
+    pair.images[1].poisoned = false;
+    for extent in 5..12 {
+        pair.put(extent * EXTENT, 2 * B, 3);
+    }
+    pair
+}
+
+fn begin(pair: &mut Stage) {
+    let mut out = Vec::new();
+    assert!(pair.mirror.begin_resync(pair.now, ImageIndex(1), &mut out));
+    pair.act_on(out);
+}
+
+/// M13, M16: only what changed is copied, then the image is in sync and equal.
+#[test]
+fn an_image_that_was_out_copies_what_changed_and_joins() {
+    let mut pair = behind();
+    begin(&mut pair);
+    pair.drive();
+    pair.pass(Period::from_secs(30));
+    assert_eq!(pair.state_of(1), (ImageState::InSync, None), "{:?}", pair.mirror.status());
+    pair.assert_equal_images();
+    assert_eq!(pair.mirror.status().counters.copied, 8, "one that was overwritten, seven that are new");
+    assert_eq!(pair.images[0].closed, pair.images[1].closed);
+    assert_eq!(pair.images[1].progress, None);
+    assert!(pair.notes.contains(&Note::Joined { image: ImageIndex(1) }));
+}
+
+/// M14: a write to an extent that is copied already needs the image too; one to an extent still to be copied does not.
+#[test]
+fn writes_below_the_cursor_need_the_image_that_catches_up() {
+    let mut pair = behind();
+    begin(&mut pair);
+    while pair.mirror.status().counters.copied < 3 {
+        let busy = (0..2).find(|&at| !pair.images[at].pending.is_empty()).expect("it goes on");
+        pair.reply(busy, 0);
+    }
+    pair.drive_without(1);
+    let below = pair.write(0, B, 9);
+    let above = pair.write(100 * EXTENT, B, 9);
+    pair.drive_without(1);
+    assert!(pair.answer(below).is_none(), "it waits for image 1");
+    pair.drive();
+    assert!(pair.is_done(below) && pair.is_done(above));
+    pair.pass(Period::from_secs(30));
+    assert_eq!(pair.store.in_sync().count(), 2);
+    pair.assert_equal_images();
+}
+
+/// M14: a copy that the image fails ends the run; hosts go on, and the next run ends.
+#[test]
+fn a_failing_image_ends_the_run_and_the_next_run_succeeds() {
+    let mut pair = behind();
+    begin(&mut pair);
+    pair.images[1].failures.push(("mend", ImageError::Poisoned));
+    pair.drive();
+    assert_eq!(pair.store.image(image_id(1)).unwrap().state, ImageState::Stale);
+    pair.put(0, B, 7);
+    begin(&mut pair);
+    pair.pass(Period::from_secs(30));
+    assert_eq!(pair.store.in_sync().count(), 2);
+    pair.assert_equal_images();
+}
+
+/// M3: what a broken connection swallowed is asked again; nothing is answered before.
+#[test]
+fn a_link_that_breaks_and_comes_back_loses_nothing() {
+    let mut pair = Stage::serving(2);
+    let write = pair.write(0, B, 1);
+    pair.event(Event::Lost { image: ImageIndex(1) });
+    pair.images[1].pending.clear();
+    pair.drive();
+    assert!(pair.answer(write).is_none());
+    pair.event(Event::Back { image: ImageIndex(1) });
+    pair.drive();
+    assert!(pair.is_done(write));
+    pair.assert_equal_images();
+}
+
+/// M8: an image that is given up after its connection broke leaves the set before the write is answered.
+#[test]
+fn a_link_that_stays_away_costs_the_image_its_place() {
+    let mut pair = Stage::serving(2);
+    let write = pair.write(0, B, 1);
+    pair.event(Event::Lost { image: ImageIndex(1) });
+    pair.images[1].pending.clear();
+    pair.gone(1);
+    pair.drive();
+    assert!(pair.is_done(write));
+    assert_eq!(pair.state_of(1), (ImageState::Stale, Some(OutReason::Absent)));
+}
+
+/// M5: a read waits for the lease, a write does not; a lease that stays out costs the image its place.
+#[test]
+fn what_reveals_waits_for_leases() {
+    use dyad_mirror::Lease::{Missing, NotNeeded, Until};
+    let mut pair = Stage::serving(2);
+    let lease = |pair: &mut Stage, lease| {
+        let mut out = Vec::new();
+        pair.mirror.set_leases(pair.now, &[NotNeeded, lease, NotNeeded, NotNeeded], &mut out);
+        pair.act_on(out);
+    };
+    lease(&mut pair, Missing);
+    pair.put(0, B, 1);
+    let read = pair.read(0, B);
+    pair.drive();
+    assert!(pair.answer(read).is_none());
+    let end = pair.now + Period::from_millis(600);
+    lease(&mut pair, Until(end));
+    assert!(pair.is_done(read));
+    pair.pass(Period::from_secs(1));
+    assert_eq!(pair.state_of(1), (ImageState::Stale, Some(OutReason::Silent)));
+}
