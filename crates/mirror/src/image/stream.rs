@@ -212,9 +212,7 @@ impl Image {
             out.push(ImageAction::Came { survey: survey.clone() });
             self.go_on(out);
         }
-        if to != Asker::Part {
-            out.push(ImageAction::Shown { to, survey });
-        }
+        out.push(ImageAction::Shown { to, survey });
     }
 
     fn learn(&mut self, survey: &Survey) {

@@ -1,0 +1,289 @@
+//! Whole parts on several nodes: who serves, who takes over, what a host sees (M3, M5, M6, M9, M11, M12, M18, M19).
+
+mod part_cast;
+
+use dyad_cluster::ImageState;
+use dyad_contract::volume::VolumeError;
+use dyad_mirror::{Command, PartRole};
+use dyad_units::Period;
+use part_cast::{StoreMood, World, node_id};
+
+const MS: fn(u64) -> Period = Period::from_millis;
+
+#[test]
+fn nodes_that_start_together_agree_on_one_owner_and_serve_by_each_of_them() {
+    let mut world = World::serving(2, 1);
+    let owner = world.owner();
+    assert_eq!(world.store.owner, Some(node_id(owner)));
+    for at in 0..3 {
+        world.put(at, at as u64, at as u8 + 1);
+    }
+    for at in 0..3 {
+        for block in 0..3 {
+            assert_eq!(world.get(at, block), block as u8 + 1, "through node {at}");
+        }
+    }
+    world.assert_equal_images();
+    assert_eq!(world.store.in_sync().count(), 2);
+}
+
+/// M9: an owner that is silent is followed after its lease, and nothing acknowledged is missing.
+#[test]
+fn a_silent_owner_is_followed_within_two_seconds() {
+    let mut world = World::serving(2, 1);
+    let owner = world.owner();
+    world.put(2, 7, 42);
+    world.crash(owner);
+    let before = world.now;
+    assert_eq!(world.get(2, 7), 42);
+    assert!(world.now.since(before) < Period::from_secs(2), "{}", world.now.since(before));
+    let next = world.owner();
+    assert_ne!(next, owner);
+    assert_eq!(world.state_of(owner).0, ImageState::Stale, "the old owner left the set");
+}
+
+/// M5, M6: a paused owner that comes back reads nothing old: its leases ran out with the pause.
+#[test]
+fn an_owner_that_was_paused_answers_nothing_stale() {
+    let mut world = World::serving(2, 1);
+    let owner = world.owner();
+    world.put(owner, 3, 1);
+    world.pause(owner);
+    world.put(2, 3, 2);
+    assert_ne!(world.owner(), owner);
+    let stale = world.read(owner, 3);
+    world.resume(owner);
+    world.pass(MS(5000));
+    assert!(!matches!(world.result(stale), Some(Ok(_))) || world.get(owner, 3) == 2);
+    if let Some(Ok(dyad_contract::volume::VolumeDone::Data(data))) = world.result(stale) {
+        assert_eq!(data.to_vec()[0], 2, "M5: a stale read");
+    }
+    assert!(world.nodes[owner].closed_sessions > 0, "M19: paused longer than L");
+    assert_eq!(world.get(owner, 3), 2);
+}
+
+/// M7: whatever became of a claim, it is found out, and there is one owner.
+#[test]
+fn a_claim_with_an_unknown_outcome_is_found_out() {
+    for mood in [StoreMood::Forgets, StoreMood::Away] {
+        let mut world = World::serving(2, 0);
+        let owner = world.owner();
+        world.put(owner, 1, 9);
+        world.crash(owner);
+        world.mood = mood;
+        world.pass(MS(3000));
+        world.mood = StoreMood::Works;
+        let other = 1 - owner;
+        assert_eq!(world.get(other, 1), 9);
+        assert_eq!(world.owner(), other);
+    }
+}
+
+/// M8: an image that cannot be reached is taken out, and writes go on, in about a second.
+#[test]
+fn a_lost_image_is_taken_out_and_writes_go_on() {
+    let mut world = World::serving(2, 0);
+    let owner = world.owner();
+    let other = 1 - owner;
+    world.crash(other);
+    let before = world.now;
+    world.put(owner, 5, 5);
+    assert!(world.now.since(before) < MS(1000), "{}", world.now.since(before));
+    assert_eq!(world.state_of(other).0, ImageState::Stale);
+    assert_eq!(world.get(owner, 5), 5);
+}
+
+/// M3: a connection that breaks for a moment costs no image: what was under way is sent again.
+#[test]
+fn a_short_break_of_the_connection_costs_nothing() {
+    let mut world = World::serving(2, 0);
+    let owner = world.owner();
+    let id = world.write(owner, 5, 5);
+    world.disconnect(0, 1);
+    world.pass(MS(50));
+    world.connect(0, 1);
+    world.pass(MS(50));
+    assert!(world.is_done(id), "{:?}", world.result(id));
+    assert_eq!(world.store.in_sync().count(), 2);
+    world.assert_equal_images();
+    assert_eq!(world.owner(), owner);
+}
+
+/// M12: a hand-over keeps the set, and takes milliseconds.
+#[test]
+fn a_hand_over_keeps_the_set() {
+    let mut world = World::serving(2, 1);
+    let owner = world.owner();
+    let other = 1 - owner;
+    world.put(2, 1, 1);
+    let id = world.command(owner, Command::HandOver { to: node_id(other) });
+    world.pass(MS(300));
+    assert_eq!(world.nodes[owner].done.get(&id), Some(&Ok(())));
+    assert_eq!(world.owner(), other);
+    assert_eq!(world.store.in_sync().count(), 2);
+    assert_eq!(world.get(2, 1), 1);
+    world.put(owner, 1, 2);
+    assert_eq!(world.get(other, 1), 2);
+}
+
+/// M12: a node that goes down on purpose lets its segment go at once.
+#[test]
+fn an_owner_that_stops_is_followed_at_once() {
+    let mut world = World::serving(2, 0);
+    let owner = world.owner();
+    world.put(owner, 1, 1);
+    world.command(owner, Command::Stop);
+    world.pass(MS(100));
+    assert!(world.nodes[owner].is_stopped);
+    world.crash(owner);
+    world.pass(MS(250));
+    assert_eq!(world.owner(), 1 - owner);
+    assert_eq!(world.get(1 - owner, 1), 1);
+}
+
+/// P6, M9: all processes end at once; the machines keep everything.
+#[test]
+fn after_a_crash_of_every_process_everything_acknowledged_is_there() {
+    let mut world = World::serving(2, 0);
+    world.put(0, 1, 1);
+    world.put(1, 2, 2);
+    (0..2).for_each(|at| world.crash(at));
+    (0..2).for_each(|at| world.start(at));
+    world.pass(MS(2000));
+    assert_eq!((world.get(0, 1), world.get(1, 2)), (1, 2));
+    assert_eq!(world.store.in_sync().count(), 2, "everybody lived through");
+    world.assert_equal_images();
+}
+
+/// M11: the machines of all images restarted; one may serve by itself.
+#[test]
+fn after_a_loss_of_power_everywhere_the_segment_is_served_again() {
+    let mut world = World::serving(2, 0);
+    world.put(0, 1, 1);
+    let flush = world.ask(0, dyad_contract::volume::VolumeOp::Flush);
+    world.pass(MS(100));
+    assert!(world.is_done(flush));
+    (0..2).for_each(|at| world.lose_power(at));
+    (0..2).for_each(|at| world.start(at));
+    world.pass(MS(2000));
+    assert_eq!(world.get(1, 1), 1);
+    assert_eq!(world.store.in_sync().count(), 2);
+}
+
+/// M11: the image that forgot does not serve while the one that may remember cannot be asked.
+#[test]
+fn a_node_that_forgot_waits_for_the_one_that_may_remember() {
+    let mut world = World::serving(2, 0);
+    let owner = world.owner();
+    world.put(owner, 1, 1);
+    world.lose_power(0);
+    world.crash(1);
+    // The one that forgot comes alone.
+    world.start(0);
+    world.pass(MS(5000));
+    assert_eq!(world.role(0), Some(PartRole::Follower), "{}", world.status(0).sentence);
+    assert!(world.status(0).sentence.contains("may have"), "{}", world.status(0).sentence);
+    world.start(1);
+    world.pass(MS(3000));
+    assert_eq!(world.owner(), 1, "the one that lived through");
+    assert_eq!(world.get(1, 1), 1);
+    assert_ne!(world.state_of(0).0, ImageState::InSync, "it forgot");
+}
+
+/// M18, M19: what went to an owner that is lost is answered busy, not before it can take no effect after a later command.
+#[test]
+fn what_was_forwarded_to_a_lost_owner_is_answered_busy() {
+    let mut world = World::serving(2, 1);
+    let owner = world.owner();
+    world.nodes[1 - owner].is_stuck = true;
+    let id = world.write(2, 4, 4);
+    world.pass(MS(5));
+    assert!(world.result(id).is_none());
+    world.crash(owner);
+    world.unstick(1 - owner);
+    world.pass(MS(4000));
+    assert_eq!(world.error(id), Some(VolumeError::Busy));
+    world.put(2, 4, 5);
+    assert_eq!(world.get(2, 4), 5);
+}
+
+/// M19: a forwarded command that the connection held up longer than T is not executed.
+#[test]
+fn a_forwarded_command_that_comes_too_late_is_not_executed() {
+    let mut world = World::serving(2, 1);
+    let owner = world.owner();
+    world.put(2, 4, 1);
+    world.held.push((2, owner));
+    let ghost = world.write(2, 4, 9);
+    world.pass(MS(3500));
+    world.put(owner, 4, 2);
+    world.let_go();
+    world.pass(MS(1000));
+    assert_eq!(world.error(ghost), Some(VolumeError::Busy));
+    assert_eq!(world.get(owner, 4), 2, "no ghost write");
+}
+
+/// One way only: the owner hears nobody, so it loses its leases; somebody serves all the same.
+#[test]
+fn a_one_way_cut_leaves_one_owner() {
+    for deaf in [(0, 1), (1, 0)] {
+        let mut world = World::serving(2, 0);
+        world.put(0, 1, 1);
+        world.deaf.push(deaf);
+        world.pass(MS(4000));
+        let owner = world.owner();
+        assert_eq!(world.get(owner, 1), 1);
+        world.put(owner, 1, 2);
+        assert_eq!(world.get(owner, 1), 2);
+        assert_eq!(world.store.in_sync().count(), 1);
+    }
+}
+
+/// A partition between the two images: the store decides, one serves.
+#[test]
+fn a_partition_leaves_one_owner() {
+    let mut world = World::serving(2, 0);
+    world.put(0, 1, 1);
+    world.cut(0, 1);
+    world.pass(MS(3000));
+    let owner = world.owner();
+    world.put(owner, 1, 2);
+    assert_eq!(world.get(owner, 1), 2);
+    assert_eq!(world.state_of(1 - owner).0, ImageState::Stale);
+}
+
+/// M10: by an administrator's word, with the old owner off.
+#[test]
+fn a_forced_promotion_serves_what_the_image_has() {
+    let mut world = World::serving(2, 0);
+    let owner = world.owner();
+    let other = 1 - owner;
+    world.put(owner, 1, 1);
+    world.crash(other);
+    world.put(owner, 1, 2);
+    world.lose_power(owner);
+    world.start(other);
+    world.pass(MS(2000));
+    assert_eq!(world.role(other), Some(PartRole::Follower), "its image is stale");
+    let id = world.command(other, Command::Promote { image: part_cast::image_id(other) });
+    world.pass(MS(2000));
+    assert_eq!(world.nodes[other].done.get(&id), Some(&Ok(())));
+    assert_eq!(world.owner(), other);
+    assert_eq!(world.store.forks.len(), 1);
+    assert_eq!(world.state_of(owner).0, ImageState::Detached);
+    assert_eq!(world.get(other, 1), 1);
+}
+
+/// M19: an aborted command is answered, and has no effect after that.
+#[test]
+fn an_abort_of_what_waits_is_answered_at_once() {
+    let mut world = World::serving(2, 1);
+    let owner = world.owner();
+    world.crash(owner);
+    world.pass(MS(5));
+    let id = world.write(2, 9, 9);
+    world.abort(2, id);
+    assert_eq!(world.error(id), Some(VolumeError::Aborted));
+    world.pass(MS(3000));
+    assert_eq!(world.get(2, 9), 0);
+}
