@@ -90,10 +90,10 @@ fn a_crowd_of_hosts_that_never_read_is_dropped_for_the_others() {
     let options = stage.login("v");
     let mut host = stage.host("v");
     let greedy: Vec<_> = (0..100).map(|number| one_that_never_reads(&options, 100 + number, 256 << 10)).collect();
-    let deadline = Instant::now() + Duration::from_secs(5);
+    let deadline = Instant::now() + Duration::from_secs(15);
     // While memory is short, writes are answered TASK SET FULL.
-    while host.write(0, vec![1; 64 << 10]).is_err() {
-        assert!(Instant::now() < deadline, "nobody is dropped");
+    while let Err(error) = host.write(0, vec![1; 64 << 10]) {
+        assert!(Instant::now() < deadline, "nobody is dropped: {error}");
         std::thread::sleep(Duration::from_millis(20));
     }
     let worst = worst_of(&mut host, Duration::from_secs(1));

@@ -170,6 +170,7 @@ impl Checker {
                 assert_eq!((expected.len() as u64, data.len() as u64), (span.len(), span.len()));
             }
             VolumeOp::Flush => {}
+            VolumeOp::ReadState | VolumeOp::WriteState { .. } => panic!("no command of this version has state: {op:?}"),
         }
     }
 

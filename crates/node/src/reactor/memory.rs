@@ -30,7 +30,7 @@ pub(super) const ANSWERS_OF_SESSION: u64 = 64;
 /// whoever is dropped comes again at once.
 const STILL_MAX: Period = Period::from_secs(1);
 /// Pause between two sessions that are dropped, so that what the first one held is back before the next is chosen.
-const RELIEF_PAUSE: Period = Period::from_millis(50);
+const RELIEF_PAUSE: Period = Period::from_millis(10);
 
 /// What may be asked for.
 #[derive(Debug)]
