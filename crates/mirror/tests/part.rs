@@ -2,9 +2,9 @@
 
 mod part_cast;
 
-use dyad_cluster::ImageState;
+use dyad_cluster::{ImageState, OutReason};
 use dyad_contract::volume::VolumeError;
-use dyad_mirror::{Command, PartRole};
+use dyad_mirror::{Command, ImageIndex, Note, PartNote, PartRole};
 use dyad_units::Period;
 use part_cast::{StoreMood, World, node_id};
 
@@ -187,7 +187,10 @@ fn a_node_that_forgot_waits_for_the_one_that_may_remember() {
     world.pass(MS(3000));
     assert_eq!(world.owner(), 1, "the one that lived through");
     assert_eq!(world.get(1, 1), 1);
-    assert_ne!(world.state_of(0).0, ImageState::InSync, "it forgot");
+    let forgot = PartNote::Mirror(Note::TakenOut { image: ImageIndex(0), reason: OutReason::Forgot });
+    assert!(world.nodes[1].notes.contains(&forgot), "{:?}", world.nodes[1].notes);
+    assert_eq!(world.store.in_sync().count(), 2, "M16: it caught up and joined");
+    world.assert_equal_images();
 }
 
 /// M18, M19: what went to an owner that is lost is answered busy, not before it can take no effect after a later command.
