@@ -8,7 +8,7 @@ use super::Tracked;
 use super::source::code;
 use crate::cargo;
 
-const PURE: [&str; 8] = ["units", "payload", "contract", "scsi", "iscsi", "mirror", "pool", "cluster"];
+const PURE: [&str; 9] = ["units", "payload", "contract", "scsi", "iscsi", "mirror", "pool", "cluster", "wire"];
 
 const FIXED: &str = "use a BTreeMap, a slab or a fixed hasher: random order makes runs unrepeatable";
 
