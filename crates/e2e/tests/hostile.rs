@@ -131,6 +131,7 @@ fn a_host_that_never_reads_is_dropped_in_bounded_time_and_memory() {
     assert!(begin.elapsed() < Duration::from_secs(2), "a deaf host delayed another by {:?}", begin.elapsed());
     let admin = lab.admin();
     wait::until("the deaf hosts are dropped", Duration::from_secs(20), || {
+        assert_serves(&mut existing);
         let sessions = admin.get("/v1/sessions").ok()?;
         (sessions["items"].as_array()?.len() <= 1).then_some(())
     })
