@@ -375,14 +375,23 @@ impl Play {
 fn what_hosts_see_is_what_one_disk_could_have_shown() {
     let seeds = std::env::var("DYAD_SEEDS").unwrap_or_else(|_| "0..300".to_owned());
     let (from, to) = seeds.split_once("..").expect("DYAD_SEEDS=from..to");
-    for seed in from.parse::<u64>().unwrap()..to.parse().unwrap() {
-        let played = std::panic::catch_unwind(|| {
-            let mut play = Play::new(seed);
-            for _ in 0..3000 {
-                play.step();
-            }
-            play.end();
-        });
-        assert!(played.is_ok(), "seed {seed}");
-    }
+    (from.parse().unwrap()..to.parse().unwrap()).for_each(play);
+}
+
+/// Broke once: an extent could not be compared, and before its pause was over an image failed while the store was
+/// away. The deadline stayed in the past, so whoever drives the mirror by its deadlines never rested.
+#[test]
+fn a_pause_that_ends_while_an_image_is_failing_is_over() {
+    play(1305);
+}
+
+fn play(seed: u64) {
+    let played = std::panic::catch_unwind(|| {
+        let mut play = Play::new(seed);
+        for _ in 0..3000 {
+            play.step();
+        }
+        play.end();
+    });
+    assert!(played.is_ok(), "seed {seed}");
 }

@@ -32,15 +32,14 @@ const RETRY: Period = Period::from_millis(500);
 impl Core {
     /// Begins comparing more extents.
     pub(crate) fn pump_suspects(&mut self) {
-        let is_paused = self.timers.equalise_at.is_some_and(|at| at > self.now);
-        if self.suspects.is_empty() || self.state != MirrorState::Serving || self.members.is_adopting || is_paused {
-            return;
-        }
+        // Taken even if nothing can be begun now: whatever is in the way goes on here when it is over.
+        self.timers.equalise_at.take_if(|at| *at <= self.now);
         // Settling without one that the record still names in sync would hide from the next owner that it differs.
-        if !self.members.failing.is_empty() {
+        let is_held_up = self.members.is_adopting || !self.members.failing.is_empty();
+        let is_paused = self.timers.equalise_at.is_some();
+        if self.suspects.is_empty() || self.state != MirrorState::Serving || is_held_up || is_paused {
             return;
         }
-        self.timers.equalise_at = None;
         loop {
             let window = if self.suspects.is_urgent() { WINDOW_URGENT } else { WINDOW };
             if self.suspects.under_way() >= window {

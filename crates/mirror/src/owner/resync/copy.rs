@@ -21,11 +21,11 @@ impl Core {
         let window = if self.host_ops > 0 { WINDOW_BUSY } else { WINDOW };
         let now = self.now;
         let is_held_up = !self.members.failing.is_empty();
-        let Some(run) = self.run.as_mut().filter(|run| run.stage == Stage::Copying && !is_held_up) else { return };
-        if run.retry_at.is_some_and(|at| at > now) {
+        let Some(run) = self.run.as_mut().filter(|run| run.stage == Stage::Copying) else { return };
+        run.retry_at.take_if(|at| *at <= now);
+        if run.retry_at.is_some() || is_held_up {
             return;
         }
-        run.retry_at = None;
         while run.copying.len() < window {
             let Some(index) = run.need.next(run.upto) else {
                 run.upto = run.need.end();
@@ -46,7 +46,8 @@ impl Core {
 
     /// When a copy that could not be made is tried again.
     pub(crate) fn copy_deadline(&self) -> Option<Moment> {
-        self.run.as_ref().filter(|run| run.stage == Stage::Copying && run.copying.is_empty())?.retry_at
+        let may_copy = self.state == crate::owner::status::MirrorState::Serving && !self.members.is_adopting;
+        self.run.as_ref().filter(|run| run.stage == Stage::Copying && may_copy)?.retry_at
     }
 
     /// The run that a copy belongs to, if it is still under way.

@@ -10,6 +10,7 @@ use crate::owner::images::Images;
 use crate::owner::interval::NO_PIECE;
 use crate::owner::op::{Op, Phase, Step, Task};
 use crate::owner::resync::{Run, Stage};
+use crate::owner::status::MirrorState;
 
 impl Core {
     /// The image whose lease and flushes are needed although the record does not name it in sync yet.
@@ -44,7 +45,10 @@ impl Core {
     /// When it has waited for X's lease too long.
     pub(crate) fn join_deadline(&self) -> Option<Moment> {
         match self.run.as_ref()?.stage {
-            Stage::AwaitingLease(since) => Some(since + self.tuning.silence),
+            // While a record is adopted, the wait goes on after it.
+            Stage::AwaitingLease(since) if !self.members.is_adopting && self.state == MirrorState::Serving => {
+                Some(since + self.tuning.silence)
+            }
             _ => None,
         }
     }
