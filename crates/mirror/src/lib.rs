@@ -15,10 +15,10 @@ mod part;
 pub use image::{Asker, Image, ImageAction};
 pub use lease::{Beat, BeatAnswer, LeaseTuning, Leases, OWNED_MAX};
 pub use owner::{
-    Action, ChangeRefused, Counters, Event, ImageIndex, ImageStatus, Lease, Mirror, MirrorState, MirrorStatus, Note, OpId, Refusal,
-    ResyncStage, ResyncStatus, Setup, SetupError, Tuning, Waiting,
+    Action, ChangeRefused, Counters, Event, ImageIndex, ImageStatus, Lease, Mirror, MirrorState, MirrorStatus, Note,
+    OpId, Refusal, ResyncStage, ResyncStatus, Setup, SetupError, Tuning, Waiting,
 };
 pub use part::{
-    Command, CommandError, Part, PartAction, PartCounters, PartEvent, PartImage, PartNote, PartRole, PartSetup, PartStatus,
-    PartTuning, PeerMessage,
+    Command, CommandError, Part, PartAction, PartCounters, PartEvent, PartImage, PartNote, PartRole, PartSetup,
+    PartStatus, PartTuning, PeerMessage,
 };

@@ -506,10 +506,10 @@ impl World {
         }
         let is_of_now = |known: u64, life: u64| known == life;
         match news {
-            News::Message { from, to, connection, message } => {
-                if self.connections.get(&Self::pair(from, to)) == Some(&connection) {
-                    self.event(at, PartEvent::Peer { from: node_id(from), message });
-                }
+            News::Message { from, to, connection, message }
+                if self.connections.get(&Self::pair(from, to)) == Some(&connection) =>
+            {
+                self.event(at, PartEvent::Peer { from: node_id(from), message });
             }
             News::Beat { from, to, beat } => {
                 let answer = self.nodes[at].leases.on_beat(now, node_id(from), &beat);
