@@ -248,6 +248,8 @@ impl Play {
                 self.tell(&format!("{at} fails a {kind}"));
                 self.stage.images[at].failures.push((kind, ImageError::Unreadable));
             }
+            // What rots before a start knows what is suspect may be believed (P8), if the other image is lost then.
+            _ if self.stage.mirror.state() != MirrorState::Serving => {}
             _ if self.stage.mirror.status().good_images() < 2 || self.stage.mirror.status().suspect > 0 => {}
             _ => {
                 let cells = &self.stage.images[at].cells;
