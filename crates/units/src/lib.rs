@@ -7,7 +7,9 @@ mod place;
 mod stamp;
 mod time;
 
-pub use ids::{BootId, ClusterId, DiskId, ImageId, LayerId, NodeId, ParseIdError, PoolId, SegmentId, StoreId, VolumeId};
+pub use ids::{
+    BootId, ClusterId, DiskId, ImageId, LayerId, NodeId, ParseIdError, PoolId, SegmentId, StoreId, VolumeId,
+};
 pub use place::{
     BLOCK_BYTES, BLOCKS_PER_EXTENT, Block, Bytes, EXTENT_BYTES, EXTENTS_PER_REGION, Extent, OutOfRange,
     ParseBytesError, Piece, Pieces, REGION_BYTES, Region, SECTOR_BYTES, STATE_EXTENT, Span,

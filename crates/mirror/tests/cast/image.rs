@@ -1,6 +1,11 @@
 //! A small honest image in memory. It keeps the contract of `dyad_contract::image`, asserts that the owner
 //! keeps its side, and fails on request.
 
+#[path = "image/name.rs"]
+mod name;
+
+pub use name::name;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use dyad_contract::image::{
@@ -189,6 +194,31 @@ impl Image {
                 Reply::Done
             }
             Request::Survey | Request::Show => Reply::Survey(Box::new(self.survey())),
+            Request::Changed { .. } | Request::Copied { .. } | Request::Progress { .. } => self.resync(request),
+            Request::Examine { extent } => {
+                self.examined.insert(extent.0);
+                self.examine(*extent)
+            }
+            Request::Adopt { piece } => {
+                for block in blocks(*piece) {
+                    if let Some(cell) = self.cells.get_mut(&block) {
+                        cell.sum = BlockSum::of(&cell.bytes);
+                    }
+                }
+                Reply::Done
+            }
+            Request::Settled { extent, .. } => {
+                self.suspects.remove(&extent.0);
+                self.unsettled.retain(|piece| piece.extent != *extent);
+                self.written.retain(|(.., piece)| piece.extent != *extent);
+                Reply::Done
+            }
+        }
+    }
+
+    /// What a resync asks (M13 to M15).
+    fn resync(&mut self, request: &Request) -> Reply {
+        match request {
             Request::Changed { after, from } => {
                 let is_asked = |extent: u32, stamp: Stamp| stamp > *after || self.lost.contains(&extent);
                 let later = self.stamps.range(from.0..).filter(|(extent, stamp)| is_asked(**extent, **stamp));
@@ -210,24 +240,7 @@ impl Image {
                 self.progress = cursor.map(|cursor| (cursor, *complete));
                 Reply::Done
             }
-            Request::Examine { extent } => {
-                self.examined.insert(extent.0);
-                self.examine(*extent)
-            }
-            Request::Adopt { piece } => {
-                for block in blocks(*piece) {
-                    if let Some(cell) = self.cells.get_mut(&block) {
-                        cell.sum = BlockSum::of(&cell.bytes);
-                    }
-                }
-                Reply::Done
-            }
-            Request::Settled { extent, .. } => {
-                self.suspects.remove(&extent.0);
-                self.unsettled.retain(|piece| piece.extent != *extent);
-                self.written.retain(|(.., piece)| piece.extent != *extent);
-                Reply::Done
-            }
+            _ => unreachable!("only resyncs ask here"),
         }
     }
 
@@ -480,29 +493,4 @@ fn touched(request: &Request) -> Option<(Piece, bool)> {
 
 fn is_change(request: &Request) -> bool {
     !matches!(request, Request::Read { .. } | Request::Survey | Request::Examine { .. } | Request::Release { .. })
-}
-
-pub fn name(request: &Request) -> &'static str {
-    match request {
-        Request::Read { .. } => "read",
-        Request::Write(_) => "write",
-        Request::Unmap(_) => "unmap",
-        Request::Flush => "flush",
-        Request::Close { .. } => "close",
-        Request::Closed { .. } => "closed",
-        Request::Grant { .. } => "grant",
-        Request::Reserve { .. } => "reserve",
-        Request::Release { .. } => "release",
-        Request::Record { .. } => "record",
-        Request::Survey => "survey",
-        Request::Show => "show",
-        Request::Changed { .. } => "changed",
-        Request::Copied { .. } => "copied",
-        Request::Progress { .. } => "progress",
-        Request::Examine { .. } => "examine",
-        Request::Mend(_) => "mend",
-        Request::MendUnmap(_) => "mend-unmap",
-        Request::Adopt { .. } => "adopt",
-        Request::Settled { .. } => "settled",
-    }
 }

@@ -267,12 +267,12 @@ impl Net {
             }
             way.last = 0;
         }
-        for side in 0..2 {
+        for (side, notice) in notices.into_iter().enumerate() {
             let (at, peer) = (link.other(1 - side), link.other(side));
             match link.sides[side] {
                 Side::Up => {
                     link.sides[side] = Side::Broken;
-                    out.push((now + notices[side], NetEvent::Ends { at, peer }));
+                    out.push((now + notice, NetEvent::Ends { at, peer }));
                 }
                 // It was not told of the beginning, and will not be told of the end.
                 Side::Rising(_) => link.sides[side] = Side::Down,
@@ -307,10 +307,10 @@ impl Net {
         }
         link.generation += 1;
         let generation = link.generation;
-        for side in 0..2 {
+        for (side, told) in told.into_iter().enumerate() {
             let (at, peer) = (link.other(1 - side), link.other(side));
-            link.sides[side] = Side::Rising(told[side]);
-            out.push((told[side], NetEvent::Begins { at, peer, generation }));
+            link.sides[side] = Side::Rising(told);
+            out.push((told, NetEvent::Begins { at, peer, generation }));
         }
         true
     }
