@@ -1,12 +1,20 @@
 //! The trait of a config store (design section 8).
 
-use dyad_units::StoreId;
+use std::fmt;
+
+use dyad_units::{Epoch, StoreId};
 
 use crate::record::{DecodeError, Key, Kind, Record};
 
 /// Version of one stored record; it differs after every change of any record of the store.
-#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct Version(pub u64);
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "version {}", self.0)
+    }
+}
 
 /// A record and the version at which it was seen.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -22,6 +30,9 @@ pub struct Versioned {
 pub struct Changed {
     /// Which one.
     pub key: Key,
+    /// Of the change: the record's new version; of a deletion the version of the deletion, or where the
+    /// deletion was only found out after an outage, of the store at that time.
+    pub version: Version,
     /// Its new content; none: it was deleted.
     pub now: Option<Versioned>,
 }
@@ -48,6 +59,36 @@ pub enum StoreError {
     Unavailable {
         /// What it said.
         reason: String,
+    },
+    /// Another store stands at its address: a new or re-seeded one, or one of another cluster (section 8).
+    #[error("the config store is {found}, not {expected}: adopt it by command if it was re-seeded on purpose")]
+    Other {
+        /// The one that was agreed upon.
+        expected: StoreId,
+        /// The one that answered.
+        found: StoreId,
+    },
+    /// The store knows less than it once answered: an old copy of it was put in its place.
+    #[error("the config store was put back from {seen} to {found}: re-seed it from what the nodes know")]
+    WentBack {
+        /// The newest version that was seen.
+        seen: Version,
+        /// Its version now.
+        found: Version,
+    },
+    /// The answer is older than what was seen of this record before, in the store or at an image.
+    #[error("the config store's answer on {key:?} is older than what is known already: it was put back")]
+    Older {
+        /// Which record.
+        key: Key,
+    },
+    /// Equal epochs with different content: two stores accepted changes (section 8).
+    #[error("{key:?} has epoch {epoch} in the config store with another content than is known already")]
+    Differs {
+        /// Which record.
+        key: Key,
+        /// The epoch that both have.
+        epoch: Epoch,
     },
 }
 
@@ -106,6 +147,9 @@ pub trait Store: Send + Sync {
     /// If `new` has another key: a fault of the caller.
     fn compare_and_set(&self, key: Key, expected: Option<Version>, new: Option<&Record>) -> Result<Version, SetError>;
 
-    /// Calls `watcher` for every later change, for as long as the store lives.
+    /// Calls `watcher` for every later change, for as long as the store lives, in the order of versions and
+    /// also over outages of the store. After an outage longer than the store's memory of changes it hears the
+    /// newest content of each record that changed, the deleted ones last. Of a store that is away at the call
+    /// it hears every record once the store is back.
     fn watch(&self, watcher: Watcher);
 }

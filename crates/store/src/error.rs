@@ -1,6 +1,7 @@
 //! Why a store's file cannot be opened.
 
 use std::io;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 /// The store's file cannot be used.
@@ -36,6 +37,46 @@ pub enum OpenError {
     Io {
         /// The file.
         path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// A config store cannot be used, or served, as it is set up.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// Certificates or key cannot be used.
+    #[error("the certificates for the config store cannot be used: {reason}")]
+    Tls {
+        /// What is wrong with them.
+        reason: String,
+    },
+    /// Without TLS only the same machine is reached.
+    #[error("{address} is not on this machine: without TLS a config store is used on loopback only")]
+    Plain {
+        /// The address.
+        address: String,
+    },
+    /// No address was given, or it is none.
+    #[error("`{address}` is not an address of a config store")]
+    Address {
+        /// What was given.
+        address: String,
+    },
+    /// The address cannot be listened at.
+    #[error("the arbiter cannot listen at {address}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The machine gives no thread.
+    #[error("no thread can be started for the config store")]
+    Thread {
         /// Why.
         #[source]
         source: io::Error,

@@ -1,11 +1,29 @@
 //! Config stores: where the cluster's records are kept (design section 8).
 //!
-//! [`LocalStore`] is one file of one node (redb). The arbiter of a two-node cluster and etcd come later behind
-//! the same trait, [`dyad_cluster::Store`].
+//! ```text
+//!   node ── CachedStore ──┬── LocalStore            one file of one node (redb)
+//!            │            ├── ArbiterStore ──TLS──▶ ArbiterServer ── LocalStore     two nodes and a tie-breaker
+//!          Cache          └── EtcdStore ──gRPC──▶ three or more members of etcd     everything larger
+//! ```
+//!
+//! All are behind one trait, [`dyad_cluster::Store`]: blocking, a compare-and-set answered after it is durable,
+//! linearizable reads, changes in order over outages. A store has an identity that is agreed upon once; another
+//! store at the same address, or an old copy, is refused.
 
+pub mod arbiter;
+mod cache;
 mod error;
+pub mod etcd;
+mod feed;
 mod local;
 mod row;
+mod seed;
+mod tls;
 
-pub use error::OpenError;
+pub use arbiter::{ArbiterServer, ArbiterStore};
+pub use cache::{Cache, CachedStore};
+pub use error::{ConfigError, OpenError};
+pub use etcd::EtcdStore;
 pub use local::LocalStore;
+pub use seed::{Known, Seed, SeedError, fill};
+pub use tls::Tls;

@@ -2,28 +2,31 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
+use std::ops::ControlFlow;
 use std::os::unix::fs::OpenOptionsExt;
 use std::panic::{self, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use dyad_cluster::{
-    Changed, Key, Kind, Record, STORED_BYTES_MAX, SetError, Store, StoreError, Version, Versioned, Watcher,
+    Changed, DecodeError, Key, Kind, Record, STORED_BYTES_MAX, SetError, Store, StoreError, Version, Versioned, Watcher,
 };
 use dyad_units::StoreId;
-use redb::{Database, DatabaseError, Durability, ReadableDatabase, ReadableTable, StorageError, TableDefinition};
+use redb::{Database, DatabaseError, ReadableDatabase, StorageError, TableDefinition};
 
 use crate::error::OpenError;
-use crate::row;
+use crate::local::latest::Latest;
+use crate::local::tables::{NUMBERS, NotSet, RECORDS, VERSION_ROW};
+use crate::row::Raw;
+
+pub(crate) mod latest;
+pub(crate) mod tables;
 
 /// Version of the tables below.
 const FORMAT: u64 = 1;
 
-const RECORDS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("records");
-const NUMBERS: TableDefinition<'_, &str, u64> = TableDefinition::new("numbers");
 const IDENTITY: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("identity");
 const FORMAT_ROW: &str = "format";
-const VERSION_ROW: &str = "version";
 const STORE_ROW: &str = "store";
 
 /// redb's page cache: all records of a large installation, not its default of a gigabyte.
@@ -35,6 +38,7 @@ pub struct LocalStore {
     database: Database,
     /// Held over each change, so that watchers hear of changes in their order.
     watchers: Mutex<Vec<Watcher>>,
+    latest: Latest,
 }
 
 impl LocalStore {
@@ -53,44 +57,33 @@ impl LocalStore {
             Err(error) => return Err(open_error(path, error)),
         }
         let identity = guarded(path, || identify(path, &database))??;
-        Ok(Self { identity, database, watchers: Mutex::new(Vec::new()) })
+        Ok(Self { identity, database, watchers: Mutex::new(Vec::new()), latest: Latest::new() })
     }
 
-    fn read_row(&self, key: Key) -> Result<Option<Versioned>, StoreError> {
-        let records = self.database.begin_read().map_err(unavailable)?.open_table(RECORDS).map_err(unavailable)?;
-        let row = records.get(row::key_bytes(key).as_slice()).map_err(unavailable)?;
-        row.map(|row| decode(key, row.value())).transpose()
-    }
-
-    fn set(&self, key: Key, expected: Option<Version>, new: Option<&[u8]>) -> Result<Version, SetError> {
-        let mut change = self.database.begin_write().map_err(untried)?;
-        change.set_durability(Durability::Immediate).map_err(untried)?;
-        let version = {
-            let mut records = change.open_table(RECORDS).map_err(untried)?;
-            let bytes = row::key_bytes(key);
-            let found = records.get(bytes.as_slice()).map_err(untried)?;
-            let current = found.map(|row| decode(key, row.value())).transpose().map_err(SetError::Store)?;
-            if current.as_ref().map(|current| current.version) != expected {
-                return Err(SetError::Conflict { current: current.map(Box::new) });
+    /// Puts the encoded record there, and tells whoever watches.
+    pub(crate) fn set_raw(&self, key: Key, expected: Option<Version>, new: Option<&[u8]>) -> Result<Version, NotSet> {
+        let mut watchers = self.watchers();
+        let version = tables::set(&self.database, key, expected, new)?;
+        if !watchers.is_empty() {
+            let now = new.map(|record| Raw { version, record: record.to_vec() }.decode(key)).transpose();
+            // A record that cannot be read here is told to nobody here.
+            if let Ok(now) = now {
+                let changed = Changed { key, version, now };
+                watchers.iter_mut().for_each(|watcher| watcher(&changed));
             }
-            let mut numbers = change.open_table(NUMBERS).map_err(untried)?;
-            let last = numbers.get(VERSION_ROW).map_err(untried)?;
-            let version = Version(last.map_or(0, |row| row.value()) + 1);
-            numbers.insert(VERSION_ROW, version.0).map_err(untried)?;
-            match new {
-                Some(record) => {
-                    let row = row::encode(key, version, record);
-                    records.insert(bytes.as_slice(), row.as_slice()).map_err(untried)?;
-                }
-                None => {
-                    records.remove(bytes.as_slice()).map_err(untried)?;
-                }
-            }
-            version
-        };
-        // A commit that fails may have reached the disk all the same (M7).
-        change.commit().map_err(|error| SetError::Unknown(unavailable(error)))?;
+        }
+        drop(watchers);
+        self.latest.set(version);
         Ok(version)
+    }
+
+    pub(crate) fn database(&self) -> &Database {
+        &self.database
+    }
+
+    /// Raised after each change; whoever serves the store waits on it.
+    pub(crate) fn latest(&self) -> &Latest {
+        &self.latest
     }
 
     fn watchers(&self) -> MutexGuard<'_, Vec<Watcher>> {
@@ -105,37 +98,29 @@ impl Store for LocalStore {
     }
 
     fn get(&self, key: Key) -> Result<Option<Versioned>, StoreError> {
-        self.read_row(key)
+        let row = tables::get(&self.database, key)?;
+        row.map(|raw| readable(key, raw.decode(key))).transpose()
     }
 
     fn list(&self, kind: Kind) -> Result<Vec<Versioned>, StoreError> {
-        let records = self.database.begin_read().map_err(unavailable)?.open_table(RECORDS).map_err(unavailable)?;
-        let first = [row::kind_byte(kind)];
-        let beyond = [row::kind_byte(kind) + 1];
-        let rows = records.range(first.as_slice()..beyond.as_slice()).map_err(unavailable)?;
         let mut all = Vec::new();
-        for found in rows {
-            let (key, row) = found.map_err(unavailable)?;
-            let key = row::key_of(key.value())
-                .ok_or_else(|| StoreError::Unavailable { reason: "it holds a key that is not one".to_owned() })?;
-            all.push(decode(key, row.value())?);
-        }
-        Ok(all)
+        let mut found = Ok(());
+        tables::each(&self.database, Some(kind), |key, raw| match readable(key, raw.decode(key)) {
+            Ok(record) => {
+                all.push(record);
+                ControlFlow::Continue(())
+            }
+            Err(error) => {
+                found = Err(error);
+                ControlFlow::Break(())
+            }
+        })?;
+        found.map(|()| all)
     }
 
     fn compare_and_set(&self, key: Key, expected: Option<Version>, new: Option<&Record>) -> Result<Version, SetError> {
-        assert!(new.is_none_or(|record| record.key() == key), "a record under another's key");
-        let encoded = new.map(Record::encode);
-        if let Some(len) = encoded.as_ref().map(Vec::len).filter(|&len| len > STORED_BYTES_MAX) {
-            return Err(SetError::TooLarge { len, max: STORED_BYTES_MAX });
-        }
-        let mut watchers = self.watchers();
-        let version = self.set(key, expected, encoded.as_deref())?;
-        let changed = Changed { key, now: new.map(|record| Versioned { version, record: record.clone() }) };
-        for watcher in watchers.iter_mut() {
-            watcher(&changed);
-        }
-        Ok(version)
+        let encoded = encoded(key, new)?;
+        self.set_raw(key, expected, encoded.as_deref()).map_err(|error| error.explain(key))
     }
 
     fn watch(&self, watcher: Watcher) {
@@ -143,16 +128,21 @@ impl Store for LocalStore {
     }
 }
 
-fn decode(key: Key, bytes: &[u8]) -> Result<Versioned, StoreError> {
-    row::decode(key, bytes).map_err(|source| StoreError::Record { key, source })
+/// The record as bytes, if a store may keep it.
+///
+/// # Panics
+/// If it has another key.
+pub(crate) fn encoded(key: Key, new: Option<&Record>) -> Result<Option<Vec<u8>>, SetError> {
+    assert!(new.is_none_or(|record| record.key() == key), "a record under another's key");
+    let encoded = new.map(Record::encode);
+    match encoded.as_ref().map(Vec::len).filter(|&len| len > STORED_BYTES_MAX) {
+        Some(len) => Err(SetError::TooLarge { len, max: STORED_BYTES_MAX }),
+        None => Ok(encoded),
+    }
 }
 
-fn unavailable(error: impl Into<redb::Error>) -> StoreError {
-    StoreError::Unavailable { reason: error.into().to_string() }
-}
-
-fn untried(error: impl Into<redb::Error>) -> SetError {
-    SetError::Store(unavailable(error))
+pub(crate) fn readable<T>(key: Key, decoded: Result<T, DecodeError>) -> Result<T, StoreError> {
+    decoded.map_err(|source| StoreError::Record { key, source })
 }
 
 /// Makes the file under another name and gives it its name when it is whole: a crash in between leaves
@@ -192,7 +182,7 @@ fn sync_parent(path: &Path) -> io::Result<()> {
     File::open(parent.unwrap_or(Path::new(".")))?.sync_all()
 }
 
-fn open_checked(path: &Path, is_new: bool) -> Result<Database, OpenError> {
+pub(crate) fn open_checked(path: &Path, is_new: bool) -> Result<Database, OpenError> {
     // Owner only: the records hold CHAP secrets.
     let mut options = OpenOptions::new();
     options.read(true).write(true).create_new(is_new).mode(0o600);
@@ -207,7 +197,7 @@ fn open_checked(path: &Path, is_new: bool) -> Result<Database, OpenError> {
 }
 
 /// redb asserts what its checksums should have caught; a damaged file must not end the process.
-fn guarded<T>(path: &Path, open: impl FnOnce() -> T) -> Result<T, OpenError> {
+pub(crate) fn guarded<T>(path: &Path, open: impl FnOnce() -> T) -> Result<T, OpenError> {
     panic::catch_unwind(AssertUnwindSafe(open)).map_err(|_| damaged(path, "its structure is broken"))
 }
 
@@ -236,7 +226,7 @@ fn open_error(path: &Path, error: DatabaseError) -> OpenError {
     }
 }
 
-fn damaged(path: &Path, reason: &str) -> OpenError {
+pub(crate) fn damaged(path: &Path, reason: &str) -> OpenError {
     OpenError::Damaged { path: PathBuf::from(path), reason: reason.to_owned() }
 }
 

@@ -18,6 +18,11 @@ pub(crate) fn kind_byte(kind: Kind) -> u8 {
     KINDS.iter().find(|(known, _)| *known == kind).expect("every kind has its byte").1
 }
 
+/// The kind whose keys start with this byte.
+pub(crate) fn kind_of(byte: u8) -> Option<Kind> {
+    KINDS.iter().find(|(_, known)| *known == byte).map(|(kind, _)| *kind)
+}
+
 /// A key as bytes.
 pub(crate) fn key_bytes(key: Key) -> [u8; KEY_BYTES] {
     let mut bytes = [kind_byte(key.kind()); KEY_BYTES];
@@ -28,8 +33,24 @@ pub(crate) fn key_bytes(key: Key) -> [u8; KEY_BYTES] {
 /// The key from bytes; none: not one of ours.
 pub(crate) fn key_of(bytes: &[u8]) -> Option<Key> {
     let (&kind, id) = bytes.split_first()?;
-    let (kind, _) = KINDS.iter().find(|(_, byte)| *byte == kind)?;
-    Some(Key::new(*kind, id.try_into().ok()?))
+    Some(Key::new(kind_of(kind)?, id.try_into().ok()?))
+}
+
+/// A record as it is kept, not looked into: the arbiter serves records of newer software too.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct Raw {
+    pub(crate) version: Version,
+    pub(crate) record: Vec<u8>,
+}
+
+impl Raw {
+    pub(crate) fn decode(&self, key: Key) -> Result<Versioned, DecodeError> {
+        let record = Record::decode(&self.record)?;
+        if record.key() != key {
+            return Err(DecodeError::Damaged);
+        }
+        Ok(Versioned { version: self.version, record })
+    }
 }
 
 /// A row as bytes, from the encoded record.
@@ -42,18 +63,14 @@ pub(crate) fn encode(key: Key, version: Version, record: &[u8]) -> Vec<u8> {
 }
 
 /// The record and its version from a row's bytes.
-pub(crate) fn decode(key: Key, row: &[u8]) -> Result<Versioned, DecodeError> {
+pub(crate) fn decode(key: Key, row: &[u8]) -> Result<Raw, DecodeError> {
     let (version, rest) = row.split_first_chunk().ok_or(DecodeError::Damaged)?;
     let (kept, encoded) = rest.split_first_chunk().ok_or(DecodeError::Damaged)?;
     let version = Version(u64::from_le_bytes(*version));
     if u64::from_le_bytes(*kept) != sum(key, version, encoded) {
         return Err(DecodeError::Damaged);
     }
-    let record = Record::decode(encoded)?;
-    if record.key() != key {
-        return Err(DecodeError::Damaged);
-    }
-    Ok(Versioned { version, record })
+    Ok(Raw { version, record: encoded.to_vec() })
 }
 
 fn sum(key: Key, version: Version, record: &[u8]) -> u64 {
@@ -76,6 +93,6 @@ mod tests {
         for len in 0..64 {
             assert!(decode(key, &vec![0xA5; len]).is_err());
         }
-        assert!(decode(key, &encode(key, Version(1), &[1, 2, 250, 250])).is_err());
+        assert!(decode(key, &encode(key, Version(1), &[1, 2, 250, 250])).unwrap().decode(key).is_err());
     }
 }

@@ -1,0 +1,215 @@
+//! The arbiter's door: listens, bounds how many may enter, and ends them all when it stops.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use rustls::ServerConfig;
+use socket2::SockRef;
+
+use super::link::Link;
+use super::session;
+use crate::error::ConfigError;
+use crate::local::LocalStore;
+use crate::tls::Tls;
+
+/// Clients at once. A node has up to five connections, so a dozen nodes; a connection costs about 100 KiB.
+const SESSIONS_MAX: usize = 64;
+/// Connections that have not proved yet who they are: strangers take no place of a node.
+const STRANGERS_MAX: usize = 16;
+/// TLS and hello take some round trips.
+pub(super) const HELLO_TIME: Duration = Duration::from_secs(5);
+/// A session calls rustls and redb, no deeper.
+const STACK_BYTES: usize = 512 * 1024;
+/// After an accept that failed for want of descriptors or memory.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// How the arbiter is served.
+#[derive(Clone, Debug)]
+pub struct ServeConfig {
+    /// Where it listens; port 0 takes a free one.
+    pub listen: Vec<SocketAddr>,
+    /// Certificates. None: loopback only, for tests and a first try.
+    pub tls: Option<Tls>,
+}
+
+/// A running arbiter; it stops when it is dropped.
+pub struct ArbiterServer {
+    shared: Arc<Shared>,
+    addresses: Vec<SocketAddr>,
+    listeners: Vec<(TcpListener, JoinHandle<()>)>,
+}
+
+/// What the arbiter's threads share.
+pub(super) struct Shared {
+    pub(super) store: Arc<LocalStore>,
+    tls: Option<Arc<ServerConfig>>,
+    stopping: AtomicBool,
+    guests: Mutex<Guests>,
+}
+
+#[derive(Default)]
+struct Guests {
+    last: u64,
+    present: BTreeMap<u64, Guest>,
+    /// Threads that are at their end, to be joined by whoever comes next.
+    left: Vec<JoinHandle<()>>,
+}
+
+struct Guest {
+    socket: TcpStream,
+    thread: Option<JoinHandle<()>>,
+    /// It has not said hello yet.
+    is_stranger: bool,
+}
+
+impl ArbiterServer {
+    /// Serves `store` until the value is dropped.
+    ///
+    /// # Errors
+    /// [`ConfigError`].
+    pub fn start(store: Arc<LocalStore>, config: &ServeConfig) -> Result<Self, ConfigError> {
+        if let (None, Some(open)) = (&config.tls, config.listen.iter().find(|address| !address.ip().is_loopback())) {
+            return Err(ConfigError::Plain { address: open.to_string() });
+        }
+        let tls = config.tls.as_ref().map(Tls::server).transpose()?;
+        let (stopping, guests) = (AtomicBool::new(false), Mutex::default());
+        let shared = Arc::new(Shared { store, tls, stopping, guests });
+        let mut server = Self { shared, addresses: Vec::new(), listeners: Vec::new() };
+        for &address in &config.listen {
+            let listen = |source| ConfigError::Listen { address, source };
+            let listener = TcpListener::bind(address).map_err(listen)?;
+            server.addresses.push(listener.local_addr().map_err(listen)?);
+            let (shared, accepting) = (Arc::clone(&server.shared), listener.try_clone().map_err(listen)?);
+            let thread = thread::Builder::new().name("arbiter".to_owned()).stack_size(STACK_BYTES);
+            let thread = thread.spawn(move || shared.accept(&accepting));
+            server.listeners.push((listener, thread.map_err(|source| ConfigError::Thread { source })?));
+        }
+        Ok(server)
+    }
+
+    /// Where it listens.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// Connections now.
+    pub fn connections(&self) -> usize {
+        self.shared.guests().present.len()
+    }
+}
+
+impl Drop for ArbiterServer {
+    fn drop(&mut self) {
+        self.shared.stopping.store(true, Ordering::Release);
+        for (listener, _) in &self.listeners {
+            // Wakes the thread that accepts.
+            let _ = SockRef::from(listener).shutdown(Shutdown::Both);
+        }
+        for (listener, thread) in self.listeners.drain(..) {
+            drop(listener);
+            let _ = thread.join();
+        }
+        let threads: Vec<_> = {
+            let guests = &mut *self.shared.guests();
+            for guest in guests.present.values() {
+                let _ = guest.socket.shutdown(Shutdown::Both);
+            }
+            guests.left.drain(..).chain(guests.present.values_mut().filter_map(|guest| guest.thread.take())).collect()
+        };
+        self.shared.store.latest().ring();
+        for thread in threads {
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Shared {
+    fn guests(&self) -> MutexGuard<'_, Guests> {
+        // Every change is one insertion or removal.
+        self.guests.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Acquire)
+    }
+
+    fn accept(self: &Arc<Self>, listener: &TcpListener) {
+        while !self.is_stopping() {
+            match listener.accept() {
+                // A connection that cannot have a place or a thread is closed: its node tries again.
+                Ok((socket, _)) => drop(self.admit(socket)),
+                Err(_) if self.is_stopping() => {}
+                Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+                Err(_) => thread::sleep(ACCEPT_PAUSE),
+            }
+        }
+    }
+
+    fn admit(self: &Arc<Self>, socket: TcpStream) -> io::Result<()> {
+        let mut guests = self.guests();
+        for thread in guests.left.drain(..) {
+            let _ = thread.join();
+        }
+        let strangers = guests.present.values().filter(|guest| guest.is_stranger).count();
+        if strangers >= STRANGERS_MAX || guests.present.len() >= SESSIONS_MAX + STRANGERS_MAX {
+            return Err(io::ErrorKind::ResourceBusy.into());
+        }
+        guests.last += 1;
+        let number = guests.last;
+        guests.present.insert(number, Guest { socket: socket.try_clone()?, thread: None, is_stranger: true });
+        let shared = Arc::clone(self);
+        let thread = thread::Builder::new().name("arbiter-node".to_owned()).stack_size(STACK_BYTES);
+        let thread = thread.spawn(move || {
+            let leaving = Leaving { shared: &shared, number };
+            // Why a connection ended is the client's to say: it sees the same.
+            let _ = shared.serve(socket, number);
+            drop(leaving);
+        });
+        match thread {
+            Ok(thread) => {
+                // It cannot have left yet: leaving takes the lock.
+                guests.present.entry(number).and_modify(|guest| guest.thread = Some(thread));
+                Ok(())
+            }
+            Err(error) => {
+                guests.present.remove(&number);
+                Err(error)
+            }
+        }
+    }
+
+    fn serve(&self, socket: TcpStream, number: u64) -> io::Result<()> {
+        let link = Link::accept(socket, self.tls.as_ref(), HELLO_TIME)?;
+        session::run(self, link, number)
+    }
+
+    /// The connection belongs to a node of the cluster; false if there are too many of them.
+    pub(super) fn enter(&self, number: u64) -> bool {
+        let mut guests = self.guests();
+        let nodes = guests.present.values().filter(|guest| !guest.is_stranger).count();
+        if nodes >= SESSIONS_MAX {
+            return false;
+        }
+        guests.present.entry(number).and_modify(|guest| guest.is_stranger = false);
+        true
+    }
+}
+
+/// Gives the place back however the session ends.
+struct Leaving<'a> {
+    shared: &'a Shared,
+    number: u64,
+}
+
+impl Drop for Leaving<'_> {
+    fn drop(&mut self) {
+        let mut guests = self.shared.guests();
+        let thread = guests.present.remove(&self.number).and_then(|guest| guest.thread);
+        guests.left.extend(thread);
+    }
+}

@@ -1,0 +1,15 @@
+//! What a node knows of the records when it cannot ask: the newest of each kind that it ever saw.
+//!
+//! ```text
+//!   CachedStore ──asks──▶ store          an answer older than what is known is refused
+//!        │ learns                         reads of the cache never wait for the store
+//!        ▼
+//!      Cache ──in the background──▶ a file: a restarted node knows as much, a lost store is re-seeded from it
+//! ```
+
+mod file;
+mod known;
+mod through;
+
+pub use known::Cache;
+pub use through::CachedStore;
