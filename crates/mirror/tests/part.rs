@@ -290,3 +290,14 @@ fn an_abort_of_what_waits_is_answered_at_once() {
     world.pass(MS(3000));
     assert_eq!(world.get(2, 9), 0);
 }
+
+/// An owner that no host asked for anything stopped saying that it ticks after ten seconds, lost its leases and took every
+/// other image out.
+#[test]
+fn an_owner_without_hosts_keeps_its_leases() {
+    let mut world = World::serving(2, 0);
+    let epoch = world.store.epoch;
+    world.pass(Period::from_secs(30));
+    assert_eq!(world.store.epoch, epoch, "{:?}", world.store);
+    world.put(0, 1, 1);
+}

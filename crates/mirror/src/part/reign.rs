@@ -117,7 +117,7 @@ impl Part {
         let Some(reign) = &mut self.reign else { return };
         let (segment, me) = (self.record.id, self.setup.node);
         let record = reign.mirror.record();
-        let is_late = self.now.since(reign.began) > self.setup.tuning.claim_max && !reign.has_served;
+        let is_late = self.now.since(reign.began) > self.setup.tuning.claim_max && !reign.has_begun_to_serve();
         let rules = !matches!(reign.mirror.state(), MirrorState::SteppedDown | MirrorState::Stopped);
         let others = record.images.iter().any(|image| image.node != me);
         reign.is_listed = others && rules && !is_late && reign.is_claimed() && record.owner == Some(me);
