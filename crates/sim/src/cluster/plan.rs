@@ -16,7 +16,7 @@ pub enum Aim {
     Behind,
 }
 
-/// What a fault waits for, for at most [`TRIGGER_WAIT`].
+/// What a fault waits for, for at most 4 s of the run.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Trigger {
     /// Nothing.
