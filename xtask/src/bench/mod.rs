@@ -132,7 +132,7 @@ fn start_dyad(dir: &Path, mib: u64) -> anyhow::Result<Lab> {
 }
 
 fn volume(lab: &Lab, name: &str, mib: u64, pools: &[&str]) -> anyhow::Result<Unit> {
-    let label = if pools.len() == 1 { "one image" } else { "two images" };
+    let label = if pools.len() == 1 { report::ONE_IMAGE } else { report::TWO_IMAGES };
     Ok(lab.create_volume(&Volume::new(name, mib, pools))?.labelled(label))
 }
 

@@ -5,6 +5,11 @@ use std::fmt;
 use super::clients::Sample;
 use super::workload::Workload;
 
+/// Label of a server that keeps one image.
+pub const ONE_IMAGE: &str = "one image";
+/// Label of a server that mirrors.
+pub const TWO_IMAGES: &str = "two images";
+
 /// Median, smallest and largest of some values.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Spread {
@@ -51,6 +56,10 @@ impl Line {
         let ratio = |value: fn(&Sample) -> f64| {
             Spread::of(rounds.iter().map(|round| value(&round[index]) / value(&round[0]).max(1e-12)))
         };
+        let (rate_target, cpu_target) = match server {
+            TWO_IMAGES => (workload.two_images_target, None),
+            _ => (workload.rate_target, workload.cpu_target),
+        };
         Self {
             about: workload.about,
             client,
@@ -60,8 +69,8 @@ impl Line {
             ratio: ratio(Sample::rate),
             cpu_ratio: ratio(Sample::cpu_per_thousand),
             cpu: over(Sample::cpu_per_thousand, index),
-            rate_target: workload.rate_target,
-            cpu_target: workload.cpu_target,
+            rate_target,
+            cpu_target,
         }
     }
 
@@ -69,6 +78,7 @@ impl Line {
         let rate = self.rate_target.is_none_or(|target| self.ratio.median >= target);
         let cpu = self.cpu_target.is_none_or(|target| self.cpu_ratio.median <= target);
         match (rate, cpu) {
+            _ if self.rate_target.is_none() && self.cpu_target.is_none() => "–",
             (true, true) => "yes",
             (false, true) => "rate: no",
             (true, false) => "CPU: no",

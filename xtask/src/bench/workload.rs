@@ -2,7 +2,7 @@
 
 use dyad_bench::load::{Kind, Order};
 
-/// One workload. Targets are for one image against tgt's single copy.
+/// One workload. Targets are for one image against tgt's single copy, unless they say something else.
 #[derive(Debug)]
 pub struct Workload {
     pub name: &'static str,
@@ -15,6 +15,8 @@ pub struct Workload {
     pub rate_target: Option<f64>,
     /// Highest ratio of server CPU time per command to tgt.
     pub cpu_target: Option<f64>,
+    /// Least ratio of the rate with two images to that of tgt's single copy.
+    pub two_images_target: Option<f64>,
 }
 
 impl Workload {
@@ -42,6 +44,7 @@ pub const WORKLOADS: [Workload; 7] = [
         depth: 1,
         rate_target: Some(1.3),
         cpu_target: Some(0.6),
+        two_images_target: None,
     },
     Workload {
         name: "r4k-qd32",
@@ -52,6 +55,7 @@ pub const WORKLOADS: [Workload; 7] = [
         depth: 32,
         rate_target: Some(1.8),
         cpu_target: Some(0.35),
+        two_images_target: None,
     },
     Workload {
         name: "w4k-qd1",
@@ -62,6 +66,7 @@ pub const WORKLOADS: [Workload; 7] = [
         depth: 1,
         rate_target: Some(1.3),
         cpu_target: Some(0.6),
+        two_images_target: None,
     },
     Workload {
         name: "w4k-qd32",
@@ -72,6 +77,7 @@ pub const WORKLOADS: [Workload; 7] = [
         depth: 32,
         rate_target: Some(1.8),
         cpu_target: Some(0.35),
+        two_images_target: Some(1.2),
     },
     Workload {
         name: "wf4k-qd1",
@@ -82,6 +88,7 @@ pub const WORKLOADS: [Workload; 7] = [
         depth: 1,
         rate_target: Some(1.0),
         cpu_target: None,
+        two_images_target: None,
     },
     Workload {
         name: "r256k-qd8",
@@ -92,6 +99,7 @@ pub const WORKLOADS: [Workload; 7] = [
         depth: 8,
         rate_target: Some(1.5),
         cpu_target: None,
+        two_images_target: None,
     },
     Workload {
         name: "w256k-qd8",
@@ -102,5 +110,6 @@ pub const WORKLOADS: [Workload; 7] = [
         depth: 8,
         rate_target: Some(1.8),
         cpu_target: None,
+        two_images_target: None,
     },
 ];
