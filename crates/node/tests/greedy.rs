@@ -102,3 +102,52 @@ fn a_crowd_of_hosts_that_never_read_is_dropped_for_the_others() {
     assert!((10..=100).contains(&left), "{left} sessions left");
     drop(greedy);
 }
+
+/// A session that announces more data than there is memory, and never sends it.
+fn one_that_never_sends(options: &Options, number: u32) -> Session {
+    let asked_only = Options { session: number, immediate_data: false, initial_r2t: true, ..options.clone() };
+    let mut session = Session::login(&asked_only).unwrap();
+    for at in 0..60 {
+        session.submit(at, cdb::write(at * 2048 % 60_000, 2048), Transfer::Out(vec![9; MIB as usize])).unwrap();
+    }
+    session.stream().flush().unwrap();
+    session
+}
+
+/// The longest that a write whose data has to be asked for takes for a while.
+fn worst_solicited(host: &mut Disk, time: Duration) -> Duration {
+    let (begun, mut worst) = (Instant::now(), Duration::ZERO);
+    while begun.elapsed() < time {
+        let each = Instant::now();
+        host.write(6 * 2048, vec![6; MIB as usize]).unwrap();
+        worst = worst.max(each.elapsed());
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    worst
+}
+
+/// One host that announced writes and kept their data to itself had all that may be asked for; no other host's
+/// large write began for as long as that one was silent.
+#[test]
+fn a_host_that_never_sends_what_it_was_asked_for_holds_a_small_part_of_what_may_be_asked() {
+    let stage = stage();
+    let options = stage.login("v");
+    let mut host = stage.host("v");
+    let _greedy: Vec<_> = (0..4).map(|number| one_that_never_sends(&options, 100 + number)).collect();
+    let worst = worst_solicited(&mut host, Duration::from_secs(2));
+    assert!(worst < Duration::from_secs(1), "another host waited {worst:?}");
+    assert_eq!(stage.handle().sessions().unwrap().len(), 5, "nobody has to go for it");
+}
+
+/// So many of them that they have all that may be asked for: those that stand still go, and soon.
+#[test]
+fn a_crowd_of_hosts_that_never_send_is_dropped_for_the_others() {
+    let stage = stage();
+    let options = stage.login("v");
+    let mut host = stage.host("v");
+    let _greedy: Vec<_> = (0..20).map(|number| one_that_never_sends(&options, 100 + number)).collect();
+    let worst = worst_solicited(&mut host, Duration::from_secs(2));
+    assert!(worst < Duration::from_secs(3), "another host waited {worst:?}");
+    let left = stage.handle().sessions().unwrap().len();
+    assert!((2..21).contains(&left), "{left} sessions left");
+}

@@ -7,7 +7,7 @@ use dyad_payload::Payload;
 use dyad_scsi::{Begun, Response, Status, Step, Task, Transfer};
 use dyad_units::Period;
 
-use super::conns::{Conn, ConnRef, Held};
+use super::conns::{Asking, Conn, ConnRef, Held};
 use super::memory::Wish;
 use super::run::{Reactor, guarded};
 use super::volumes::{Op, Weight};
@@ -41,13 +41,22 @@ impl Reactor {
         if self.budget.is_crowded(&self.slab) {
             return self.respond(at, tag, Response::status(Status::TaskSetFull));
         }
-        let is_asked = self.budget.ask(Wish { conn: at, tag, len });
-        let Some(conn) = self.conns.get_mut(at) else { return };
-        if let Some(session) = &mut conn.session {
-            session.hold(tag, Held::DataOut { tag, task, len, is_asked });
-        }
-        if is_asked {
-            conn.iscsi.solicit(tag, len);
+        let Some(session) = self.conns.get_mut(at).and_then(|conn| conn.session.as_mut()) else { return };
+        session.hold(tag, Held::DataOut { tag, task, len, asking: Asking::InLine });
+        session.line.push_back(tag);
+        self.advance_line(at);
+    }
+
+    /// Wishes for the data of commands that wait in their session's line.
+    pub(super) fn advance_line(&mut self, at: ConnRef) {
+        let max = self.budget.session_max();
+        loop {
+            let Some(conn) = self.conns.get_mut(at) else { return };
+            let Some(session) = conn.session.as_mut() else { return };
+            let Some((tag, len)) = session.wish_next(max) else { return };
+            if self.budget.ask(Wish { conn: at, tag, len }) && session.ask(tag) {
+                conn.iscsi.solicit(tag, len);
+            }
         }
     }
 
@@ -72,6 +81,7 @@ impl Reactor {
         let Some((index, _)) = self.use_of(at) else { return };
         let Some(session) = self.conns.get_mut(at).and_then(|conn| conn.session.as_mut()) else { return };
         let held = session.take(tag);
+        self.advance_line(at);
         let asked_bytes = held.asked_bytes();
         let (Held::DataOut { task, .. }, Some(volume)) = (held, self.volume_mut(index)) else {
             return self.budget.give_back(asked_bytes);
@@ -93,9 +103,19 @@ impl Reactor {
     /// The data of a command will not come; its host has its answer.
     pub(super) fn on_data_out_failed(&mut self, at: ConnRef, tag: TaskTag) {
         if let Some(session) = self.conns.get_mut(at).and_then(|conn| conn.session.as_mut()) {
-            let asked_bytes = session.take(tag).asked_bytes();
-            self.budget.give_back(asked_bytes);
+            let held = session.take(tag);
+            self.release(at, tag, &held);
         }
+    }
+
+    /// A command is over whose data was not taken: what it had of the budget, or its place in line, is for others.
+    pub(super) fn release(&mut self, at: ConnRef, tag: TaskTag, held: &Held) {
+        match held {
+            Held::DataOut { len, asking: Asking::Asked, .. } => self.budget.give_back(*len),
+            Held::DataOut { asking: Asking::Wished, .. } => self.budget.forget(at, tag),
+            _ => return,
+        }
+        self.advance_line(at);
     }
 
     /// Asks the volume. It counts as arrived now, when the last of its bytes is here: what it waited for until

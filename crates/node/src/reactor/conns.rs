@@ -1,5 +1,6 @@
 //! Connections: what the node keeps about each, and the table that they are in.
 
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -80,7 +81,22 @@ pub(crate) struct Session {
     /// By the task's slot.
     pub(crate) tasks: Vec<Held>,
     pub(crate) in_flight: u32,
+    /// Bytes of write data that were wished for or asked for and are not here.
+    pub(crate) wished: u64,
+    /// Commands that wait until the session may wish for more, oldest first; each is in `tasks`.
+    pub(crate) line: VecDeque<TaskTag>,
     pub(crate) io: IoCounters,
+}
+
+/// How far a command is with its data-out.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Asking {
+    /// Its session has wishes enough.
+    InLine,
+    /// It waits for room in the budget shared by all.
+    Wished,
+    /// The host was asked, and the budget is used.
+    Asked,
 }
 
 /// What a task waits for. Kept in place: a command allocates nothing.
@@ -88,8 +104,8 @@ pub(crate) struct Session {
 pub(crate) enum Held {
     /// There is no such task.
     Nothing,
-    /// Its data-out, `len` bytes; until it `is_asked` for, nothing of the budget is used.
-    DataOut { tag: TaskTag, task: Task, len: u32, is_asked: bool },
+    /// Its data-out, `len` bytes.
+    DataOut { tag: TaskTag, task: Task, len: u32, asking: Asking },
     /// The volume; the index of the operation there.
     Volume { tag: TaskTag, op: u32 },
 }
@@ -98,7 +114,7 @@ impl Held {
     /// Bytes of the budget that it uses.
     pub(crate) fn asked_bytes(&self) -> u32 {
         match self {
-            Self::DataOut { len, is_asked: true, .. } => *len,
+            Self::DataOut { len, asking: Asking::Asked, .. } => *len,
             _ => 0,
         }
     }
@@ -168,17 +184,35 @@ impl Session {
         match held {
             Held::DataOut { tag, .. } | Held::Volume { tag, .. } if *tag == wanted => {
                 self.in_flight -= 1;
+                match held {
+                    Held::DataOut { asking: Asking::InLine, .. } => self.line.retain(|tag| *tag != wanted),
+                    Held::DataOut { len, .. } => self.wished -= u64::from(*len),
+                    _ => {}
+                }
                 std::mem::replace(held, Held::Nothing)
             }
             _ => Held::Nothing,
         }
     }
 
+    /// The next command in line, and its bytes, if the session may wish for as much more; one alone may have any size.
+    pub(crate) fn wish_next(&mut self, max: u64) -> Option<(TaskTag, u32)> {
+        let &wanted = self.line.front()?;
+        let Some(Held::DataOut { len, asking, .. }) = self.tasks.get_mut(wanted.slot()) else { return None };
+        if self.wished > 0 && self.wished + u64::from(*len) > max {
+            return None;
+        }
+        *asking = Asking::Wished;
+        self.wished += u64::from(*len);
+        self.line.pop_front();
+        Some((wanted, *len))
+    }
+
     /// The task's data-out was asked for now; `false` if it does not wait for that.
     pub(crate) fn ask(&mut self, wanted: TaskTag) -> bool {
         match self.tasks.get_mut(wanted.slot()) {
-            Some(Held::DataOut { tag, is_asked, .. }) if *tag == wanted && !*is_asked => {
-                *is_asked = true;
+            Some(Held::DataOut { tag, asking, .. }) if *tag == wanted && *asking == Asking::Wished => {
+                *asking = Asking::Asked;
                 true
             }
             _ => false,

@@ -1,5 +1,6 @@
 //! Logins and discovery: who may come in, where, and in whose place.
 
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::num::NonZeroU16;
 
@@ -137,6 +138,8 @@ impl Reactor {
             since: now,
             tasks: Vec::with_capacity(tasks),
             in_flight: 0,
+            wished: 0,
+            line: VecDeque::new(),
             io: IoCounters::default(),
         };
         if volume.is_some() && std::mem::take(&mut conn.is_half_open) {

@@ -151,7 +151,7 @@ impl Reactor {
     /// Gives up one task of a connection that may be over, or broken by a fault.
     fn give_up(&mut self, at: ConnRef, index: u32, task: TaskTag) -> Option<OpId> {
         let held = self.conns.get_mut(at)?.session.as_mut()?.take(task);
-        self.budget.give_back(held.asked_bytes());
+        self.release(at, task, &held);
         let Held::Volume { op, .. } = held else { return None };
         let volume = self.volume_mut(index)?;
         let id = volume.ops.give_up(op)?;

@@ -5,6 +5,8 @@
 //! write that was begun comes to its end; the others wait with nothing but their CDB. Data that hosts send
 //! unasked is bounded per session; when it becomes too much together, its commands are answered TASK SET FULL.
 //!
+//! A session has only a part of that budget at a time; its other commands stand in its own line.
+//!
 //! A host that does not take the answers to its reads holds buffers too: a small part of them per session. Where many
 //! such sessions together, or hosts that owe the rest of their data, fill the memory, those that stand still are
 //! dropped, the one that holds most first: it is they or everybody else.
@@ -21,6 +23,9 @@ use super::run::Reactor;
 /// Part of the buffers that solicited data may occupy, in eighths; the rest is for unsolicited data, for
 /// reads and for the rooms' own needs.
 const SOLICITED_EIGHTHS: u64 = 4;
+/// Part of what may be asked for that one session may have, so that it takes as many hosts that never send what they were
+/// asked for to stop the others; of the default 512 MiB a session may have 32 MiB in flight.
+const SOLICITED_OF_SESSION: u64 = 8;
 /// Fullness in eighths beyond which writes are refused.
 const CROWDED_EIGHTHS: u64 = 7;
 /// Part of the buffers that the answers to one session may hold: 16 hosts that never read hold a quarter of them, and
@@ -62,6 +67,16 @@ impl Budget {
         }
     }
 
+    /// What one session may wish for at a time.
+    pub(super) fn session_max(&self) -> u64 {
+        self.max / SOLICITED_OF_SESSION
+    }
+
+    /// Whether somebody waits to be asked for data because others were, and did not send it.
+    fn is_blocked(&self) -> bool {
+        self.waiting.front().is_some_and(|wish| !self.fits(wish.len))
+    }
+
     /// Whether the wish may be granted now; otherwise it waits. One alone is granted whatever its size.
     pub(super) fn ask(&mut self, wish: Wish) -> bool {
         if self.waiting.is_empty() && self.fits(wish.len) {
@@ -80,6 +95,11 @@ impl Budget {
     /// As [`Self::give_back`], for many at once.
     pub(super) fn give_back_all(&mut self, bytes: u64) {
         self.used = self.used.saturating_sub(bytes);
+    }
+
+    /// A wish is over that was not granted: whoever gives up and wishes anew must not fill the line.
+    pub(super) fn forget(&mut self, conn: ConnRef, tag: TaskTag) {
+        self.waiting.retain(|wish| wish.conn != conn || wish.tag != tag);
     }
 
     /// The next wish that may be granted.
@@ -104,7 +124,7 @@ impl Budget {
 impl Reactor {
     /// Drops a session that stands still, if memory is short.
     pub(super) fn relieve(&mut self) {
-        if !self.budget.is_crowded(&self.slab) {
+        if !self.budget.is_crowded(&self.slab) && !self.budget.is_blocked() {
             return;
         }
         self.wake_in(RELIEF_PAUSE);
@@ -114,10 +134,11 @@ impl Reactor {
         self.budget.relief_after = self.now + RELIEF_PAUSE;
         let now = self.now;
         let is_still = |conn: &Conn| conn.still_since.is_some_and(|since| now.since(since) >= STILL_MAX);
+        let held_of = |conn: &Conn| conn.iscsi.held_bytes() + conn.session.as_ref().map_or(0, |session| session.wished);
         let still = self.conns.iter().filter(|(_, conn)| is_still(conn));
-        let Some((at, conn)) = still.max_by_key(|(_, conn)| conn.iscsi.held_bytes()) else { return };
-        let held = conn.iscsi.held_bytes();
-        tracing::warn!(peer = %conn.peer, initiator = conn.claim, held, "session dropped: it stands still and memory is short");
+        let Some((at, conn)) = still.max_by_key(|(_, conn)| held_of(conn)) else { return };
+        let held = held_of(conn);
+        tracing::warn!(peer = %conn.peer, initiator = conn.claim, held, "session dropped: it stands still and memory for others is short");
         self.refused += 1;
         self.close(at, CloseReason::NotReading, true);
     }
