@@ -11,6 +11,7 @@ mod image;
 mod lease;
 mod owner;
 mod part;
+mod tally;
 
 pub use image::{Asker, Image, ImageAction};
 pub use lease::{Beat, BeatAnswer, LeaseTuning, Leases, OWNED_MAX};
@@ -21,4 +22,13 @@ pub use owner::{
 pub use part::{
     Command, CommandError, Part, PartAction, PartCounters, PartEvent, PartImage, PartNote, PartRole, PartSetup,
     PartStatus, PartTuning, PeerMessage,
+};
+
+/// The model checker clones machines and takes what they show for their state (design section 10).
+const fn is_a_state<T: Clone + std::fmt::Debug>() {}
+const _: () = {
+    is_a_state::<Part>();
+    is_a_state::<Mirror>();
+    is_a_state::<Image>();
+    is_a_state::<Leases>();
 };

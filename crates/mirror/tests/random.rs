@@ -5,14 +5,14 @@
 
 mod cast;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use cast::history::{Sector, Time};
 use cast::{Stage, StoreMood, span};
 use dyad_cluster::ImageState;
 use dyad_contract::image::ImageError;
 use dyad_contract::volume::{VolumeDone, VolumeError, VolumeOp};
-use dyad_mirror::{MirrorState, OpId};
+use dyad_mirror::{Event, ImageIndex, MirrorState, OpId};
 use dyad_units::Period;
 use smallvec::smallvec;
 
@@ -64,6 +64,11 @@ struct Play {
     clock: u64,
     value: u32,
     may_poison: bool,
+    /// Whose connection is broken.
+    cut: BTreeSet<usize>,
+    /// Who was given up.
+    gone: BTreeSet<usize>,
+    joined: u64,
     /// The faults so far, told when the play ends badly.
     story: Vec<String>,
 }
@@ -90,6 +95,9 @@ impl Play {
             clock: 1,
             value: 0,
             may_poison: images > 1,
+            cut: BTreeSet::new(),
+            gone: BTreeSet::new(),
+            joined: 0,
             story: Vec::new(),
         }
     }
@@ -208,6 +216,8 @@ impl Play {
             232..235 if self.stage.store.in_sync().count() == 1 && !self.is_all_good() => {}
             232..234 => self.crash(),
             234 => self.lose_power(),
+            237..240 => self.break_or_mend_a_link(),
+            240..243 => self.resync(),
             235..237 => {
                 let moods = [StoreMood::Accepts, StoreMood::Accepts, StoreMood::Away, StoreMood::AcceptsSilently];
                 self.stage.mood = moods[self.chance.below(4) as usize];
@@ -231,6 +241,48 @@ impl Play {
         }
     }
 
+    fn break_or_mend_a_link(&mut self) {
+        let at = self.chance.below(self.stage.images.len() as u64) as usize;
+        let image = ImageIndex(at as u8);
+        if self.gone.remove(&at) || self.cut.contains(&at) && self.chance.one_in(2) {
+            self.cut.remove(&at);
+            self.tell(&format!("{at} is back"));
+            self.stage.event(Event::Back { image });
+        } else if self.cut.contains(&at) {
+            if self.stage.mirror.status().good_images() > 1 && self.is_all_good() {
+                self.tell(&format!("{at} is given up"));
+                self.cut.remove(&at);
+                self.gone.insert(at);
+                self.stage.gone(at as u8);
+            }
+        } else if self.is_all_good() {
+            // What is torn on one image must not lose the other meanwhile.
+            self.tell(&format!("{at} is cut off"));
+            let seed = self.chance.next();
+            self.stage.images[at].cut_off(|nth| seed >> (nth % 48) & 1 == 0);
+            self.cut.insert(at);
+            self.stage.event(Event::Lost { image });
+        }
+    }
+
+    fn mend_all_links(&mut self) {
+        for at in std::mem::take(&mut self.cut).into_iter().chain(std::mem::take(&mut self.gone)) {
+            self.stage.event(Event::Back { image: ImageIndex(at as u8) });
+        }
+    }
+
+    /// An image that is out and works begins to catch up.
+    fn resync(&mut self) {
+        let at = self.chance.below(self.stage.images.len() as u64) as usize;
+        let mut out = Vec::new();
+        if !self.stage.images[at].poisoned
+            && self.stage.mirror.begin_resync(self.stage.now, ImageIndex(at as u8), &mut out)
+        {
+            self.tell(&format!("{at} catches up"));
+        }
+        self.stage.act_on(out);
+    }
+
     fn fail(&mut self) {
         let at = self.chance.below(self.stage.images.len() as u64) as usize;
         let kinds = ["read", "write", "flush", "close", "closed", "reserve", "examine", "settled", "grant", "mend"];
@@ -238,7 +290,7 @@ impl Play {
         match self.chance.below(10) {
             0..6 => self.stage.images[at].failures.push((kind, ImageError::Overloaded)),
             // Damage of one image and the loss of the other at once may cost a block, as they must.
-            6 | 7 if !self.is_all_good() => {}
+            6 | 7 if !self.is_all_good() || !self.cut.is_empty() => {}
             6 if self.may_poison => {
                 self.may_poison = false;
                 self.tell(&format!("poison {at}"));
@@ -249,7 +301,7 @@ impl Play {
                 self.stage.images[at].failures.push((kind, ImageError::Unreadable));
             }
             // What rots before a start knows what is suspect may be believed (P8), if the other image is lost then.
-            _ if self.stage.mirror.state() != MirrorState::Serving => {}
+            _ if self.stage.mirror.state() != MirrorState::Serving || !self.cut.is_empty() => {}
             _ if self.stage.mirror.status().good_images() < 2 || self.stage.mirror.status().suspect > 0 => {}
             _ => {
                 let cells = &self.stage.images[at].cells;
@@ -320,12 +372,16 @@ impl Play {
     }
 
     fn restart(&mut self) {
+        self.joined += self.stage.mirror.status().counters.joined;
+        self.cut.clear();
+        self.gone.clear();
         self.stage.restart();
         self.stage.answers.clear();
     }
 
     /// The faults end, and so does every stall.
     fn settle(&mut self) {
+        self.mend_all_links();
         self.stage.mood = StoreMood::Accepts;
         self.stage.images.iter_mut().for_each(|image| image.failures.clear());
         self.stage.pass(Period::from_secs(120));
@@ -377,17 +433,19 @@ impl Play {
 fn what_hosts_see_is_what_one_disk_could_have_shown() {
     let seeds = std::env::var("DYAD_SEEDS").unwrap_or_else(|_| "0..300".to_owned());
     let (from, to) = seeds.split_once("..").expect("DYAD_SEEDS=from..to");
-    (from.parse().unwrap()..to.parse().unwrap()).for_each(play);
+    let violated: Vec<u64> = (from.parse().unwrap()..to.parse().unwrap()).filter(|&seed| !is_held(seed)).collect();
+    assert!(violated.is_empty(), "seeds {violated:?}");
 }
 
 /// Broke once: an extent could not be compared, and before its pause was over an image failed while the store was
 /// away. The deadline stayed in the past, so whoever drives the mirror by its deadlines never rested.
 #[test]
 fn a_pause_that_ends_while_an_image_is_failing_is_over() {
-    play(1305);
+    assert!(is_held(1305));
 }
 
-fn play(seed: u64) {
+/// Plays one seed; false: a rule was violated, and the story has been told.
+fn is_held(seed: u64) -> bool {
     let played = std::panic::catch_unwind(|| {
         let mut play = Play::new(seed);
         for _ in 0..3000 {
@@ -395,5 +453,8 @@ fn play(seed: u64) {
         }
         play.end();
     });
-    assert!(played.is_ok(), "seed {seed}");
+    if played.is_err() {
+        eprintln!("seed {seed}");
+    }
+    played.is_ok()
 }

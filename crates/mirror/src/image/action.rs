@@ -16,7 +16,7 @@ pub enum Asker {
 }
 
 /// What has to be done, in this order.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum ImageAction {
     /// Hand a request to the pool.
     Pool {

@@ -9,6 +9,7 @@ use dyad_units::{Epoch, ImageId, NodeId};
 
 use crate::image::action::{Asker, ImageAction};
 use crate::image::open::Opening;
+use crate::tally::Tally;
 
 /// Marks tokens of requests that are the image's own: the owner's tokens stay below (they would reach it after
 /// 2^43 phases).
@@ -28,6 +29,7 @@ pub(super) struct Stream {
 }
 
 /// What becomes of the pool's answer to a record.
+#[derive(Clone, Debug)]
 pub(super) enum Recording {
     /// A stream opens with it.
     Opening,
@@ -36,6 +38,7 @@ pub(super) enum Recording {
 }
 
 /// An image of this node, as its owner sees it.
+#[derive(Clone, Debug)]
 pub struct Image {
     pub(super) id: ImageId,
     /// Why the pool cannot be asked; none: it can.
@@ -63,7 +66,7 @@ pub struct Image {
     own_token: u64,
     pub(super) buffers: Slab,
     /// Requests of a stream that is obeyed no more.
-    pub(super) discarded: u64,
+    pub(super) discarded: Tally<u64>,
 }
 
 impl Image {
@@ -86,7 +89,7 @@ impl Image {
             shows: Vec::new(),
             own_token: OWN,
             buffers: Slab::new(RECORD_BUFFERS_BYTES),
-            discarded: 0,
+            discarded: Tally::default(),
         }
     }
 
@@ -121,8 +124,8 @@ impl Image {
     }
 
     /// Requests that were thrown away because their stream was obeyed no more.
-    pub const fn discarded(&self) -> u64 {
-        self.discarded
+    pub fn discarded(&self) -> u64 {
+        *self.discarded
     }
 
     /// The pool is open.
@@ -156,7 +159,7 @@ impl Image {
     /// The stream ends; what the pool has of it goes on and is waited for by the next one.
     pub(super) fn close(&mut self) {
         self.stream = None;
-        self.discarded += self.waiting.len() as u64;
+        *self.discarded += self.waiting.len() as u64;
         self.waiting.clear();
         self.next_record = None;
     }
@@ -174,7 +177,7 @@ impl Image {
     /// The owner asks for something on its stream.
     pub fn ask(&mut self, from: NodeId, link: u64, token: Token, request: Request, out: &mut Vec<ImageAction>) {
         if !self.stream.is_some_and(|stream| stream.link == link && stream.from == from) || token.0 & OWN != 0 {
-            self.discarded += 1; // M3: unread, without an effect
+            *self.discarded += 1; // M3: unread, without an effect
             return;
         }
         if self.next_record.is_some() || self.recording.is_some() {

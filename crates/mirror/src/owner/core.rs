@@ -24,8 +24,10 @@ use crate::owner::setup::{Setup, Tuning};
 use crate::owner::status::{Counters, MirrorState};
 use crate::owner::suspect::Suspects;
 use crate::owner::tick::Timers;
+use crate::tally::Tally;
 
 /// Something to go on with before the door closes again.
+#[derive(Clone, Debug)]
 pub(crate) enum Work {
     /// The operation's phase is complete, or it was granted its lock.
     Advance { slot: Slot, tag: u64 },
@@ -46,6 +48,7 @@ pub(crate) enum Work {
 }
 
 /// Everything of a mirror but the operations.
+#[derive(Clone, Debug)]
 pub(crate) struct Core {
     pub(crate) node: NodeId,
     pub(crate) incarnation: Incarnation,
@@ -71,7 +74,7 @@ pub(crate) struct Core {
     pub(crate) interval: IntervalClock,
     pub(crate) suspects: Suspects,
     pub(crate) timers: Timers,
-    pub(crate) counters: Counters,
+    pub(crate) counters: Tally<Counters>,
     /// To be done before the door closes.
     pub(crate) work: VecDeque<Work>,
     /// Operations of our own to be begun.
@@ -118,7 +121,7 @@ impl Core {
             interval: IntervalClock::default(),
             suspects: Suspects::default(),
             timers: Timers::default(),
-            counters: Counters::default(),
+            counters: Tally::default(),
             work: VecDeque::new(),
             wanted: VecDeque::new(),
             heals: Vec::new(),
@@ -176,6 +179,10 @@ impl Core {
 
     /// Sends one step to some images.
     pub(crate) fn send(&mut self, op: &Op, at: usize, to: Images, out: &mut Vec<Action>) {
+        if matches!(op.phase, Phase::Applying | Phase::Mending) {
+            // Each time: what is sent again is stamped anew, so the mark is of the interval that is open then (P5).
+            self.interval.wrote(self.now);
+        }
         // What a broken connection cannot carry is asked when it is back.
         for image in to.minus(self.members.failing).minus(self.members.lost) {
             if self.members.gone.contains(image) {

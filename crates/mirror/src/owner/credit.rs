@@ -20,7 +20,7 @@ const CREDITS_MAX: u32 = 512;
 /// Pause after an image granted less than was asked for: its pool is nearly full.
 const TIGHT_PAUSE: Period = Period::from_secs(1);
 
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 struct Purse {
     credits: u32,
     is_asking: bool,
@@ -29,6 +29,7 @@ struct Purse {
 }
 
 /// The credits of every image.
+#[derive(Clone, Debug)]
 pub(crate) struct Credits {
     purses: [Purse; IMAGES_MAX],
     /// How many are asked for; doubled when they were short.
@@ -210,7 +211,7 @@ impl Core {
     /// A target has the write; a credit that bought no slot comes back.
     pub(crate) fn settle_credit(&mut self, op: &Op, at: usize, image: ImageIndex, used_slot: bool) {
         let step = &op.steps[at];
-        let is_credit = step.credited.contains(image) && !step.is_unmap;
+        let is_credit = step.credited.contains(image) && !step.is_unmap && !step.resent.contains(image);
         if is_credit && !used_slot && op.credit_life == self.credits.life {
             self.credits.bring_back(image);
         }

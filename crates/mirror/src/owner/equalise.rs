@@ -255,7 +255,7 @@ impl Core {
         self.end_own(op);
         self.work.push_back(Work::Regate);
         if self.suspects.is_empty() {
-            let Counters { mended, adopted, .. } = self.counters;
+            let Counters { mended, adopted, .. } = *self.counters;
             out.push(Action::Note(Note::Equalised { mended, adopted }));
         }
     }

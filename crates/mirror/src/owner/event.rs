@@ -17,7 +17,7 @@ pub struct OpId(pub u64);
 pub struct ImageIndex(pub u8);
 
 /// What happened.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum Event {
     /// A host wants something. Answered exactly once by [`Action::Answer`].
     Op {
@@ -90,7 +90,7 @@ pub enum Event {
 }
 
 /// What has to be done, in this order.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum Action {
     /// Answer a host's operation.
     Answer {

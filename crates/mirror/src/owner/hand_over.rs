@@ -14,7 +14,7 @@ use crate::owner::event::{Action, Note};
 use crate::owner::status::MirrorState;
 
 /// A hand-over under way.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct HandOver {
     to: NodeId,
     /// Until then it is proposed, or this owner goes on.

@@ -25,6 +25,7 @@ enum Closing {
 }
 
 /// The open interval and how far the one before it is.
+#[derive(Clone, Debug)]
 pub(crate) struct IntervalClock {
     open: Interval,
     /// When the open interval's time began; none: nothing to close.
@@ -136,6 +137,7 @@ impl Core {
             self.wanted.push_back(Task::Seal(stamp));
         } else if is_current {
             self.end_close(false);
+            self.on_run_not_closed();
         }
         self.end_own(op);
     }
@@ -147,6 +149,8 @@ impl Core {
             self.end_close(op.failure.is_none());
             if op.failure.is_none() {
                 self.on_run_sealed(stamp);
+            } else {
+                self.on_run_not_closed();
             }
         }
         self.end_own(op);

@@ -27,7 +27,7 @@ pub enum Lease {
 }
 
 /// The leases of all images.
-#[derive(Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct LeaseTable {
     known: [Lease; IMAGES_MAX],
     /// Since when each is out, as far as anybody looked.
@@ -55,6 +55,7 @@ impl LeaseTable {
 }
 
 /// An answer that may not go out yet.
+#[derive(Clone, Debug)]
 pub(crate) struct Held {
     pub(crate) id: OpId,
     pub(crate) result: VolumeResult,

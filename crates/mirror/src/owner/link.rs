@@ -2,7 +2,6 @@
 
 use dyad_cluster::OutReason;
 use dyad_contract::image::{ImageError, Reply};
-use dyad_units::Moment;
 
 use crate::owner::core::{Core, Work};
 use crate::owner::event::{Action, ImageIndex};
@@ -95,7 +94,8 @@ impl Core {
                 self.on_phase_reply(op, at, image, Reply::Failed(ImageError::Overloaded), out);
                 return;
             }
-            op.sent = self.now.max(Moment::START);
+            op.sent = self.now;
+            op.steps[at].resent.insert(image);
             self.send(op, at, crate::owner::images::Images::one(image), out);
         }
     }

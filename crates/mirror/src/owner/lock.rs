@@ -38,6 +38,7 @@ impl From<Span> for Range {
     }
 }
 
+#[derive(Clone, Debug)]
 struct Entry {
     range: Range,
     order: u64,
@@ -56,7 +57,7 @@ impl Entry {
 }
 
 /// All range locks of a segment.
-#[derive(Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Locks {
     entries: Vec<Entry>,
     order: u64,

@@ -11,6 +11,7 @@ use crate::owner::images::Images;
 const RECORD_BUFFERS_BYTES: usize = 64 * 1024;
 
 /// The images and what is known about them.
+#[derive(Clone, Debug)]
 pub(crate) struct Members {
     record: SegmentRecord,
     encoded: Payload,

@@ -15,6 +15,7 @@ use crate::owner::setup::{Setup, SetupError};
 use crate::owner::status::{ImageStatus, MirrorState, MirrorStatus};
 
 /// The owner of one segment.
+#[derive(Clone, Debug)]
 pub struct Mirror {
     pub(crate) ops: Ops,
     pub(crate) core: Core,
@@ -224,7 +225,7 @@ impl Mirror {
             suspect: self.core.suspects.count(),
             resync: run.and_then(|run| Some(run.status(members.id_at(run.image)?, self.core.now))),
             held: self.core.held.len(),
-            counters: self.core.counters,
+            counters: *self.core.counters,
         }
     }
 

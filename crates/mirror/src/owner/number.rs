@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use dyad_units::{Epoch, WriteNumber};
 
 /// Gives numbers to writes in the owner's order and knows up to which one every image has them all.
-#[derive(Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Numbers {
     /// Every target has each write up to this one.
     settled: u64,

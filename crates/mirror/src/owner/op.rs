@@ -20,6 +20,7 @@ pub(crate) const HOST_OPS_MAX: usize = 1024;
 pub(crate) const BATCH: usize = 64;
 
 /// What an operation is for.
+#[derive(Clone, Debug)]
 pub(crate) enum Task {
     /// The slot is free.
     None,
@@ -68,6 +69,7 @@ pub(crate) enum Kind {
 }
 
 /// An extent being compared.
+#[derive(Clone, Debug)]
 pub(crate) struct Equalise {
     pub(crate) extent: Extent,
     pub(crate) kind: Kind,
@@ -140,6 +142,7 @@ pub(crate) enum Phase {
 }
 
 /// One request of an operation's phase, to one or several images.
+#[derive(Clone, Debug)]
 pub(crate) struct Step {
     pub(crate) piece: Piece,
     pub(crate) is_unmap: bool,
@@ -155,6 +158,9 @@ pub(crate) struct Step {
     pub(crate) reserved: Images,
     /// Who is paid with a credit.
     pub(crate) credited: Images,
+    /// Who was asked again after its connection broke: whether the first time cost a slot is not known, so its
+    /// credit does not come back.
+    pub(crate) resent: Images,
     pub(crate) number: WriteNumber,
     /// To be written, or what was read.
     pub(crate) data: Payload,
@@ -178,6 +184,7 @@ impl Step {
             refused: Images::NONE,
             reserved: Images::NONE,
             credited: Images::NONE,
+            resent: Images::NONE,
             number: WriteNumber::default(),
             data: Payload::new(),
             sums: None,
@@ -197,6 +204,7 @@ impl Step {
 }
 
 /// An operation under way.
+#[derive(Clone, Debug)]
 pub(crate) struct Op {
     pub(crate) slot: Slot,
     /// The host's name for it; none: our own.
@@ -380,7 +388,7 @@ pub(crate) const OWN_OPS_MAX: usize = 64;
 const OPS_MAX: usize = HOST_OPS_MAX + OWN_OPS_MAX;
 
 /// The slab of operations; slots and their memory are used again.
-#[derive(Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Ops {
     ops: Vec<Op>,
     free: Vec<Slot>,

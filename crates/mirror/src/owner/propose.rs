@@ -38,6 +38,7 @@ pub(crate) enum Purpose {
 }
 
 /// A proposal under way.
+#[derive(Clone, Debug)]
 struct Proposal {
     record: Box<SegmentRecord>,
     purpose: Purpose,
@@ -47,7 +48,7 @@ struct Proposal {
 }
 
 /// What is proposed and what waits for it.
-#[derive(Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Proposals {
     under_way: Option<Proposal>,
     /// What an administrator asked for, in order.

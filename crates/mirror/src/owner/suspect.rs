@@ -11,7 +11,7 @@ use crate::owner::lock::Range;
 const URGENT_MAX: usize = 256;
 
 /// A set of extents, as disjoint runs: all of a large volume may be suspect.
-#[derive(Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Suspects {
     /// First extent of a run to its last.
     runs: BTreeMap<u32, u32>,

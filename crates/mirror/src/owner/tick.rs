@@ -14,7 +14,7 @@ use crate::owner::images::Images;
 use crate::owner::op::{Op, Phase};
 
 /// When to look again.
-#[derive(Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Timers {
     /// Operations that wait for a lock.
     pub(crate) wait_at: Option<Moment>,

@@ -161,7 +161,6 @@ impl Core {
         for step in &mut op.steps {
             step.number = self.numbers.next();
         }
-        self.interval.wrote(self.now);
         self.send_all(op, out);
     }
 

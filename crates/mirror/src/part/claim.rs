@@ -23,7 +23,7 @@ use crate::part::store::Proposer;
 const CLAIMS: u64 = 1 << 62;
 
 /// Somebody thinks of becoming owner.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Claim {
     /// Names the round of questions.
     token: Token,

@@ -27,7 +27,7 @@ enum Kind {
     Stop,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Waiting {
     id: u64,
     kind: Kind,
@@ -35,7 +35,7 @@ struct Waiting {
 }
 
 /// A forced promotion under way (M10).
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Promotion {
     image: ImageId,
     /// The image's closed, once it showed it.
@@ -45,7 +45,7 @@ struct Promotion {
 }
 
 /// Commands that are not answered.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Commands {
     waiting: Vec<Waiting>,
     promotion: Option<Promotion>,

@@ -9,7 +9,7 @@ use crate::owner::{Note, OpId};
 use crate::part::message::PeerMessage;
 
 /// What happened.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum PartEvent {
     /// A host of one of this node's sessions wants something. Answered exactly once by [`PartAction::Answer`].
     Op {
@@ -178,7 +178,7 @@ pub enum CommandError {
 }
 
 /// What has to be done, in this order.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum PartAction {
     /// Answer a host's operation.
     Answer {

@@ -35,7 +35,7 @@ pub(crate) enum Place {
 }
 
 /// An operation.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Op {
     pub(crate) origin: Origin,
     pub(crate) place: Place,
@@ -55,7 +55,7 @@ impl Op {
 }
 
 /// A bounded slab of operations; slots are used again.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Front {
     ops: Vec<Op>,
     free: Vec<u32>,

@@ -20,6 +20,7 @@ use crate::part::returns::Returns;
 use crate::part::setup::PartSetup;
 use crate::part::status::PartCounters;
 use crate::part::store::StoreWork;
+use crate::tally::Tally;
 
 /// Most rounds of one call: each round only follows from what the one before changed; a bound all the same.
 const ROUNDS_MAX: usize = 64;
@@ -36,6 +37,7 @@ pub(super) enum Life {
 }
 
 /// One node's part in one segment: an image of it, sessions of its volume, or both.
+#[derive(Clone, Debug)]
 pub struct Part {
     pub(super) now: Moment,
     pub(super) setup: PartSetup,
@@ -60,7 +62,7 @@ pub struct Part {
     pub(super) store: StoreWork,
     pub(super) commands: Commands,
     pub(super) returns: Returns,
-    pub(super) counters: PartCounters,
+    pub(super) counters: Tally<PartCounters>,
     pauses_seen: Option<u64>,
     pub(super) acts: VecDeque<Action>,
     pub(super) mirror_out: Vec<Action>,
@@ -101,7 +103,7 @@ impl Part {
             store: StoreWork::default(),
             commands: Commands::default(),
             returns: Returns::default(),
-            counters: PartCounters::default(),
+            counters: Tally::default(),
             pauses_seen: None,
             acts: VecDeque::new(),
             mirror_out: Vec::new(),

@@ -26,7 +26,7 @@ pub(crate) struct Peer {
 const SAYS_MAX: usize = 16;
 
 /// All other nodes that were ever connected.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Peers(Vec<Peer>);
 
 impl Peers {

@@ -16,6 +16,7 @@ use crate::part::store::Proposer;
 const LEASE_LOOK: Period = Period::from_millis(10);
 
 /// A mirror and what belongs to it.
+#[derive(Clone, Debug)]
 pub(super) struct Reign {
     pub(super) mirror: Mirror,
     /// Epoch of the record that the claim replaces.

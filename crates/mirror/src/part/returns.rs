@@ -23,7 +23,7 @@ struct Return {
 }
 
 /// Images on their way back.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Returns {
     images: [Return; IMAGES_MAX],
     /// The image that catches up.

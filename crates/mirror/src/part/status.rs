@@ -112,7 +112,7 @@ impl Part {
             mirror,
             in_flight: self.front.len(),
             promised_until: self.promised_until,
-            counters: PartCounters { discarded: self.counters.discarded + discarded, ..self.counters },
+            counters: PartCounters { discarded: self.counters.discarded + discarded, ..*self.counters },
         }
     }
 

@@ -27,7 +27,7 @@ pub(super) enum Proposer {
 }
 
 /// What is under way with the store.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct StoreWork {
     pub(super) proposer: Proposer,
     /// A read is under way, since then.

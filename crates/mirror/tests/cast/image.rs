@@ -1,6 +1,8 @@
 //! A small honest image in memory. It keeps the contract of `dyad_contract::image`, asserts that the owner
 //! keeps its side, and fails on request.
 
+#[path = "image/faults.rs"]
+mod faults;
 #[path = "image/name.rs"]
 mod name;
 
@@ -67,6 +69,8 @@ pub struct Image {
     unsettled: Vec<Piece>,
     /// Highest number heard of, now and when the newest record came.
     numbers_heard: u64,
+    /// Numbers of writes that were carried out: one that is sent again is paid for already.
+    applied: BTreeSet<u64>,
     numbers_before: u64,
     pub lived_through: bool,
     suspects: BTreeSet<u32>,
@@ -102,6 +106,7 @@ impl Image {
             settled: 0,
             unsettled: Vec::new(),
             numbers_heard: 0,
+            applied: BTreeSet::new(),
             numbers_before: 0,
             lived_through: true,
             suspects: BTreeSet::new(),
@@ -178,8 +183,8 @@ impl Image {
                 Reply::Done
             }
             Request::Closed { stamp } => {
-                assert!(*stamp > self.closed, "closed only rises");
-                self.closed = *stamp;
+                // One that is sent again after a broken link may be late: it changes nothing then.
+                self.closed = self.closed.max(*stamp);
                 self.marks.retain(|_, written| *written >= *stamp);
                 // What was written since belongs to a later interval, and other images might lack it still (M3).
                 self.written.retain(|(_, written, _)| *written > *stamp);
@@ -188,8 +193,11 @@ impl Image {
             Request::Grant { .. } | Request::Reserve { .. } | Request::Release { .. } => self.promise(request),
             Request::Record { epoch, record } => {
                 assert!(*epoch >= self.epoch, "epochs only rise");
-                (self.epoch, self.record, self.granted) = (*epoch, record.to_vec(), 0);
-                self.numbers_before = self.numbers_heard;
+                if *epoch > self.epoch {
+                    // Credits are of an epoch; a fresh stream in the same one leaves them (P15).
+                    (self.granted, self.numbers_before) = (0, self.numbers_heard);
+                }
+                (self.epoch, self.record) = (*epoch, record.to_vec());
                 (self.durable.epoch, self.durable.record) = (self.epoch, self.record.clone());
                 Reply::Done
             }
@@ -261,8 +269,10 @@ impl Image {
                 Reply::Failed(ImageError::Full)
             }
             Request::Release { piece } => {
-                let at = self.reserved.iter().position(|known| known == piece).expect("reserved before");
-                self.reserved.remove(at);
+                // One that is sent again after a broken link was undone already, perhaps.
+                if let Some(at) = self.reserved.iter().position(|known| known == piece) {
+                    self.reserved.remove(at);
+                }
                 Reply::Done
             }
             _ => unreachable!("not about space"),
@@ -302,7 +312,9 @@ impl Image {
             return Reply::Failed(ImageError::Superseded { newest: self.epoch });
         }
         let used_slot = !self.has_slot(write.piece.extent);
+        let is_again = !self.applied.insert(write.number.value());
         match write.space {
+            _ if is_again => {}
             Space::Reserved => {
                 let at = self.reserved.iter().position(|known| *known == write.piece).expect("reserved before");
                 self.reserved.remove(at);
@@ -396,63 +408,6 @@ impl Image {
         self.slots.map_or(usize::MAX / 2, |slots| slots.saturating_sub(used.len() + promised))
     }
 
-    /// The process ends: what was carried out stays, of the rest nothing is known but what `torn` leaves.
-    pub fn crash(&mut self, torn: impl Fn(u64) -> bool) {
-        for pending in std::mem::take(&mut self.pending) {
-            let (Request::Write(write) | Request::Mend(write), None) = (pending.request, pending.reply) else {
-                continue;
-            };
-            self.note(write.piece, write.stamp, write.number.value(), write.settled.value());
-            for block in blocks(write.piece).filter(|&block| torn(block)) {
-                let sum = self.cells.get(&block).map_or(BlockSum(0), |cell| cell.sum);
-                self.cells.insert(block, Cell { bytes: vec![0xEE; BLOCK], sum });
-            }
-        }
-        let unsettled = self.written.iter().filter(|(number, ..)| *number > self.settled).map(|(.., piece)| *piece);
-        self.unsettled.extend(unsettled);
-        self.written.clear();
-        self.restart();
-        // What a loss of power left suspect stays so through crashes of the process.
-        self.lived_through |= self.suspects.is_empty();
-        self.suspects.extend(self.unsettled.iter().map(|piece| piece.extent.0));
-    }
-
-    /// The machine ends: of what was not flushed, `kept` says which blocks stay.
-    pub fn lose_power(&mut self, kept: impl Fn(u64) -> bool) {
-        self.pending.clear();
-        let new = std::mem::replace(&mut self.cells, self.durable.cells.clone());
-        let blocks: BTreeSet<u64> = new.keys().chain(self.cells.keys()).copied().collect();
-        for block in blocks.into_iter().filter(|&block| kept(block)) {
-            match new.get(&block) {
-                Some(cell) => drop(self.cells.insert(block, cell.clone())),
-                None => drop(self.cells.remove(&block)),
-            }
-        }
-        self.closed = self.durable.closed;
-        self.harden();
-        self.written.clear();
-        self.unsettled.clear();
-        self.restart();
-        self.lived_through = false;
-        self.suspects = self.marks.keys().flat_map(|region| region.0 * 16..region.0 * 16 + 16).collect();
-    }
-
-    /// After a loss of power, checksums of some blocks are as old as their data is new, or the other way round.
-    pub fn spoil_sums(&mut self, spoilt: impl Fn(u64) -> bool) {
-        let marked = |block: u64| self.marks.contains_key(&Extent((block / 64) as u32).region());
-        for (block, cell) in self.cells.iter_mut().filter(|(block, _)| marked(**block) && spoilt(**block)) {
-            cell.sum = BlockSum(*block);
-        }
-        self.harden();
-    }
-
-    fn restart(&mut self) {
-        self.granted = 0;
-        self.reserved.clear();
-        self.failures.clear();
-        self.examined.clear();
-    }
-
     /// Turns a byte of a block, so that its sum no longer matches.
     pub fn rot(&mut self, block: u64) {
         self.cells.get_mut(&block).expect("written").bytes[17] ^= 0x10;
@@ -492,5 +447,13 @@ fn touched(request: &Request) -> Option<(Piece, bool)> {
 }
 
 fn is_change(request: &Request) -> bool {
-    !matches!(request, Request::Read { .. } | Request::Survey | Request::Examine { .. } | Request::Release { .. })
+    !matches!(
+        request,
+        Request::Read { .. }
+            | Request::Show
+            | Request::Survey
+            | Request::Changed { .. }
+            | Request::Examine { .. }
+            | Request::Release { .. }
+    )
 }

@@ -1,19 +1,17 @@
 //! Copying (M14): extents in order, each under its lock at the owner; hosts come first.
 
-use dyad_units::{Extent, Moment, Period};
+use dyad_units::{Extent, Moment};
 
 use crate::owner::core::Core;
 use crate::owner::event::{Action, Note};
 use crate::owner::op::{Equalise, Kind, Op, Task};
-use crate::owner::resync::{Run, Stage};
+use crate::owner::resync::{RETRY, Run, Stage};
 
 /// Extents copied at once while no host wants anything.
 const WINDOW: usize = 8;
 /// While hosts do: one is always under way, so that the copying ends (the floor), and a host's command meets at most
 /// that one at the disks.
 const WINDOW_BUSY: usize = 1;
-/// Pause after an extent could not be copied, without fault of X.
-const RETRY: Period = Period::from_millis(500);
 
 impl Core {
     /// Begins copying more extents.
@@ -44,10 +42,10 @@ impl Core {
         }
     }
 
-    /// When a copy that could not be made is tried again.
+    /// When a copy, or a close, that could not be made is tried again.
     pub(crate) fn copy_deadline(&self) -> Option<Moment> {
         let may_copy = self.state == crate::owner::status::MirrorState::Serving && !self.members.is_adopting;
-        self.run.as_ref().filter(|run| run.stage == Stage::Copying && may_copy)?.retry_at
+        self.run.as_ref().filter(|run| (run.stage == Stage::Copying || run.is_joining()) && may_copy)?.retry_at
     }
 
     /// The run that a copy belongs to, if it is still under way.

@@ -9,7 +9,7 @@ use crate::owner::event::{Action, ImageIndex, Note};
 use crate::owner::images::Images;
 use crate::owner::interval::NO_PIECE;
 use crate::owner::op::{Op, Phase, Step, Task};
-use crate::owner::resync::{Run, Stage};
+use crate::owner::resync::{RETRY, Run, Stage};
 use crate::owner::status::MirrorState;
 
 impl Core {
@@ -24,7 +24,11 @@ impl Core {
     /// Everything is copied: waits for X's lease, then wants a close with it.
     pub(crate) fn pump_join(&mut self, out: &mut Vec<Action>) {
         let Some(run) = self.run.as_mut() else { return };
-        if run.stage == Stage::Closing && !self.interval.is_closing() {
+        if run.is_joining() {
+            let now = self.now;
+            run.retry_at.take_if(|at| *at <= now);
+        }
+        if run.stage == Stage::Closing && !self.interval.is_closing() && run.retry_at.is_none() {
             self.interval.assume_marks(self.now);
             self.interval.hurry();
         }
@@ -69,6 +73,14 @@ impl Core {
         match &self.run {
             Some(run) if run.stage == Stage::Closing && run.has_closed(stamp) => self.members.writable(),
             _ => self.members.in_sync,
+        }
+    }
+
+    /// A close failed, as every one does while the last image of the set is poisoned: the next one is not wanted at once.
+    pub(crate) fn on_run_not_closed(&mut self) {
+        let retry_at = self.now + RETRY;
+        if let Some(run) = self.run.as_mut().filter(|run| run.is_joining()) {
+            run.retry_at = Some(retry_at);
         }
     }
 

@@ -12,7 +12,7 @@ use crate::owner::op::{Op, Phase, Step, Task};
 use crate::owner::resync::{Run, Stage};
 
 /// How far an image's list was read.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Place {
     /// Where to ask on, in the order of copying.
     from: u32,

@@ -23,7 +23,7 @@ mod need;
 mod progress;
 
 use dyad_cluster::{Change, ImageState, OutReason};
-use dyad_units::{Extent, Moment, Stamp};
+use dyad_units::{Extent, Moment, Period, Stamp};
 
 use crate::owner::core::{Core, Work};
 use crate::owner::event::{Action, ImageIndex, Note};
@@ -32,6 +32,9 @@ use crate::owner::op::{Op, Task};
 use crate::owner::propose::Purpose;
 use crate::owner::resync::need::Need;
 use crate::owner::status::MirrorState;
+
+/// Pause after an extent could not be copied, or a close with X failed, without fault of X.
+const RETRY: Period = Period::from_millis(500);
 
 /// How far a run is.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -59,6 +62,7 @@ pub(crate) enum Stage {
 }
 
 /// One run of resync.
+#[derive(Clone, Debug)]
 pub(crate) struct Run {
     pub(crate) image: ImageIndex,
     pub(crate) stage: Stage,
@@ -75,7 +79,7 @@ pub(crate) struct Run {
     lists: [list::Place; 2],
     /// Places being copied.
     copying: Vec<u32>,
-    /// After a copy that could not be made.
+    /// After a copy, or a close while it joins, that could not be made.
     retry_at: Option<Moment>,
     /// A close under way with X, and how far the copies were when it began.
     closing: Option<(Stamp, u32)>,

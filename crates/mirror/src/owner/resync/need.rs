@@ -3,6 +3,7 @@
 use dyad_units::{EXTENT_BYTES, EXTENTS_PER_REGION, Extent, Region, STATE_EXTENT};
 
 /// A set of extents of one segment. The state extent counts as the last one.
+#[derive(Clone, Debug)]
 pub(crate) struct Need {
     words: Vec<u64>,
     /// Extents of the segment, the state extent not counted.
