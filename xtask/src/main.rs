@@ -6,6 +6,7 @@ mod conformance;
 mod crash;
 mod fuzz;
 mod model;
+mod mutants;
 mod packages;
 mod sim;
 mod stages;
@@ -41,6 +42,8 @@ enum Command {
     Fuzz(fuzz::Args),
     /// Search every interleaving of small cases (model checker)
     Model(model::Args),
+    /// Break each rule on purpose and see whether the simulator notices
+    Mutants(mutants::Args),
     /// Install the Debian packages that tests and benchmarks need
     Packages,
 }
@@ -57,6 +60,7 @@ fn main() -> anyhow::Result<()> {
         Command::Sim(args) => sim::run(&args),
         Command::Fuzz(args) => fuzz::run(&args),
         Command::Model(args) => model::run(&args),
+        Command::Mutants(args) => mutants::run(&args),
         // The load generator runs in this process: an unoptimized one would measure itself.
         Command::Bench(_) if cfg!(debug_assertions) => return cargo::again_in_release(),
         Command::Bench(args) => return bench::run(&args),
