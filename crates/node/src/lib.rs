@@ -15,6 +15,7 @@
 extern crate self as dyad_node;
 
 mod admin;
+mod beats;
 mod catalog;
 pub mod clock;
 pub mod control;

@@ -9,16 +9,18 @@ use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::JoinHandle;
 
 use dyad_cluster::{Incarnation, Kind, Name, NodeRecord, Record, SetError, Store, StoreError};
+use dyad_mirror::{LeaseTuning, Leases};
 use dyad_payload::Slab;
 use dyad_store::LocalStore;
 use dyad_units::{BootId, NodeId, StoreId};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::admin::{Admin, REQUESTS_MAX, Request};
+use crate::beats::{self, LeaseTable};
 use crate::catalog::Catalog;
 use crate::clock;
 use crate::control::{NodeHandle, NodePhase, StopError};
-use crate::keeper::{self, PROPOSALS_MAX};
+use crate::keeper::{self, QUESTIONS_MAX};
 use crate::reactor::{ListenError, Listener, Mailbox, Reactor, ReactorError, ReactorSetup};
 use crate::settings::{BadSetting, Settings};
 use crate::shm::{ShmDir, ShmError};
@@ -80,6 +82,8 @@ pub struct Node {
     reactor: JoinHandle<usize>,
     keeper: JoinHandle<()>,
     admin: JoinHandle<()>,
+    beats: JoinHandle<()>,
+    stop_beats: SyncSender<()>,
 }
 
 impl Node {
@@ -115,21 +119,31 @@ impl Node {
         let mailbox = Arc::new(Mailbox::new().map_err(system("no event descriptor is left"))?);
         let slab = Slab::new(usize::try_from(settings.buffers.value()).unwrap_or(usize::MAX));
         let portals = listeners.iter().map(|listener| listener.address).collect();
-        let (proposals, proposed) = sync_channel(PROPOSALS_MAX);
+        let (questions, asked) = sync_channel(QUESTIONS_MAX);
+        let table = Leases::new(node.id, node.incarnation, LeaseTuning::default(), clock::now());
+        let leases = Arc::new(LeaseTable::new(table));
+        // It beats before anything is served and after everything has ended.
+        let (stop_beats, end) = sync_channel(1);
+        let beats = {
+            let leases = leases.clone();
+            spawn("beats", move || beats::run(&leases, &end))?
+        };
         let setup = ReactorSetup {
             settings: settings.clone(),
             listeners,
             mailbox: mailbox.clone(),
-            proposals,
+            questions,
             slab: slab.clone(),
             node: node.id,
             incarnation: node.incarnation,
+            store: store.identity(),
+            leases,
         };
         let reactor = start_reactor(setup)?;
         let catalog = Arc::new(Catalog::new(node.clone(), clock::now()));
         let keeper = {
             let (store, mailbox) = (store.clone(), mailbox.clone());
-            spawn("store", move || keeper::run(&store, &proposed, &mailbox))?
+            spawn("store", move || keeper::run(&store, &asked, &mailbox))?
         };
         let (requests, requested) = sync_channel(REQUESTS_MAX);
         let admin = Admin {
@@ -144,7 +158,7 @@ impl Node {
         let admin = spawn("admin", move || admin.run(&requested))?;
         let buffers_max = settings.buffers;
         let handle = NodeHandle { settings, portals, mailbox, catalog, requests, buffers_max };
-        Ok(Self { handle, reactor, keeper, admin })
+        Ok(Self { handle, reactor, keeper, admin, beats, stop_beats })
     }
 
     /// A way in, to be cloned as needed.
@@ -162,9 +176,12 @@ impl Node {
         let asked = end_admin(&self.handle.requests);
         let keeper = self.keeper.join();
         let admin = if asked { self.admin.join() } else { Ok(()) };
+        drop(self.stop_beats);
+        let beats = self.beats.join();
         let left = ended.map_err(|_| StopError::Fault { thread: "data" })?;
         keeper.map_err(|_| StopError::Fault { thread: "store" })?;
         admin.map_err(|_| StopError::Fault { thread: "admin" })?;
+        beats.map_err(|_| StopError::Fault { thread: "beats" })?;
         if left > 0 {
             let seconds = self.handle.settings.stop_timeout.to_duration().as_secs();
             return Err(StopError::CutOff { seconds, left });

@@ -85,6 +85,10 @@ pub struct PartStatus {
     pub in_flight: usize,
     /// Before this moment this node does not take over (M5, M6).
     pub promised_until: Moment,
+    /// Another node is the owner, and connected.
+    pub is_owner_near: bool,
+    /// Why this node does not take the segment over, although it could, as far as it found out.
+    pub why_not: Option<String>,
     /// Why the segment is not served, or not redundant, or that all is well.
     pub sentence: String,
     /// Counts.
@@ -108,6 +112,8 @@ impl Part {
             epoch: self.record.epoch,
             owner: self.record.owner,
             images: images.collect(),
+            is_owner_near: self.record.owner.is_some_and(|owner| owner != self.me() && self.peers.is_up(owner)),
+            why_not: self.claim.as_ref().and_then(|claim| claim.why.clone()),
             sentence: self.sentence(mirror.as_ref()),
             mirror,
             in_flight: self.front.len(),

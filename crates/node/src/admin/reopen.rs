@@ -6,8 +6,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use dyad_cluster::{PoolRecord, VolumeState};
-use dyad_mirror::MirrorState;
-use dyad_units::{Period, PoolId, VolumeId};
+use dyad_units::{Period, PoolId};
 
 use super::{Admin, chain};
 use crate::catalog::{KnownPool, KnownVolume};
@@ -103,37 +102,25 @@ impl Admin {
         }
     }
 
-    /// Volumes that could do nothing without the pool are started again. One that is served without its image there
-    /// goes on so: the image is behind, and comes back only by being caught up (M13).
+    /// Volumes that are served hear of their images in the pool by themselves, and let them catch up (M13). Those that
+    /// were never started, or stopped half made or half deleted, go on now.
     fn bring_back_volumes(&self, pool: PoolId) {
         let is_there = |volume: &&KnownVolume| {
             volume.segment.iter().flat_map(|segment| &segment.images).any(|image| image.pool == pool)
         };
         let volumes: Vec<KnownVolume> = self.catalog.lock().volumes.iter().filter(is_there).cloned().collect();
-        for volume in volumes {
-            let Ok(snapshot) = self.ask(Message::Look) else { return };
-            let id = volume.record.id;
-            if !self.needs_start(&snapshot, &volume) {
-                continue;
-            }
-            // Nothing is served, so there is nothing to be drained.
-            if self.ask(|reply| Message::RemoveVolume { volume: id, force: true, reply }).is_err() {
-                return;
-            }
-            let outcome = self.carry(id);
-            self.settle(id, outcome.err().map(|halt| chain(&halt)));
+        let Ok(snapshot) = self.ask(Message::Look) else { return };
+        for volume in volumes.into_iter().filter(|volume| needs_start(&snapshot, volume)) {
+            let outcome = self.carry(volume.record.id);
+            self.settle(volume.record.id, outcome.err().map(|halt| chain(&halt)));
         }
     }
+}
 
-    fn needs_start(&self, snapshot: &Snapshot, volume: &KnownVolume) -> bool {
-        let id: VolumeId = volume.record.id;
-        // After a fault of this program only a new process is to be believed.
-        if snapshot.failed_volumes.iter().any(|(failed, _)| *failed == id) {
-            return false;
-        }
-        match snapshot.volumes.iter().find(|look| look.id == id) {
-            Some(look) => matches!(look.mirror.state, MirrorState::Refused(_) | MirrorState::Waiting(_)),
-            None => volume.record.state != VolumeState::Ready || volume.fault.is_some(),
-        }
-    }
+fn needs_start(snapshot: &Snapshot, volume: &KnownVolume) -> bool {
+    let id = volume.record.id;
+    // After a fault of this program only a new process is to be believed.
+    let has_failed = snapshot.failed_volumes.iter().any(|(failed, _)| *failed == id);
+    let is_served = snapshot.volumes.iter().any(|look| look.id == id);
+    !has_failed && !is_served && (volume.record.state != VolumeState::Ready || volume.fault.is_some())
 }

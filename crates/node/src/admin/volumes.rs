@@ -1,5 +1,6 @@
 //! Volumes: starting, making, deleting.
 
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::time::{Duration, Instant};
 
 use dyad_cluster::{
@@ -22,6 +23,20 @@ const STEPS_MAX: usize = 64;
 const IN_FLIGHT_MAX: Duration = Duration::from_secs(10);
 const IN_FLIGHT_PAUSE: Duration = Duration::from_millis(5);
 
+/// How long whoever starts a volume waits for its service: promises of an earlier life (M6) and a claim take a second, a
+/// store that is away may take any time.
+const START_MAX: Duration = Duration::from_secs(5);
+
+/// The reactor's word on a volume's start.
+type Answer = Receiver<Result<(), String>>;
+
+/// A volume that is about to be served.
+struct Start {
+    known: KnownVolume,
+    fault: Option<String>,
+    answer: Option<Answer>,
+}
+
 /// Creating or deleting did not come to its end.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Halt {
@@ -36,6 +51,7 @@ pub(super) enum Halt {
 impl Admin {
     /// Starts all volumes; those that were being made or deleted are finished first.
     pub(super) fn open_volumes(&self) {
+        let mut starting = Vec::new();
         for record in self.list(Kind::Volume) {
             let Record::Volume(volume) = record else { continue };
             self.catalog.lock().put_volume(KnownVolume {
@@ -44,36 +60,64 @@ impl Admin {
                 fault: None,
             });
             let outcome = self.carry(volume.id);
-            self.settle(volume.id, outcome.err().map(|halt| chain(&halt)));
+            starting.extend(self.enter(volume.id, outcome.err().map(|halt| chain(&halt))));
+        }
+        let deadline = Instant::now() + START_MAX;
+        for start in starting {
+            self.await_start(start, deadline);
         }
     }
 
     /// Serves a volume that is ready, and notes in the catalog how it is: why it is not in service, if so.
     pub(super) fn settle(&self, id: VolumeId, halted: Option<String>) -> Option<String> {
+        let start = self.enter(id, halted);
+        start.and_then(|start| self.await_start(start, Instant::now() + START_MAX))
+    }
+
+    /// As [`Self::settle`], without waiting for the volume to be served.
+    fn enter(&self, id: VolumeId, halted: Option<String>) -> Option<Start> {
         let Ok(Some((_, Record::Volume(record)))) = self.find(Key::Volume(id)) else {
             self.catalog.lock().forget_volume(id);
             return None;
         };
         let segment = self.segments_of(&record).into_iter().next();
-        let fault = match (&segment, record.state) {
-            (Some(segment), VolumeState::Ready) => self.serve(&record, segment).err(),
-            (None, VolumeState::Ready) => Some("the config store has no record of its segment".to_owned()),
-            (_, VolumeState::Creating | VolumeState::Deleting) => halted,
+        let (fault, answer) = match (&segment, record.state) {
+            (Some(_), VolumeState::Ready) if record.segments.len() != 1 => {
+                let count = record.segments.len();
+                (Some(format!("it has {count} segments; this version knows volumes of one")), None)
+            }
+            (Some(segment), VolumeState::Ready) => (None, Some(self.serve(&record, segment))),
+            (None, VolumeState::Ready) => (Some("the config store has no record of its segment".to_owned()), None),
+            (_, VolumeState::Creating | VolumeState::Deleting) => (halted, None),
         };
-        if let Some(reason) = &fault {
-            tracing::error!(volume = %record.name, reason, "volume not in service");
-        }
-        self.catalog.lock().put_volume(KnownVolume { record, segment, fault: fault.clone() });
-        fault
+        let known = KnownVolume { record, segment, fault: None };
+        self.catalog.lock().put_volume(known.clone());
+        Some(Start { known, fault, answer })
     }
 
-    fn serve(&self, record: &VolumeRecord, segment: &SegmentRecord) -> Result<(), String> {
-        if record.segments.len() != 1 {
-            return Err(format!("it has {} segments; this version knows volumes of one", record.segments.len()));
-        }
+    fn serve(&self, record: &VolumeRecord, segment: &SegmentRecord) -> Answer {
         let (volume, segment) = (Box::new(record.clone()), Box::new(segment.clone()));
-        let added = self.ask(|reply| Message::AddVolume { volume, segment, reply });
-        added.map_err(|error| error.to_string()).and_then(|added| added)
+        let (reply, answer) = sync_channel(1);
+        self.mailbox.post(Message::AddVolume { volume, segment, reply });
+        answer
+    }
+
+    /// Waits until the volume is served or known not to be; why it is not in service at all, if so.
+    fn await_start(&self, start: Start, deadline: Instant) -> Option<String> {
+        let Start { known, fault, answer } = start;
+        let left = deadline.saturating_duration_since(Instant::now());
+        let told = answer.map(|answer| answer.recv_timeout(left));
+        let fault = fault.or(match told {
+            Some(Ok(Err(reason))) => Some(reason),
+            Some(Err(RecvTimeoutError::Disconnected)) => Some(QueryError::Stopping.to_string()),
+            // It goes on starting; its status says what it waits for.
+            Some(Ok(Ok(())) | Err(RecvTimeoutError::Timeout)) | None => None,
+        });
+        if let Some(reason) = &fault {
+            tracing::error!(volume = %known.record.name, reason, "volume not in service");
+            self.catalog.lock().put_volume(KnownVolume { fault: Some(reason.clone()), ..known });
+        }
+        fault
     }
 
     fn segments_of(&self, volume: &VolumeRecord) -> Vec<SegmentRecord> {

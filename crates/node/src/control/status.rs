@@ -1,7 +1,7 @@
 //! A status: what the catalog and the reactor know, put together.
 
 use dyad_cluster::{ImageRecord, ImageState, OutReason, PoolRecord, VolumeState};
-use dyad_mirror::{MirrorState, MirrorStatus};
+use dyad_mirror::MirrorStatus;
 use dyad_units::{Bytes, EXTENT_BYTES, ImageId, PoolId};
 
 use super::{
@@ -10,7 +10,7 @@ use super::{
 };
 use crate::catalog::{Known, KnownPool, KnownVolume};
 use crate::clock;
-use crate::reactor::{PoolLook, Snapshot, VolumeLook};
+use crate::reactor::{PoolLook, Service, Snapshot, VolumeLook};
 
 /// Of an image whose pool was away for a while.
 const BEHIND: &str = "its pool was missing and is back; it lacks what was written meanwhile and has to be caught up";
@@ -99,8 +99,8 @@ fn disks_of(record: &PoolRecord, look: Option<&PoolLook>) -> Vec<DiskInfo> {
 fn volume_info(handle: &NodeHandle, known: &Known, volume: &KnownVolume, snapshot: &Snapshot) -> VolumeInfo {
     let record = &volume.record;
     let look = snapshot.volumes.iter().find(|look| look.id == record.id);
-    let images = volume.segment.iter().flat_map(|segment| &segment.images);
-    let images: Vec<_> = images.map(|image| image_info(known, volume, image, look, snapshot)).collect();
+    let images: Vec<_> =
+        images_of(volume, look).map(|image| image_info(known, volume, image, look, snapshot)).collect();
     let chap = record.access.chap.as_ref();
     VolumeInfo {
         id: record.id,
@@ -136,28 +136,28 @@ fn phase_of(volume: &KnownVolume, look: Option<&VolumeLook>, snapshot: &Snapshot
         let reason = fault.or_else(|| volume.fault.clone()).unwrap_or_else(|| "it is not started yet".into());
         return VolumePhase::Failed { reason };
     };
-    match look.mirror.state {
-        MirrorState::Refused(refusal) => VolumePhase::Failed { reason: refusal.to_string() },
-        MirrorState::SteppedDown => VolumePhase::Failed { reason: "another owner took over".into() },
-        MirrorState::Waiting(reason) => VolumePhase::Failed { reason: reason.to_string() },
-        MirrorState::Stopped => VolumePhase::Failed { reason: "it is being taken out of service".into() },
-        MirrorState::Starting
-        | MirrorState::Claiming
-        | MirrorState::Serving
-        | MirrorState::HandingOver
-        | MirrorState::Stopping => VolumePhase::Serving { comparing: look.mirror.suspect },
+    match &look.service {
+        Service::Here { comparing } => VolumePhase::Serving { comparing: *comparing },
+        Service::Elsewhere | Service::Starting => VolumePhase::Serving { comparing: 0 },
+        Service::Not(reason) => VolumePhase::Failed { reason: reason.clone() },
     }
 }
 
 fn redundancy_of(volume: &KnownVolume, look: Option<&VolumeLook>) -> Redundancy {
-    let images = volume.segment.iter().flat_map(|segment| &segment.images);
-    let wanted = images.filter(|image| image.state != ImageState::Detached).count() as u32;
+    let wanted = images_of(volume, look).filter(|image| image.state != ImageState::Detached).count() as u32;
     match look {
         Some(look) => {
-            Redundancy { in_sync: look.mirror.good_images() as u32, wanted, sentence: look.mirror.sentence() }
+            let good = look.part.mirror.as_ref().map_or(0, MirrorStatus::good_images);
+            Redundancy { in_sync: good as u32, wanted, sentence: look.part.sentence.clone() }
         }
         None => Redundancy { in_sync: 0, wanted, sentence: "not served".into() },
     }
+}
+
+/// As the newest record that is known here says.
+fn images_of<'a>(volume: &'a KnownVolume, look: Option<&'a VolumeLook>) -> impl Iterator<Item = &'a ImageRecord> {
+    let segment = look.map(|look| &look.record).or(volume.segment.as_ref());
+    segment.into_iter().flat_map(|segment| &segment.images)
 }
 
 fn image_info(
@@ -167,9 +167,11 @@ fn image_info(
     look: Option<&VolumeLook>,
     snapshot: &Snapshot,
 ) -> ImageInfo {
-    let live = look.and_then(|look| status_of(&look.mirror, image.id));
+    let live = look.and_then(|look| status_of(look.part.mirror.as_ref()?, image.id));
     let (state, reason) = live.map_or((image.state, image.reason), |live| (live.state, live.reason));
     let pool = known.pools.iter().find(|pool| pool.record.id == image.pool);
+    let is_open = snapshot.pools.iter().any(|look| look.id == image.pool);
+    let reason = reason.or_else(|| pool.filter(|_| !is_open).map(|_| OutReason::Absent));
     ImageInfo {
         id: image.id,
         volume: volume.record.id,
@@ -178,7 +180,7 @@ fn image_info(
         pool: image.pool,
         pool_name: pool.map_or_else(|| image.pool.to_string(), |pool| pool.record.name.to_string()),
         state: state_text(state).to_owned(),
-        reason: reason.map(|reason| reason_text(reason, snapshot.pools.iter().any(|look| look.id == image.pool))),
+        reason: reason.map(|reason| reason_text(reason, is_open)),
         allocated: allocated(snapshot, image.pool, image.id),
     }
 }

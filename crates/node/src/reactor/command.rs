@@ -2,7 +2,7 @@
 
 use dyad_contract::volume::{VolumeOp, VolumeResult};
 use dyad_iscsi::{Command, TaskTag};
-use dyad_mirror::{Event, OpId};
+use dyad_mirror::{OpId, PartEvent};
 use dyad_payload::Payload;
 use dyad_scsi::{Begun, Response, Status, Step, Task, Transfer};
 use dyad_units::Period;
@@ -128,7 +128,7 @@ impl Reactor {
         if let Some(session) = self.conns.get_mut(at).and_then(|conn| conn.session.as_mut()) {
             session.hold(tag, Held::Volume { tag, op: id.0 as u32 });
         }
-        self.volume_event(index, Event::Op { id, op, arrived: now });
+        self.volume_event(index, PartEvent::Op { id, op, arrived: now });
     }
 
     /// The volume answered an operation.
@@ -161,7 +161,7 @@ impl Reactor {
                 if let Some(op) = volume.ops.get_mut(id) {
                     op.task = Some(task);
                 }
-                self.volume_event(index, Event::Op { id, op: next, arrived: now });
+                self.volume_event(index, PartEvent::Op { id, op: next, arrived: now });
             }
             Err(fault) => self.fail_volume(index, &fault.0),
         }

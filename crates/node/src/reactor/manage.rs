@@ -1,12 +1,12 @@
 //! Giving commands up: task management, logout, lost sessions, logins that replace a session.
 //!
 //! None of them is answered before every command that it ends has taken effect or never will (M19). The
-//! mirror decides which; until it has answered an operation that was given up, whoever asked waits here.
+//! part decides which; until it has answered an operation that was given up, whoever asked waits here.
 
 use dyad_iscsi::{
     CloseReason, LoginRefusal, Management, ManagementFunction, ManagementOutcome, ManagementTag, SessionKey, TaskTag,
 };
-use dyad_mirror::{Event, OpId};
+use dyad_mirror::{OpId, PartEvent};
 use dyad_scsi::{Attention, NexusId, Who};
 
 use super::conns::{Conn, ConnRef, Held};
@@ -155,7 +155,7 @@ impl Reactor {
         let Held::Volume { op, .. } = held else { return None };
         let volume = self.volume_mut(index)?;
         let id = volume.ops.give_up(op)?;
-        self.volume_event(index, Event::Abort { id });
+        self.volume_event(index, PartEvent::Abort { id });
         Some(id)
     }
 

@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 
 use dyad_cluster::{Outcome, SegmentRecord, VolumeRecord};
+use dyad_mirror::PartEvent;
 use dyad_pool::{AdminError, ImageMeta, Pool};
-use dyad_units::{ImageId, PoolId, VolumeId};
+use dyad_units::{ImageId, PoolId, SegmentId, VolumeId};
 
 use super::snapshot::Snapshot;
 use crate::disk::DiskFile;
@@ -25,12 +26,12 @@ pub(crate) enum Message {
     DeleteImage { pool: PoolId, image: ImageId, reply: Reply<Result<(), ImageFault>> },
     /// Which of these images are there.
     HasImage { pool: PoolId, image: ImageId, reply: Reply<Option<bool>> },
-    /// Serve a volume.
+    /// Serve a volume. Answered when it is served, or when it is known why it is not.
     AddVolume { volume: Box<VolumeRecord>, segment: Box<SegmentRecord>, reply: Reply<Result<(), String>> },
     /// Stop serving a volume: drain, flush, close. Refused with the count of sessions, unless forced.
     RemoveVolume { volume: VolumeId, force: bool, reply: Reply<Result<(), u32>> },
-    /// What became of a volume's proposal.
-    Outcome { volume: VolumeId, outcome: Outcome },
+    /// What the config store answered to a volume's part.
+    Answer { volume: VolumeId, part: u64, answer: StoreAnswer },
     /// Tell everything.
     Look(Reply<Snapshot>),
     /// Close a session.
@@ -63,9 +64,39 @@ pub(crate) enum ImageFault {
     Refused(AdminError),
 }
 
-/// A proposal of a volume's mirror, for the thread of the config store.
-pub(crate) struct Proposal {
+/// What a volume's part asks of the config store.
+pub(crate) struct Question {
     pub(crate) volume: VolumeId,
-    pub(crate) record: Box<SegmentRecord>,
-    pub(crate) expected: dyad_units::Epoch,
+    /// Comes back with the answer.
+    pub(crate) part: u64,
+    pub(crate) what: Asked,
+}
+
+/// See [`Question`].
+pub(crate) enum Asked {
+    /// Store this record in the place of the one with epoch `expected`.
+    Propose { record: Box<SegmentRecord>, expected: dyad_units::Epoch },
+    /// Read the segment's record.
+    Read(SegmentId),
+}
+
+/// What the config store said.
+pub(crate) enum StoreAnswer {
+    /// What became of a proposal (M7).
+    Outcome(Outcome),
+    /// The record as it is now; none: the segment was deleted.
+    Seen(Option<Box<SegmentRecord>>),
+    /// It could not be read.
+    Unseen,
+}
+
+impl StoreAnswer {
+    /// As the part is told.
+    pub(crate) fn event(self) -> PartEvent {
+        match self {
+            Self::Outcome(outcome) => PartEvent::Outcome(outcome),
+            Self::Seen(record) => PartEvent::Seen(record),
+            Self::Unseen => PartEvent::Unseen,
+        }
+    }
 }

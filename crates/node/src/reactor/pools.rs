@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use dyad_cluster::{ImageRecord, OutReason};
-use dyad_mirror::{Event, ImageIndex};
+use dyad_mirror::PartEvent;
 use dyad_pool::{AdminReply, AdminToken, ImageHandle, ImageMeta, Pool};
 use dyad_units::{ImageId, Moment, Period, PoolId};
 
@@ -22,7 +22,7 @@ pub(crate) struct PoolRoom {
     pub(super) pool: Pool,
     pub(super) disk: DiskIndex,
     /// Whose images these are, ordered by handle.
-    routes: Vec<(ImageHandle, u32, ImageIndex)>,
+    routes: Vec<(ImageHandle, u32, ImageId)>,
     /// Changes under way, and who waits for them.
     changes: Vec<(AdminToken, Change)>,
     pub(super) is_dirty: bool,
@@ -68,21 +68,23 @@ impl Reactor {
         self.pools[free] = Some(Box::new(room));
         // What opening left to do is begun at once.
         self.soil_pool(free as u32);
+        self.find_images_in(free as u32);
         Ok(())
     }
 
     /// Where an image is, if its pool is here and has it.
-    pub(super) fn place_of(&self, image: &ImageRecord) -> Place {
+    pub(super) fn place_of(&self, image: &ImageRecord) -> Option<Place> {
         if image.node != self.node {
             return None;
         }
         let index = self.pool_with_id(image.pool)?;
         let handle = self.pools[index as usize].as_ref()?.pool.find(image.id)?;
-        Some((index, handle))
+        Some(Place { image: image.id, pool: index, handle })
     }
 
     /// Replies of an image go to this volume from now on.
-    pub(super) fn route(&mut self, pool: u32, handle: ImageHandle, volume: u32, image: ImageIndex) {
+    pub(super) fn route(&mut self, place: Place, volume: u32) {
+        let Place { image, pool, handle } = place;
         let Some(room) = self.room_mut(pool) else { return };
         let at = room.routes.binary_search_by_key(&handle, |route| route.0);
         match at {
@@ -143,15 +145,14 @@ impl Reactor {
     }
 
     fn close_intervals_of(&mut self, index: u32) {
-        let volumes: Vec<u32> =
-            self.room_mut(index).map(|room| room.routes.iter().map(|route| route.1).collect()).unwrap_or_default();
-        for volume in volumes {
-            self.volume_event(volume, Event::MarksOverBudget);
+        let routes = self.room_mut(index).map(|room| room.routes.clone()).unwrap_or_default();
+        for (_, volume, image) in routes {
+            self.volume_event(volume, PartEvent::MarksOverBudget { image });
         }
     }
 
     /// Whose image this is.
-    pub(super) fn routed(room: &PoolRoom, handle: ImageHandle) -> Option<(u32, ImageIndex)> {
+    pub(super) fn routed(room: &PoolRoom, handle: ImageHandle) -> Option<(u32, ImageId)> {
         let at = room.routes.binary_search_by_key(&handle, |route| route.0).ok()?;
         Some((room.routes[at].1, room.routes[at].2))
     }
@@ -219,6 +220,7 @@ impl Reactor {
                     AdminReply::Failed(error) => Err(ImageFault::Refused(error)),
                     AdminReply::Created(_) | AdminReply::Deleted | AdminReply::Stopped => Ok(()),
                 };
+                self.find_images_in(index);
                 let _ = reply.try_send(result);
             }
             Change::Close(reply) => {
@@ -253,10 +255,7 @@ impl Reactor {
         }
         for (_, volume, image) in room.routes {
             // Another pool may take the place; nothing for this image may ever reach that.
-            if let Some(place) = self.volume_mut(volume).and_then(|it| it.places.get_mut(usize::from(image.0))) {
-                *place = None;
-            }
-            self.volume_event(volume, Event::Gone { image, reason });
+            self.image_down(volume, image, reason);
         }
     }
 

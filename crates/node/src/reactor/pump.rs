@@ -1,15 +1,17 @@
-//! Between the rooms: what a mirror wants goes to pools, what a pool wants goes to disks, and back, until
+//! Between the rooms: what a part wants goes to pools, what a pool wants goes to disks, and back, until
 //! nothing moves any more.
 
 use std::sync::mpsc::TrySendError;
 
 use dyad_cluster::Outcome;
-use dyad_contract::image::{ImageError, Reply};
-use dyad_mirror::{Action, Event, Note};
+use dyad_contract::image::{Request, Token};
+use dyad_mirror::{Note, PartAction, PartEvent, PartNote};
+use dyad_units::ImageId;
 
-use super::message::Proposal;
+use super::message::{Asked, Question};
 use super::pools::PoolRoom;
 use super::run::{Reactor, guarded};
+use super::volumes::Place;
 use crate::disk::End;
 
 impl Reactor {
@@ -25,56 +27,73 @@ impl Reactor {
         }
     }
 
-    /// Carries out what a mirror wants.
+    /// Carries out what a volume's part wants.
     fn pump_volume(&mut self, index: u32) {
         let Some(volume) = self.volumes.get_mut(index as usize).and_then(Option::as_deref_mut) else { return };
         volume.is_dirty = false;
         let mut actions = std::mem::replace(&mut volume.actions, std::mem::take(&mut self.scratch.actions));
         for action in actions.drain(..) {
-            match action {
-                Action::Answer { id, result } => self.answer(index, id, result),
-                Action::Image { image, token, request } => {
-                    let place = self.volume(index).and_then(|volume| *volume.places.get(usize::from(image.0))?);
-                    let room = place.and_then(|(pool, _)| self.pools[pool as usize].as_deref_mut());
-                    let (Some((pool, handle)), Some(room)) = (place, room) else {
-                        // The mirror was told that the image is gone; an answer costs nothing.
-                        let reply = Reply::Failed(ImageError::Poisoned);
-                        self.volume_event(index, Event::Image { image, token, reply });
-                        continue;
-                    };
-                    let part = &mut room.pool;
-                    match guarded(|| part.submit(handle, token, request)) {
-                        Ok(()) => self.soil_pool(pool),
-                        Err(fault) => self.fail_pool(pool, &fault.0),
-                    }
-                }
-                Action::Propose { record, expected } => {
-                    let Some(volume) = self.volume(index) else { continue };
-                    let proposal = Proposal { volume: volume.record.id, record, expected };
-                    if let Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) =
-                        self.proposals.try_send(proposal)
-                    {
-                        // Nobody knows (M7): the mirror asks again.
-                        self.volume_event(index, Event::Outcome(Outcome::Unknown));
-                    }
-                }
-                Action::Note(note) => self.tell(index, note),
-                // Another owner goes on; the session's loss tells the host that nobody knows what became of the command.
-                Action::Abandoned { .. } => self.close_sessions(index, "the volume is served elsewhere"),
-                Action::Changed { .. } | Action::HandedOver { .. } => {}
-                Action::Stopped => {
-                    if let Some(stop) = self.volume_mut(index).and_then(|volume| volume.stop.as_mut()) {
-                        stop.is_stopped = true;
-                    }
-                }
-            }
+            self.carry_out(index, action);
         }
         self.scratch.actions = actions;
         self.time_volume(index);
+        self.report_start(index);
         self.finish_stopped(index);
     }
 
-    /// Carries out what a pool wants, and hands its replies to the mirrors.
+    fn carry_out(&mut self, index: u32, action: PartAction) {
+        match action {
+            PartAction::Answer { id, result } => self.answer(index, id, result),
+            PartAction::Pool { image, token, request } => self.ask_image(index, image, token, request),
+            // Without a connection a message may be dropped.
+            PartAction::Send { .. } => {}
+            PartAction::Propose { record, expected } => self.ask_store(index, Asked::Propose { record, expected }),
+            PartAction::Read => {
+                if let Some(volume) = self.volume(index) {
+                    let segment = volume.part.record().id;
+                    self.ask_store(index, Asked::Read(segment));
+                }
+            }
+            // M19: its hosts may have gone on elsewhere, if there is another node.
+            PartAction::CloseSessions => {}
+            PartAction::Note(note) => self.tell(index, note),
+            PartAction::Done { id, result } => {
+                if let Err(error) = result {
+                    tracing::debug!(command = id, %error, "a command of the part ended");
+                }
+            }
+            PartAction::Stopped => {
+                if let Some(stop) = self.volume_mut(index).and_then(|volume| volume.stop.as_mut()) {
+                    stop.is_stopped = true;
+                }
+            }
+        }
+    }
+
+    fn ask_image(&mut self, index: u32, image: ImageId, token: Token, request: Request) {
+        let places = self.volume(index).map(|volume| &volume.places[..]).unwrap_or_default();
+        // The part was told that the image is down: it waits for no reply.
+        let Some(&Place { pool, handle, .. }) = places.iter().find(|place| place.image == image) else { return };
+        let Some(room) = self.pools[pool as usize].as_deref_mut() else { return };
+        let part = &mut room.pool;
+        match guarded(|| part.submit(handle, token, request)) {
+            Ok(()) => self.soil_pool(pool),
+            Err(fault) => self.fail_pool(pool, &fault.0),
+        }
+    }
+
+    fn ask_store(&mut self, index: u32, what: Asked) {
+        let Some(volume) = self.volume(index) else { return };
+        let is_read = matches!(what, Asked::Read(_));
+        let question = Question { volume: volume.record.id, part: volume.part_no, what };
+        if let Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) = self.questions.try_send(question) {
+            // Nobody knows (M7): the part asks again.
+            let answer = if is_read { PartEvent::Unseen } else { PartEvent::Outcome(Outcome::Unknown) };
+            self.volume_event(index, answer);
+        }
+    }
+
+    /// Carries out what a pool wants, and hands its replies to the parts.
     fn pump_pool(&mut self, index: u32) {
         let Some(room) = self.pools.get_mut(index as usize).and_then(Option::as_deref_mut) else { return };
         room.is_dirty = false;
@@ -112,7 +131,7 @@ impl Reactor {
         for (handle, token, reply) in replies.drain(..) {
             let route = self.pools[index as usize].as_deref().and_then(|room| Self::routed(room, handle));
             if let Some((volume, image)) = route {
-                self.volume_event(volume, Event::Image { image, token, reply });
+                self.volume_event(volume, PartEvent::Pool { image, token, reply });
             }
         }
         self.scratch.replies = replies;
@@ -148,12 +167,31 @@ impl Reactor {
         }
     }
 
-    /// News of a mirror, for the log.
-    fn tell(&self, index: u32, note: Note) {
+    /// News of a part, for the log.
+    fn tell(&self, index: u32, note: PartNote) {
+        let Some(volume) = self.volume(index) else { return };
+        let name = &volume.record.name;
+        match note {
+            PartNote::Mirror(note) => self.tell_of_mirror(index, note),
+            PartNote::Claiming { epoch, after } => {
+                let after = after.map(|node| node.to_string());
+                tracing::debug!(volume = %name, %epoch, after, "taking the volume over");
+            }
+            PartNote::Adopted { image, epoch } => {
+                tracing::debug!(volume = %name, %image, %epoch, "image obeys an owner")
+            }
+            PartNote::RefusedOwner { image, epoch } => {
+                tracing::info!(volume = %name, %image, %epoch, "an owner of before was refused");
+            }
+            PartNote::Paused => tracing::warn!(volume = %name, "this process was not running for longer than a lease"),
+        }
+    }
+
+    fn tell_of_mirror(&self, index: u32, note: Note) {
         let Some(volume) = self.volume(index) else { return };
         let name = &volume.record.name;
         let image = |image: dyad_mirror::ImageIndex| {
-            volume.mirror.record().images.get(usize::from(image.0)).map(|image| image.id.to_string())
+            volume.part.record().images.get(usize::from(image.0)).map(|image| image.id.to_string())
         };
         match note {
             Note::Serving { epoch, suspect } => tracing::info!(volume = %name, %epoch, suspect, "volume in service"),

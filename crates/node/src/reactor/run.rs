@@ -10,22 +10,23 @@ use std::time::Duration;
 
 use dyad_cluster::Incarnation;
 use dyad_contract::image::{Reply, Token};
-use dyad_mirror::Action;
+use dyad_mirror::PartAction;
 use dyad_payload::Slab;
 use dyad_pool::{DiskOp, ImageHandle};
 use dyad_scsi::NexusId;
-use dyad_units::{Moment, NodeId, Period, PoolId, VolumeId};
+use dyad_units::{Moment, NodeId, Period, PoolId, StoreId, VolumeId};
 use rustix::event::{Timespec, epoll};
 
 use super::conns::{ConnRef, Conns};
 use super::listen::Listener;
 use super::mailbox::Mailbox;
 use super::memory::{ANSWERS_OF_SESSION, Budget};
-use super::message::Proposal;
+use super::message::Question;
 use super::pools::PoolRoom;
 use super::stop::Stopping;
 use super::timers::{Timer, Timers};
 use super::volumes::Volume;
+use crate::beats::LeaseTable;
 use crate::clock;
 use crate::disk::{DiskIndex, Disks, End, EngineError};
 use crate::settings::Settings;
@@ -42,10 +43,13 @@ pub(crate) struct ReactorSetup {
     pub(crate) settings: Arc<Settings>,
     pub(crate) listeners: Vec<Listener>,
     pub(crate) mailbox: Arc<Mailbox>,
-    pub(crate) proposals: SyncSender<Proposal>,
+    pub(crate) questions: SyncSender<Question>,
     pub(crate) slab: Slab,
     pub(crate) node: NodeId,
     pub(crate) incarnation: Incarnation,
+    /// Which config store the records are from (section 8).
+    pub(crate) store: StoreId,
+    pub(crate) leases: Arc<LeaseTable>,
 }
 
 /// A reactor could not be made.
@@ -71,9 +75,11 @@ pub(crate) struct Reactor {
     pub(super) slab: Slab,
     pub(super) node: NodeId,
     pub(super) incarnation: Incarnation,
+    pub(super) store: StoreId,
+    pub(super) leases: Arc<LeaseTable>,
     pub(super) epoll: OwnedFd,
     pub(super) mailbox: Arc<Mailbox>,
-    pub(super) proposals: SyncSender<Proposal>,
+    pub(super) questions: SyncSender<Question>,
     pub(super) listeners: Vec<Listener>,
     /// Listeners rest until then, because there was no room for another connection.
     pub(super) listen_again: Option<Moment>,
@@ -114,7 +120,7 @@ pub(crate) struct Reactor {
 /// Queues that keep their memory from turn to turn.
 #[derive(Default)]
 pub(super) struct Scratch {
-    pub(super) actions: Vec<Action>,
+    pub(super) actions: Vec<PartAction>,
     pub(super) disk_ops: Vec<DiskOp>,
     pub(super) replies: Vec<(ImageHandle, Token, Reply)>,
     pub(super) ends: Vec<End>,
@@ -142,9 +148,11 @@ impl Reactor {
             slab: setup.slab,
             node: setup.node,
             incarnation: setup.incarnation,
+            store: setup.store,
+            leases: setup.leases,
             epoll,
             mailbox: setup.mailbox,
-            proposals: setup.proposals,
+            questions: setup.questions,
             listeners: setup.listeners,
             listen_again: None,
             now: clock::now(),

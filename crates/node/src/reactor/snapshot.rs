@@ -1,10 +1,12 @@
 //! What the reactor knows about everything, taken at one moment.
 
-use dyad_mirror::MirrorStatus;
+use dyad_cluster::SegmentRecord;
+use dyad_mirror::PartStatus;
 use dyad_pool::{Counters, PoolUse};
 use dyad_units::{Bytes, ImageId, PoolId, VolumeId};
 
 use super::run::Reactor;
+use super::service::Service;
 use crate::control::{BackendInfo, DiskInfo, IoCounters, SessionInfo};
 use crate::disk::LiveCounters;
 
@@ -39,7 +41,10 @@ pub(crate) struct PoolLook {
 #[derive(Debug)]
 pub(crate) struct VolumeLook {
     pub(crate) id: VolumeId,
-    pub(crate) mirror: MirrorStatus,
+    /// The newest record known.
+    pub(crate) record: SegmentRecord,
+    pub(crate) part: PartStatus,
+    pub(crate) service: Service,
     pub(crate) sessions: u32,
     pub(crate) in_flight: u32,
     pub(crate) io: IoCounters,
@@ -88,12 +93,17 @@ impl Reactor {
     }
 
     fn look_at_volumes(&self) -> Vec<VolumeLook> {
-        let look = |volume: &super::volumes::Volume| VolumeLook {
-            id: volume.record.id,
-            mirror: volume.mirror.status(),
-            sessions: volume.sessions.len() as u32,
-            in_flight: volume.ops.len() as u32,
-            io: volume.io,
+        let look = |volume: &super::volumes::Volume| {
+            let part = volume.part.status();
+            VolumeLook {
+                id: volume.record.id,
+                record: volume.part.record().clone(),
+                service: Service::of(&part, &volume.places),
+                part,
+                sessions: volume.sessions.len() as u32,
+                in_flight: volume.ops.len() as u32,
+                io: volume.io,
+            }
         };
         self.volumes.iter().flatten().map(|volume| look(volume)).collect()
     }

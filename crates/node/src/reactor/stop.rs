@@ -37,13 +37,14 @@ impl Reactor {
                 let _ = reply.try_send(self.has_image(pool, image));
             }
             Message::AddVolume { volume, segment, reply } => {
-                let added = self.add_volume(*volume, *segment);
-                let _ = reply.try_send(added);
+                self.add_volume(*volume, *segment, reply);
             }
             Message::RemoveVolume { volume, force, reply } => self.remove_volume(volume, force, Some(reply)),
-            Message::Outcome { volume, outcome } => {
-                if let Some(index) = self.volume_with_id(volume) {
-                    self.volume_event(index, dyad_mirror::Event::Outcome(outcome));
+            Message::Answer { volume, part, answer } => {
+                let index = self.volume_with_id(volume);
+                let asked = |index: &u32| self.volume(*index).is_some_and(|volume| volume.part_no == part);
+                if let Some(index) = index.filter(asked) {
+                    self.volume_event(index, answer.event());
                 }
             }
             Message::Look(reply) => {

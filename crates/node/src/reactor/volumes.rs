@@ -1,44 +1,55 @@
-//! Volumes: each is a unit, a mirror and the images that it stands on.
+//! Volumes: each is a unit, this node's part in its segment, and the images of it that are here.
 
 use std::sync::Arc;
 
 use dyad_cluster::{OutReason, SegmentRecord, VolumeRecord};
 use dyad_contract::volume::VolumeOp;
 use dyad_iscsi::{CloseReason, TaskTag};
-use dyad_mirror::{Action, Event, ImageIndex, Mirror, OpId, Setup, Tuning};
+use dyad_mirror::{Command, Leases, OpId, Part, PartAction, PartEvent, PartSetup, PartTuning};
 use dyad_pool::ImageHandle;
 use dyad_scsi::{BlockSize, Identity, LogicalUnit, Settings, Shape, Task};
-use dyad_units::{Moment, VolumeId};
+use dyad_units::{ImageId, Moment, VolumeId};
 use smallvec::SmallVec;
 
 use super::conns::ConnRef;
 use super::manage::Waiter;
 use super::message::Reply;
 use super::run::{Reactor, guarded};
+use super::service::Service;
 use super::timers::Timer;
+use crate::clock;
 use crate::control::IoCounters;
 
-/// Where an image is: which pool, and which image there.
-pub(super) type Place = Option<(u32, ImageHandle)>;
+/// Where an image of this node is: which pool, and which image there.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Place {
+    pub(super) image: ImageId,
+    pub(super) pool: u32,
+    pub(super) handle: ImageHandle,
+}
 
 /// A volume in service.
 pub(crate) struct Volume {
     pub(super) record: VolumeRecord,
     pub(super) target: String,
     pub(super) unit: LogicalUnit,
-    pub(super) mirror: Mirror,
-    /// In the order of the segment's record; `None`: cannot be reached from here.
+    pub(super) part: Part,
+    /// Names the part: an answer of the config store to an earlier one is not its own.
+    pub(super) part_no: u64,
+    /// Images that can be reached here.
     pub(super) places: SmallVec<[Place; 4]>,
     pub(super) ops: Ops,
     pub(super) sessions: Vec<ConnRef>,
     pub(super) waiters: Vec<Waiter>,
     /// Operations of lost sessions, with the host that had sent them.
     pub(super) orphans: Vec<(OpId, Arc<str>)>,
-    /// What the mirror wants done and has not been done yet.
-    pub(super) actions: Vec<Action>,
+    /// What the part wants done and has not been done yet.
+    pub(super) actions: Vec<PartAction>,
     pub(super) io: IoCounters,
     pub(super) is_dirty: bool,
     pub(super) timer: Option<Moment>,
+    /// Who wants to know when it is served, or known not to be.
+    pub(super) started: Option<Reply<Result<(), String>>>,
     /// It is being closed; who wants to know the end.
     pub(super) stop: Option<Stop>,
 }
@@ -75,7 +86,7 @@ impl Weight {
     }
 }
 
-/// An operation that the mirror has not answered.
+/// An operation that the part has not answered.
 pub(super) struct Op {
     /// The connection that it came by; `None`: given up.
     pub(super) conn: Option<ConnRef>,
@@ -169,8 +180,28 @@ impl Reactor {
         Some(at as u32)
     }
 
-    /// Begins to serve a volume.
-    pub(super) fn add_volume(&mut self, record: VolumeRecord, segment: SegmentRecord) -> Result<(), String> {
+    /// Begins to serve a volume. `started` is told when it is served, or when it is known why it is not.
+    pub(super) fn add_volume(
+        &mut self,
+        record: VolumeRecord,
+        segment: SegmentRecord,
+        started: Reply<Result<(), String>>,
+    ) {
+        match self.make_volume(record, segment) {
+            Ok(mut volume) => {
+                volume.started = Some(started);
+                let free = self.volumes.iter().position(Option::is_none).unwrap_or(self.volumes.len());
+                if free == self.volumes.len() {
+                    self.volumes.push(None);
+                }
+                self.volumes[free] = Some(Box::new(volume));
+                self.find_images(free as u32);
+            }
+            Err(reason) => drop(started.try_send(Err(reason))),
+        }
+    }
+
+    fn make_volume(&mut self, record: VolumeRecord, segment: SegmentRecord) -> Result<Volume, String> {
         if self.volume_with_id(record.id).is_some() {
             return Err("it is in service already".into());
         }
@@ -184,16 +215,21 @@ impl Reactor {
             target_port_group: super::login::PORTAL_GROUP,
         };
         let settings = Settings { identity, shape, write_cache: record.cache, read_only: false };
-        let tuning = Tuning::default();
-        let setup = Setup { node: self.node, incarnation: self.incarnation, policy: record.policy, tuning };
-        let places: SmallVec<[Place; 4]> = segment.images.iter().map(|image| self.place_of(image)).collect();
-        let mirror = Mirror::new(segment, setup, self.slab.clone()).map_err(|error| error.to_string())?;
-        let volume = Volume {
+        let setup = PartSetup {
+            node: self.node,
+            incarnation: self.incarnation,
+            store: self.store,
+            policy: record.policy,
+            tuning: PartTuning::default(),
+        };
+        let part = Part::new(segment, setup, self.slab.clone()).map_err(|error| error.to_string())?;
+        Ok(Volume {
             record,
             target,
             unit: LogicalUnit::new(settings, self.slab.clone()),
-            mirror,
-            places: places.clone(),
+            part,
+            part_no: self.fresh_id(),
+            places: SmallVec::new(),
             ops: Ops::default(),
             sessions: Vec::new(),
             waiters: Vec::new(),
@@ -202,38 +238,67 @@ impl Reactor {
             io: IoCounters::default(),
             is_dirty: false,
             timer: None,
+            started: None,
             stop: None,
-        };
-        let free = self.volumes.iter().position(Option::is_none).unwrap_or(self.volumes.len());
-        if free == self.volumes.len() {
-            self.volumes.push(None);
-        }
-        self.volumes[free] = Some(Box::new(volume));
-        self.start_volume(free as u32, &places);
-        Ok(())
+        })
     }
 
-    fn start_volume(&mut self, index: u32, places: &[Place]) {
-        for (image, place) in places.iter().enumerate() {
-            let image = ImageIndex(image as u8);
-            match place {
-                Some((pool, handle)) => self.route(*pool, *handle, index, image),
-                None => self.volume_event(index, Event::Gone { image, reason: OutReason::Absent }),
+    /// Tells a volume's part which of its images on this node can be asked.
+    fn find_images(&mut self, index: u32) {
+        let Some(volume) = self.volume(index) else { return };
+        let images: SmallVec<[_; 4]> =
+            volume.part.record().images.iter().filter(|image| image.node == self.node).cloned().collect();
+        for image in images {
+            match self.place_of(&image) {
+                Some(place) => self.image_up(index, place),
+                None => {
+                    self.volume_event(index, PartEvent::PoolDown { image: image.id, reason: OutReason::Absent });
+                }
             }
         }
-        self.with_mirror(index, |mirror, now, actions| mirror.start(now, actions));
     }
 
-    /// Tells a volume's mirror something.
-    pub(super) fn volume_event(&mut self, index: u32, event: Event) {
-        self.with_mirror(index, |mirror, now, actions| mirror.handle(now, event, actions));
+    /// A pool was opened, or has a new image: parts whose images are there can ask them.
+    pub(super) fn find_images_in(&mut self, pool: u32) {
+        for index in 0..self.volumes.len() as u32 {
+            let Some(volume) = self.volume(index) else { continue };
+            let is_new = |image: &ImageId| volume.places.iter().all(|place| place.image != *image);
+            let records = volume.part.record().images.iter();
+            let images: SmallVec<[_; 4]> = records.filter(|image| is_new(&image.id)).cloned().collect();
+            let places: SmallVec<[Place; 4]> = images.iter().filter_map(|image| self.place_of(image)).collect();
+            for place in places.into_iter().filter(|place| place.pool == pool) {
+                self.image_up(index, place);
+            }
+        }
     }
 
-    fn with_mirror(&mut self, index: u32, act: impl FnOnce(&mut Mirror, Moment, &mut Vec<Action>)) {
-        let now = self.now;
+    fn image_up(&mut self, index: u32, place: Place) {
+        self.route(place, index);
+        let Some(volume) = self.volume_mut(index) else { return };
+        volume.places.push(place);
+        self.volume_event(index, PartEvent::PoolUp { image: place.image });
+    }
+
+    /// An image's pool is gone: what it was asked and did not answer has no effect any more.
+    pub(super) fn image_down(&mut self, index: u32, image: ImageId, reason: OutReason) {
+        if let Some(volume) = self.volume_mut(index) {
+            volume.places.retain(|place| place.image != image);
+        }
+        self.volume_event(index, PartEvent::PoolDown { image, reason });
+    }
+
+    /// Tells a volume's part something.
+    pub(super) fn volume_event(&mut self, index: u32, event: PartEvent) {
+        self.with_part(index, |part, now, leases, actions| part.handle(now, event, leases, actions));
+    }
+
+    fn with_part(&mut self, index: u32, act: impl FnOnce(&mut Part, Moment, &mut Leases, &mut Vec<PartAction>)) {
+        // Read anew: leases and promises are a matter of milliseconds, and a turn may be longer (M5).
+        let now = clock::now();
         let Some(volume) = self.volumes.get_mut(index as usize).and_then(Option::as_deref_mut) else { return };
-        let Volume { mirror, actions, .. } = &mut *volume;
-        if let Err(fault) = guarded(|| act(mirror, now, actions)) {
+        let Volume { part, actions, .. } = &mut *volume;
+        let leases = &self.leases;
+        if let Err(fault) = guarded(|| act(part, now, &mut leases.lock(), actions)) {
             return self.fail_volume(index, &fault.0);
         }
         if !volume.is_dirty {
@@ -245,13 +310,13 @@ impl Reactor {
     pub(super) fn on_volume_timer(&mut self, index: u32, deadline: Moment) {
         let Some(volume) = self.volume_mut(index).filter(|volume| volume.timer == Some(deadline)) else { return };
         volume.timer = None;
-        self.with_mirror(index, |mirror, now, actions| mirror.tick(now, actions));
+        self.with_part(index, |part, now, leases, actions| part.tick(now, leases, actions));
     }
 
-    /// Notes when the mirror wants to look at the clock again.
+    /// Notes when the part wants to look at the clock again.
     pub(super) fn time_volume(&mut self, index: u32) {
         let Some(volume) = self.volumes.get_mut(index as usize).and_then(Option::as_deref_mut) else { return };
-        let deadline = volume.mirror.next_deadline();
+        let deadline = volume.part.next_deadline();
         self.timers.want(Timer::Volume(index), &mut volume.timer, deadline);
     }
 
@@ -276,7 +341,8 @@ impl Reactor {
         if force {
             self.close_sessions(index, "the volume is taken out of service");
         }
-        self.with_mirror(index, |mirror, now, actions| mirror.stop(now, actions));
+        // Nobody waits for the answer: the end is told by an action of its own.
+        self.volume_event(index, PartEvent::Command { id: 0, command: Command::Stop });
     }
 
     pub(super) fn close_sessions(&mut self, index: u32, reason: &'static str) {
@@ -286,7 +352,17 @@ impl Reactor {
         }
     }
 
-    /// Forgets a volume whose mirror has stopped.
+    /// Whoever waits for the volume's start is told how it is.
+    pub(super) fn report_start(&mut self, index: u32) {
+        let Some(volume) = self.volume_mut(index).filter(|volume| volume.started.is_some()) else { return };
+        if Service::of(&volume.part.status(), &volume.places) != Service::Starting
+            && let Some(reply) = volume.started.take()
+        {
+            let _ = reply.try_send(Ok(()));
+        }
+    }
+
+    /// Forgets a volume whose part has ended.
     pub(super) fn finish_stopped(&mut self, index: u32) {
         let is_over = |volume: &Volume| volume.stop.as_ref().is_some_and(|stop| stop.is_stopped);
         if !self.volume(index).is_some_and(is_over) {
@@ -309,6 +385,10 @@ impl Reactor {
         tracing::error!(volume = %volume.record.name, fault, "volume out of service after a fault of this program; restart the node");
         let sessions = volume.sessions.clone();
         let Some(volume) = self.volumes[index as usize].take() else { return };
+        // It answers nothing any more: this node neither owns the segment nor promises anything for it.
+        let segment = volume.part.record().id;
+        self.leases.lock().disown(segment);
+        self.leases.lock().grant_for(segment, None);
         self.budget.give_back_all(volume.ops.asked_bytes());
         self.failed_volumes.push((volume.record.id, fault.to_owned()));
         self.unroute(index);
