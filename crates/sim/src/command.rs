@@ -32,7 +32,7 @@ pub fn run(asked: &Asked) -> ExitCode {
 
 fn run_one(seed: u64, tells: bool) -> ExitCode {
     let mut campaign = Campaign::default();
-    let outcome = campaign.play(Plan::draw(seed), tells);
+    let outcome = campaign.play_told(Plan::draw(seed), tells, tells);
     if tells {
         campaign::tell(&Plan::draw(seed)).iter().chain(&outcome.story).for_each(|line| println!("{line}"));
     }
@@ -41,7 +41,9 @@ fn run_one(seed: u64, tells: bool) -> ExitCode {
         None => ExitCode::SUCCESS,
         Some(violation) => {
             println!("seed {seed}: {violation}");
-            tell_smallest(&mut campaign, seed);
+            if !tells {
+                tell_smallest(&mut campaign, seed);
+            }
             ExitCode::FAILURE
         }
     }

@@ -94,6 +94,8 @@ pub struct Story {
     lines: std::collections::VecDeque<String>,
     /// Whether anything is kept: writing it down costs more than the run itself.
     pub is_kept: bool,
+    /// Whether all of it is kept, in detail.
+    pub is_long: bool,
 }
 
 impl Story {
@@ -104,7 +106,7 @@ impl Story {
         if !self.is_kept {
             return;
         }
-        if self.lines.len() == Self::LINES {
+        if self.lines.len() == Self::LINES && !self.is_long {
             self.lines.pop_front();
         }
         self.lines.push_back(line());
@@ -343,7 +345,7 @@ pub(crate) fn describe(token: Token, request: &Request) -> String {
     format!("{token:?} {text}")
 }
 
-fn describe_reply(reply: &Reply) -> String {
+pub(crate) fn describe_reply(reply: &Reply) -> String {
     match reply {
         Reply::Data(data) => format!("{} bytes", data.len()),
         Reply::Examined(examined) => {

@@ -46,8 +46,13 @@ impl Default for Campaign {
 impl Campaign {
     /// One run.
     pub fn play(&mut self, plan: Plan, keeps_story: bool) -> Outcome {
+        self.play_told(plan, keeps_story, false)
+    }
+
+    /// One run; `is_long`: with a story of all of it, in detail.
+    pub fn play_told(&mut self, plan: Plan, keeps_story: bool, is_long: bool) -> Outcome {
         let mut world = World::new(plan, &self.slab, &mut self.templates);
-        world.story.is_kept = keeps_story;
+        (world.story.is_kept, world.story.is_long) = (keeps_story, is_long);
         let violation = world.run().err();
         Outcome {
             violation,

@@ -59,6 +59,11 @@ impl World {
         match message {
             BeatMessage::Beat(beat) => {
                 let answer = process.leases.on_beat(now, node_id(from), &beat);
+                if self.story.is_long {
+                    self.tell(|| {
+                        format!("node {node} <- {from}: beat {} {}", beat.number, super::story::leases(&beat, &answer))
+                    });
+                }
                 self.coverage.count_by("lease granted", answer.granted.len() as u64);
                 self.coverage.count_by("lease refused", (beat.owned.len() - answer.granted.len()) as u64);
                 self.send_beat(node, from, life, BeatMessage::Answer(answer));

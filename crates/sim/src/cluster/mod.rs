@@ -33,6 +33,7 @@ mod queue;
 mod reactor;
 mod sessions;
 mod setup;
+mod story;
 mod world;
 
 pub use campaign::{Campaign, Outcome};

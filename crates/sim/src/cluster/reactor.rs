@@ -112,6 +112,10 @@ impl World {
                     images.iter().find(|(_, known)| *known == handle).map(|(image, _)| (segment, *image))
                 });
                 let Some((segment, image)) = found else { continue };
+                if self.story.is_long {
+                    let said = crate::player::describe_reply(&reply);
+                    self.tell(|| format!("node {node}: its pool answers, segment {segment}: {token:?} {said}"));
+                }
                 hand_in(process, segment, now, PartEvent::Pool { image, token, reply });
             }
             for (_, reply) in admin.drain(..) {
@@ -131,6 +135,10 @@ impl World {
                 let handle = slot.and_then(|slot| slot.images.iter().find(|(id, _)| *id == image));
                 if let (Some((_, handle)), Some(pool)) = (handle, &mut process.pool) {
                     self.coverage.note_request(&request);
+                    if self.story.is_long {
+                        let asked = crate::player::describe(token, &request);
+                        self.tell(|| format!("node {node}: its pool is asked, segment {segment}: {asked}"));
+                    }
                     self.machines[node].log.mark();
                     pool.submit(*handle, token, request);
                 }
@@ -143,6 +151,10 @@ impl World {
                 self.coverage.note_message(&message);
                 self.trace(to as u64 + 100);
                 let jitter = self.jitter();
+                if self.story.is_long {
+                    let said = super::story::letter(&message);
+                    self.tell(|| format!("node {node} -> {to}, segment {segment}: {said}"));
+                }
                 let letter = Letter { segment, message };
                 if let Some((at, event)) = self.net.send(self.queue.now(), node, to, letter, jitter) {
                     self.queue.push(at, Happening::Net(event));
@@ -375,6 +387,10 @@ impl World {
 
     fn deliver(&mut self, from: NodeNo, to: NodeNo, letter: Letter) -> Run {
         self.trace(from as u64 + 200);
+        if self.story.is_long {
+            let said = super::story::letter(&letter.message);
+            self.tell(|| format!("node {to} <- {from}, segment {}: {said}", letter.segment));
+        }
         let event = PartEvent::Peer { from: super::machine::node_id(from), message: letter.message };
         if let PartEvent::Peer { message: PeerMessage::Forwarded { .. }, .. } = &event {
             self.coverage.count("forwarded operation answered");

@@ -193,6 +193,9 @@ impl World {
                     self.later(at, node, Local::HostGone { session });
                 }
             }
+            Deed::Renew { id } => {
+                self.with_court(host, |host, court| host.renew(id, court)).map_err(Violation)?;
+            }
             Deed::GiveUp { id } => {
                 self.coverage.count("operation given up by its host");
                 self.with_court(host, |host, court| host.give_up(id, court)).map_err(Violation)?;
@@ -214,7 +217,11 @@ impl World {
     pub(super) fn on_to_host(&mut self, host: usize, node: NodeNo, session: SessionNo, message: ToHost) -> Run {
         let now = self.queue.now();
         match message {
-            ToHost::LoggedIn => self.hosts[host].logged_in(node, session, now),
+            ToHost::LoggedIn => {
+                for deed in self.hosts[host].logged_in(node, session, now) {
+                    self.carry_out_deed(host, deed)?;
+                }
+            }
             ToHost::Closed => self.hosts[host].path_lost(node, session, now),
             ToHost::Answer { op, attempt, result } => {
                 self.tell(|| {

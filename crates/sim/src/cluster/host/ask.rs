@@ -9,7 +9,8 @@ use crate::cluster::book::Book;
 use crate::cluster::queue::Time;
 use crate::pattern::{BLOCK, SECTOR, Value};
 
-const SECTORS: u64 = (BLOCK / SECTOR) as u64;
+/// Sectors of a block.
+pub(super) const SECTORS: u64 = (BLOCK / SECTOR) as u64;
 /// Extents that hosts like: some in each of three regions.
 const LIKED: [u64; 9] = [0, 1, 2, 16, 17, 18, 32, 33, 47];
 const BLOCKS_PER_EXTENT: u64 = 64;
@@ -69,10 +70,7 @@ impl Host {
         }
         let mut values = book.certain(self.volume, first, count)?;
         let version = book.version();
-        for at in sector..sector + sectors {
-            let value = &mut values[(at / SECTORS) as usize];
-            *value = value.with_sectors((at % SECTORS) as usize, 1, version);
-        }
+        put_version(&mut values, sector, sectors, version);
         book.begin(self.volume, first, &values, true);
         Some(Wish::Write { first, values, sectors: Some((sector, sectors)), durable })
     }
@@ -101,7 +99,17 @@ impl Host {
             (!is_inspection && self.rng.chance(self.habits.abort, 1000)).then(|| now + self.rng.below(3_000_000));
         let stage = Stage::Waits(now);
         let id = self.next_op;
-        self.ops.push(Op { id, wish, stage, attempt: 0, begun, asked: begun, patience, is_inspection });
+        self.ops.push(Op {
+            id,
+            wish,
+            stage,
+            attempt: 0,
+            begun,
+            asked: begun,
+            patience,
+            is_inspection,
+            is_orphaned: false,
+        });
     }
 
     /// The command for a wish.
@@ -136,6 +144,14 @@ impl Host {
             Wish::Read { first, count } => VolumeOp::Read { span: span(*first, *count)? },
             Wish::Flush => VolumeOp::Flush,
         })
+    }
+}
+
+/// So many sectors, counted from the first value's first, come from write `version`.
+pub(super) fn put_version(values: &mut [Value], sector: u64, sectors: u64, version: u32) {
+    for at in sector..sector + sectors {
+        let value = &mut values[(at / SECTORS) as usize];
+        *value = value.with_sectors((at % SECTORS) as usize, 1, version);
     }
 }
 

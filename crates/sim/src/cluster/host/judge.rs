@@ -2,6 +2,7 @@
 
 use dyad_contract::volume::{VolumeDone, VolumeError, VolumeResult};
 
+use super::ask::{SECTORS, put_version};
 use super::{ATTEMPTS_MAX, Host, Op, Stage, Wish};
 use crate::cluster::block::{Nodes, Order};
 use crate::cluster::book::Book;
@@ -73,11 +74,12 @@ impl Host {
             Err(error) => return Err(format!("{:?} was answered by: {error}", op.wish)),
         };
         // A host that is aborting does not always try again.
-        let tries = op.attempt < ATTEMPTS_MAX && (op.is_inspection || self.rng.chance(15, 16));
+        let tries = op.may_be_renewed() && op.attempt < ATTEMPTS_MAX && (op.is_inspection || self.rng.chance(15, 16));
         if again && tries {
             let pause = (1 + self.rng.below(30)) * MILLIS;
             let op = &mut self.ops[at];
             op.stage = Stage::Waits(court.now + pause);
+            op.renew(self.volume, court.book, court.oldest)?;
             return Ok(Verdict::Again);
         }
         let op = self.ops.remove(at);
@@ -93,7 +95,7 @@ impl Host {
                 }
             }
             (Wish::Flush, Ok(_)) => court.book.flushed(volume, op.asked),
-            _ => close(volume, &op, court, result.is_ok())?,
+            _ => op.close(volume, court.book, result.is_ok().then_some(court.holders), court.oldest)?,
         }
         Ok(if result.is_ok() { Verdict::Done } else { Verdict::Over })
     }
@@ -114,6 +116,13 @@ impl Host {
         Ok(false)
     }
 
+    /// An operation without an answer happened by now or never will; it is asked anew.
+    pub(in crate::cluster) fn renew(&mut self, id: u64, court: &mut Court<'_>) -> Result<(), String> {
+        let volume = self.volume;
+        let Some(op) = self.ops.iter_mut().find(|op| op.id == id) else { return Ok(()) };
+        op.renew(volume, court.book, court.oldest)
+    }
+
     /// Gives an operation up: it happened by now or never will.
     pub(in crate::cluster) fn give_up(&mut self, id: u64, court: &mut Court<'_>) -> Result<(), String> {
         let Some(at) = self.ops.iter().position(|op| op.id == id) else { return Ok(()) };
@@ -122,24 +131,60 @@ impl Host {
             court.book.end_read(self.volume, first, count);
             return Ok(());
         }
-        close(self.volume, &op, court, false)
+        op.close(self.volume, court.book, None, court.oldest)
     }
 }
 
-/// Writes what became of a change into the book.
-fn close(volume: usize, op: &Op, court: &mut Court<'_>, is_ok: bool) -> Result<(), String> {
-    let acked = is_ok.then_some(court.holders);
-    let oldest = court.oldest;
-    match &op.wish {
-        Wish::Write { first, values, durable, .. } => court.book.end(volume, *first, values, acked, *durable, oldest),
-        Wish::Clear { first, count, durable, .. } => {
-            court.book.end(volume, *first, &vec![Value::ZERO; *count as usize], acked, *durable, oldest)
+impl Op {
+    /// Whether it may be tried again. Zeros may not: which of two tries a read of them saw, nobody could say.
+    pub(in crate::cluster) fn may_be_renewed(&self) -> bool {
+        !matches!(self.wish, Wish::Clear { .. })
+    }
+
+    /// The last try is over, whatever it came to. The next one is a write of its own and takes effect anew (M18): after a
+    /// retryable answer a host sends its command again, and what another host wrote meanwhile may be overwritten.
+    pub(in crate::cluster) fn renew(&mut self, volume: usize, book: &mut Book, oldest: Order) -> Result<(), String> {
+        self.is_orphaned = false;
+        if !self.wish.is_change() {
+            return Ok(());
         }
-        Wish::CompareAndWrite { block, value, .. } => court.book.end(volume, *block, &[*value], acked, false, oldest),
-        Wish::Compare { block, .. } => {
-            court.book.release(volume, *block, 1);
-            Ok(())
+        self.close(volume, book, None, oldest)?;
+        let version = book.version();
+        match &mut self.wish {
+            Wish::Write { first, values, sectors, .. } => {
+                let whole = (0, values.len() as u64 * SECTORS);
+                let (from, count) = sectors.unwrap_or(whole);
+                put_version(values, from, count, version);
+                book.begin(volume, *first, values, sectors.is_some());
+            }
+            Wish::CompareAndWrite { block, value, .. } => {
+                *value = Value::of(version);
+                book.begin(volume, *block, &[*value], true);
+            }
+            _ => {}
         }
-        Wish::Verify { .. } | Wish::Read { .. } | Wish::Flush => Ok(()),
+        Ok(())
+    }
+
+    /// Writes what became of a change into the book.
+    pub(in crate::cluster) fn close(
+        &self,
+        volume: usize,
+        book: &mut Book,
+        acked: Option<Nodes>,
+        oldest: Order,
+    ) -> Result<(), String> {
+        match &self.wish {
+            Wish::Write { first, values, durable, .. } => book.end(volume, *first, values, acked, *durable, oldest),
+            Wish::Clear { first, count, durable, .. } => {
+                book.end(volume, *first, &vec![Value::ZERO; *count as usize], acked, *durable, oldest)
+            }
+            Wish::CompareAndWrite { block, value, .. } => book.end(volume, *block, &[*value], acked, false, oldest),
+            Wish::Compare { block, .. } => {
+                book.release(volume, *block, 1);
+                Ok(())
+            }
+            Wish::Verify { .. } | Wish::Read { .. } | Wish::Flush => Ok(()),
+        }
     }
 }

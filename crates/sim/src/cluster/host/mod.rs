@@ -116,6 +116,8 @@ pub(super) struct Op {
     pub(super) patience: Option<Time>,
     /// An inspection at the end: it may not be given up.
     pub(super) is_inspection: bool,
+    /// The last try ended without an answer, and the book does not know yet.
+    pub(super) is_orphaned: bool,
 }
 
 /// A way to the volume.
@@ -255,6 +257,7 @@ impl Host {
     /// The operation is sent now: which try, and the command.
     pub(super) fn sent(&mut self, id: u64, asked: Order, slab: &Slab) -> Option<(u32, VolumeOp)> {
         let at = self.ops.iter().position(|op| op.id == id)?;
+        debug_assert!(!self.ops[at].is_orphaned, "the book has to know first");
         let command = self.command(&self.ops[at].wish, slab)?;
         self.ops[at].asked = asked;
         Some((self.ops[at].attempt, command))

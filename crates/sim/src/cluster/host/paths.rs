@@ -1,6 +1,6 @@
 //! A host's paths: logins, timeouts, and where an operation goes next.
 
-use super::{ABORT_TIMEOUT, ATTEMPTS_MAX, COMMAND_TIMEOUT, Host, LOGIN_TIMEOUT, Path, Stage};
+use super::{ABORT_TIMEOUT, ATTEMPTS_MAX, COMMAND_TIMEOUT, Host, LOGIN_TIMEOUT, Op, Path, Stage};
 use crate::cluster::happening::{SessionNo, ToNode};
 use crate::cluster::queue::{MILLIS, Time};
 
@@ -13,8 +13,20 @@ pub(in crate::cluster) enum Deed {
     Ask { id: u64, node: usize, session: SessionNo },
     /// Drops a session.
     Drop { node: usize, session: SessionNo },
+    /// Operation `id` happened by now or never will; it is asked anew.
+    Renew { id: u64 },
     /// Gives operation `id` up: it happened by now or never will.
     GiveUp { id: u64 },
+}
+
+impl Op {
+    /// What was asked without an answer is over: it is asked anew, or given up.
+    fn is_over(&mut self, now: Time, deeds: &mut Vec<Deed>) {
+        (self.stage, self.is_orphaned) = (Stage::Waits(now), true);
+        let tries = self.attempt < ATTEMPTS_MAX || self.is_inspection;
+        let id = self.id;
+        deeds.push(if tries && self.may_be_renewed() { Deed::Renew { id } } else { Deed::GiveUp { id } });
+    }
 }
 
 impl Host {
@@ -24,7 +36,8 @@ impl Host {
         self.look_after_paths(now, next_session, &mut deeds);
         self.look_after_ops(now, &mut deeds);
         for at in 0..self.ops.len() {
-            if matches!(self.ops[at].stage, Stage::Waits(when) if when <= now) {
+            let is_doomed = |deed: &Deed| matches!(deed, Deed::GiveUp { id } if *id == self.ops[at].id);
+            if matches!(self.ops[at].stage, Stage::Waits(when) if when <= now) && !deeds.iter().any(is_doomed) {
                 if let Some((node, session)) = self.choose_path() {
                     self.ops[at].stage = Stage::Sent { node, session, at: now, aborted: None };
                     self.ops[at].attempt += 1;
@@ -65,12 +78,7 @@ impl Host {
                 Stage::Sent { node, session, aborted: Some(at), .. } if at + ABORT_TIMEOUT <= now => {
                     lost.push((node, session));
                 }
-                Stage::Orphan { until, .. } if until <= now => {
-                    op.stage = Stage::Waits(now);
-                    if op.attempt >= ATTEMPTS_MAX && !op.is_inspection {
-                        deeds.push(Deed::GiveUp { id: op.id });
-                    }
-                }
+                Stage::Orphan { until, .. } if until <= now => op.is_over(now, deeds),
                 _ => {}
             }
         }
@@ -101,16 +109,18 @@ impl Host {
     }
 
     /// A new session of this node: whatever was asked on older ones is over.
-    pub(in crate::cluster) fn logged_in(&mut self, node: usize, session: SessionNo, now: Time) {
+    pub(in crate::cluster) fn logged_in(&mut self, node: usize, session: SessionNo, now: Time) -> Vec<Deed> {
+        let mut deeds = Vec::new();
         if !matches!(self.paths[node], Path::LoggingIn(known, _) if known == session) {
-            return;
+            return deeds;
         }
         self.paths[node] = Path::Open(session);
         for op in &mut self.ops {
             if matches!(op.stage, Stage::Orphan { node: on, .. } if on == node) {
-                op.stage = Stage::Waits(now);
+                op.is_over(now, &mut deeds);
             }
         }
+        deeds
     }
 
     fn choose_path(&mut self) -> Option<(usize, SessionNo)> {
