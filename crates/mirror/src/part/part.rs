@@ -173,7 +173,7 @@ impl Part {
             self.store.retry_at,
             self.reign.as_ref().and_then(Reign::next_deadline),
             self.commands.deadline(),
-            self.returns.look_at,
+            self.returns_deadline(),
             self.idle_until(),
         ];
         parts.into_iter().flatten().min()

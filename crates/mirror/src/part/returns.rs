@@ -47,6 +47,12 @@ impl Returns {
 }
 
 impl Part {
+    /// When to look again; nothing comes back before the segment is served.
+    pub(super) fn returns_deadline(&self) -> Option<Moment> {
+        let is_serving = self.reign.as_ref().is_some_and(crate::part::reign::Reign::is_serving);
+        self.returns.look_at.filter(|_| is_serving)
+    }
+
     /// An image left the set, or its catching up ended early.
     pub(super) fn on_image_out(&mut self, index: ImageIndex, reason: OutReason) {
         let (now, tuning) = (self.now, self.setup.tuning);
@@ -101,10 +107,11 @@ impl Part {
     /// Lets the next image catch up, if none does.
     pub(super) fn consider_returns(&mut self, leases: &Leases) {
         let _ = leases;
+        // An image may be there before the segment is served: it is looked at when it is.
+        let Some(reign) = self.reign.as_mut().filter(|reign| reign.is_serving()) else { return };
         if self.returns.look_at.take_if(|at| *at <= self.now).is_none() || self.returns.running.is_some() {
             return;
         }
-        let Some(reign) = self.reign.as_mut().filter(|reign| reign.is_serving()) else { return };
         let mut wait: Option<Moment> = None;
         for at in 0..IMAGES_MAX {
             let index = ImageIndex(at as u8);

@@ -113,6 +113,8 @@ impl Pool {
         image.keep_suspects();
         let is_complete = cursor.is_none() && image.uncompared.is_empty();
         let (no, is_cleared) = (image.no, image.suspect && is_complete);
+        // It has what the source has: for the rest of this life nothing is missing (M11).
+        image.lived_through |= is_complete;
         self.enqueue_image(at);
         if is_cleared {
             self.enqueue(Change::Suspect { image: no, suspect: false });
