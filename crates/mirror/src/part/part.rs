@@ -135,7 +135,7 @@ impl Part {
             PartEvent::Peer { from, message } => self.on_message(from, message, leases, out),
             PartEvent::PeerUp { node, incarnation } => self.on_peer_up(node, incarnation, leases, out),
             PartEvent::PeerDown { node } => self.on_peer_down(node, out),
-            PartEvent::Outcome(outcome) => self.on_outcome(outcome),
+            PartEvent::Outcome(outcome) => self.on_outcome(outcome, out),
             PartEvent::Seen(record) => self.on_seen(record, leases, out),
             PartEvent::Unseen => self.on_unseen(),
             PartEvent::MarksOverBudget { .. } => self.tell_mirror(crate::owner::Event::MarksOverBudget),

@@ -156,12 +156,7 @@ impl Part {
             // is executed after that.
             Action::Abandoned { id } => self.answer(id.0, Err(VolumeError::Busy), out),
             Action::Image { image, token, request } => self.ask(image, token, request, out),
-            Action::Propose { record, expected } => {
-                if self.store.proposer == Proposer::Nobody {
-                    self.store.proposer = Proposer::Mirror;
-                    out.push(PartAction::Propose { record, expected });
-                }
-            }
+            Action::Propose { record, expected } => self.propose_for_mirror(record, expected, out),
             Action::Changed { id, result } => self.on_changed(id, result, out),
             Action::HandedOver { to, epoch } => self.on_handed_over(to, epoch, leases, out),
             Action::Note(note) => self.on_note(note, leases, out),
@@ -262,9 +257,7 @@ impl Part {
             }
         }
         leases.disown(self.record.id);
-        if self.store.proposer == Proposer::Mirror {
-            self.store.proposer = Proposer::Stray;
-        }
+        self.forget_proposals();
         let me = self.me();
         self.images.iter_mut().for_each(|image| image.peer_down(me));
         self.busy_at_mirror(out);

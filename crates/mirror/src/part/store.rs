@@ -1,7 +1,7 @@
 //! The part and the config store: what is proposed, what is read, and what new records mean.
 
 use dyad_cluster::{Outcome, SegmentRecord};
-use dyad_units::{Moment, NodeId, Period};
+use dyad_units::{Epoch, Moment, NodeId, Period};
 
 use crate::lease::Leases;
 use crate::owner::Event;
@@ -30,6 +30,8 @@ pub(super) enum Proposer {
 #[derive(Clone, Debug, Default)]
 pub(super) struct StoreWork {
     pub(super) proposer: Proposer,
+    /// What the mirror proposes next: the answer to an earlier proposal, whose outcome it learned otherwise, comes first.
+    next: Option<(Box<SegmentRecord>, Epoch)>,
     /// A read is under way, since then.
     reading: Option<Moment>,
     /// A read is wanted.
@@ -128,13 +130,46 @@ impl Part {
         self.busy_forwarded(|to| Some(to) != owner, out);
     }
 
-    pub(super) fn on_outcome(&mut self, outcome: Outcome) {
+    /// The mirror proposes. An answer that is still out belongs to an earlier proposal, of which a watch or an image told
+    /// before: it must not be taken for the outcome of this one (M7).
+    pub(super) fn propose_for_mirror(
+        &mut self,
+        record: Box<SegmentRecord>,
+        expected: Epoch,
+        out: &mut Vec<PartAction>,
+    ) {
+        match self.store.proposer {
+            Proposer::Nobody => {
+                self.store.proposer = Proposer::Mirror;
+                out.push(PartAction::Propose { record, expected });
+            }
+            Proposer::Mirror | Proposer::Stray => {
+                self.store.proposer = Proposer::Stray;
+                self.store.next = Some((record, expected));
+            }
+            Proposer::Command => self.store.next = Some((record, expected)),
+        }
+    }
+
+    /// The reign is over, and with it its proposals: what becomes of the one under way is read from the record.
+    pub(super) fn forget_proposals(&mut self) {
+        self.store.next = None;
+        if self.store.proposer == Proposer::Mirror {
+            self.store.proposer = Proposer::Stray;
+        }
+    }
+
+    pub(super) fn on_outcome(&mut self, outcome: Outcome, out: &mut Vec<PartAction>) {
         match std::mem::take(&mut self.store.proposer) {
             Proposer::Mirror => self.tell_mirror(Event::Outcome(outcome)),
             Proposer::Command => self.on_promoted(outcome),
-            // A proposal of a reign that ended: what became of it is read from the record.
+            // What became of it is read from the record.
             Proposer::Stray => self.store.wanted = true,
             Proposer::Nobody => {}
+        }
+        if let Some((record, expected)) = self.store.next.take() {
+            self.store.proposer = Proposer::Mirror;
+            out.push(PartAction::Propose { record, expected });
         }
         self.go_on_claiming();
         self.again = true;
