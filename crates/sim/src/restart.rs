@@ -135,7 +135,23 @@ impl Player {
             }
             self.read_everything(at)?;
         }
+        self.count_lost()?;
         self.actors.iter_mut().for_each(|(_, actor)| actor.life = Some(true));
+        Ok(())
+    }
+
+    /// The pool's count of lost extents is what its images name (P12).
+    fn count_lost(&mut self) -> Result<(), Stop> {
+        let mut named = 0;
+        for at in 0..self.actors.len() {
+            if let Reply::Survey(survey) = self.ask(at, Request::Show)? {
+                named += survey.lost.len() as u64;
+            }
+        }
+        let counted = self.rig.pool.usage().extents_lost;
+        if counted != named {
+            return Err(Violation(format!("{counted} extents count as lost, {named} are (P12)")).into());
+        }
         Ok(())
     }
 
