@@ -11,6 +11,7 @@ mod image;
 mod lease;
 mod owner;
 mod part;
+mod records;
 mod tally;
 
 pub use image::{Asker, Image, ImageAction};

@@ -22,6 +22,7 @@
 pub mod config;
 mod digest;
 mod leases;
+mod parts;
 mod search;
 
 pub use search::{Found, Model, Report, Violation, explore};

@@ -151,8 +151,8 @@ pub fn explore<M: Model>(model: &M, depth_max: u32) -> Report {
                     found = Some(Found { violation, trace: retell(model, &way) });
                     break 'search;
                 }
+                reached |= model.milestones(&after);
                 if seen.insert(model.digest(&after)) {
-                    reached |= model.milestones(&after);
                     ways.ways.push((at, action));
                     next.push((ways.ways.len() as u32, after));
                 }

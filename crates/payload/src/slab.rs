@@ -6,6 +6,8 @@ use std::ptr::NonNull;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
+use crate::sum::sum_of_any;
+
 /// Alignment and smallest size of a buffer, in bytes: what O_DIRECT asks for at most.
 pub const PAGE: usize = 4096;
 
@@ -330,7 +332,8 @@ impl Drop for Buf {
 
 impl fmt::Debug for Buf {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Buf({} bytes)", self.len)
+        // Not the bytes: they are a host's. Their sum tells two buffers apart.
+        write!(f, "Buf({} bytes, {:016x})", self.len, sum_of_any(self))
     }
 }
 

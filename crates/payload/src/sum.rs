@@ -23,6 +23,11 @@ impl BlockSum {
     }
 }
 
+/// The same over any bytes, to tell them apart.
+pub(crate) fn sum_of_any(bytes: &[u8]) -> u64 {
+    checksum(CrcAlgorithm::Crc64Nvme, bytes)
+}
+
 /// Sums of consecutive blocks over slices that may break anywhere.
 pub(crate) struct Sums<'a> {
     slices: &'a [Buf],

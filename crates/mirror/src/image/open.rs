@@ -90,8 +90,7 @@ impl Image {
     }
 
     fn record(&mut self, record: Box<SegmentRecord>, what: Recording, out: &mut Vec<ImageAction>) {
-        // A record's bytes are bounded by its bounded lists, far below the buffers'.
-        let bytes = Payload::from(self.buffers.copy_of(&record.encode()).expect("the buffers hold several records"));
+        let bytes = self.buffers.encode(&record);
         let token = self.own_token();
         out.push(ImageAction::Pool { token, request: Request::Record { epoch: record.epoch, record: bytes } });
         self.recording = Some((record, what));

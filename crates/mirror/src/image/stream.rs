@@ -4,11 +4,11 @@ use std::collections::VecDeque;
 
 use dyad_cluster::{OutReason, SegmentRecord};
 use dyad_contract::image::{ImageError, Reply, Request, Survey, Token};
-use dyad_payload::Slab;
 use dyad_units::{Epoch, ImageId, NodeId};
 
 use crate::image::action::{Asker, ImageAction};
 use crate::image::open::Opening;
+use crate::records::RecordBuffers;
 use crate::tally::Tally;
 
 /// Marks tokens of requests that are the image's own: the owner's tokens stay below (they would reach it after
@@ -18,8 +18,6 @@ const OWN: u64 = 1 << 63;
 const SHOWS_MAX: usize = 32;
 /// Most requests that wait for a record of their own stream to become durable: what an owner may have under way.
 const WAITING_MAX: usize = 64 * 1024;
-/// Encoded records are a few hundred bytes, and at most two are in use at once.
-const RECORD_BUFFERS_BYTES: usize = 64 * 1024;
 
 /// A stream that is open.
 #[derive(Clone, Copy, Debug)]
@@ -64,7 +62,7 @@ pub struct Image {
     pub(super) in_flight: usize,
     shows: Vec<(Token, Asker)>,
     own_token: u64,
-    pub(super) buffers: Slab,
+    pub(super) buffers: RecordBuffers,
     /// Requests of a stream that is obeyed no more.
     pub(super) discarded: Tally<u64>,
 }
@@ -88,7 +86,7 @@ impl Image {
             in_flight: 0,
             shows: Vec::new(),
             own_token: OWN,
-            buffers: Slab::new(RECORD_BUFFERS_BYTES),
+            buffers: RecordBuffers::new(),
             discarded: Tally::default(),
         }
     }

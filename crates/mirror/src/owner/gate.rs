@@ -9,9 +9,6 @@ use crate::owner::lock::Range;
 use crate::owner::op::{Op, Phase, Slot, spans};
 use crate::owner::status::MirrorState;
 
-/// Most failed writes that wait until it is known whether an image joined. Only the last image of a set fails any.
-const DOUBTED_MAX: usize = 4096;
-
 impl Core {
     /// What is wrong with the operation itself, if anything.
     pub(crate) fn check(&self, op: &VolumeOp) -> Result<(), VolumeError> {
@@ -72,7 +69,7 @@ impl Core {
                 self.begin(op, Phase::Gated);
                 self.gated.push(op.slot);
             }
-        } else if !self.locks.has_room(op.spans().len()) || op.is_change() && self.doubted.len() >= DOUBTED_MAX {
+        } else if !self.locks.has_room(op.spans().len()) {
             self.finish(op, Err(VolumeError::Busy), out);
         } else {
             self.enter(op);

@@ -1,21 +1,19 @@
 //! The images of the segment and what is known about each.
 
 use dyad_cluster::{IMAGES_MAX, ImageRecord, ImageState, OutReason, SegmentRecord};
-use dyad_payload::{Payload, Slab};
+use dyad_payload::Payload;
 use dyad_units::{Epoch, ImageId, Moment, NodeId};
 
 use crate::owner::event::ImageIndex;
 use crate::owner::images::Images;
-
-/// Encoded records are a few hundred bytes, and at most two are in use at once.
-const RECORD_BUFFERS_BYTES: usize = 64 * 1024;
+use crate::records::RecordBuffers;
 
 /// The images and what is known about them.
 #[derive(Clone, Debug)]
 pub(crate) struct Members {
     record: SegmentRecord,
     encoded: Payload,
-    buffers: Slab,
+    buffers: RecordBuffers,
     node: NodeId,
     /// Which image has which place. A place is kept while the record names the image.
     places: [Option<ImageId>; IMAGES_MAX],
@@ -50,7 +48,7 @@ impl Members {
         let mut members = Self {
             record,
             encoded: Payload::new(),
-            buffers: Slab::new(RECORD_BUFFERS_BYTES),
+            buffers: RecordBuffers::new(),
             node,
             places,
             local: Images::NONE,
@@ -99,9 +97,7 @@ impl Members {
         self.in_sync = self.which(|image| image.state == ImageState::InSync);
         let node = self.node;
         self.local = self.which(|image| image.node == node);
-        // A record's bytes are bounded by its bounded lists, far below the buffers'.
-        let bytes = self.record.encode();
-        self.encoded = Payload::from(self.buffers.copy_of(&bytes).expect("the buffers hold several records"));
+        self.encoded = self.buffers.encode(&self.record);
     }
 
     fn which(&self, is_it: impl Fn(&ImageRecord) -> bool) -> Images {

@@ -156,10 +156,7 @@ impl Core {
         match purpose {
             Purpose::FlushedAlone => self.members.wants_flushed_alone = false,
             Purpose::HandOver => self.resume(out),
-            Purpose::Resync | Purpose::Join(_) => {
-                self.forget_run();
-                self.settle_doubted();
-            }
+            Purpose::Resync | Purpose::Join(_) => self.forget_run(),
             Purpose::TakeOut | Purpose::Claim | Purpose::EndRun | Purpose::Asked(_) => {}
         }
     }
@@ -242,9 +239,6 @@ impl Core {
             _ => {}
         }
         self.check_run(out);
-        if !matches!(purpose, Purpose::Join(_)) {
-            self.settle_doubted();
-        }
         if !self.members.is_own() {
             self.work.push_back(Work::Leave);
             return;

@@ -15,6 +15,8 @@ pub(crate) enum Action {
     GiveBeat { from: u8, to: u8 },
     /// The oldest answer under way arrives.
     GiveAnswer { from: u8, to: u8 },
+    /// What is under way from one node to another is lost.
+    Lose { from: u8, to: u8 },
     /// A node asks the nodes of `asked` (one bit each) what their images know, and claims if it is its turn.
     Claim { node: u8, asked: u8 },
     /// The proposal of a node goes to the store.
@@ -44,7 +46,9 @@ pub(crate) enum Action {
 /// What may happen in this state.
 pub(crate) fn possible(case: &Case, state: &Cluster, out: &mut Vec<Action>) {
     let all = (1_u8 << state.nodes.len()) - 1;
-    out.extend((0..=all).map(|runs| Action::Tick { runs }));
+    let left = case.delays.map_or(u8::MAX, |delays| delays - state.spent.delays);
+    let ticks = (0..=all).filter(|&runs| case.delays.is_none() || state.delays(runs) <= left);
+    out.extend(ticks.map(|runs| Action::Tick { runs }));
     if state.late.is_some() {
         out.push(Action::Arrive);
     }
@@ -53,17 +57,17 @@ pub(crate) fn possible(case: &Case, state: &Cluster, out: &mut Vec<Action>) {
         match &node.life {
             None => out.push(Action::Start { node: at }),
             Some(life) => {
-                if state.restarts < case.restarts {
+                if state.spent.restarts < case.restarts {
                     out.push(Action::Crash { node: at });
                 }
-                messages(state, at, life, out);
+                messages(case, state, at, life, out);
                 decisions(case, state, at, life, out);
             }
         }
     }
 }
 
-fn messages(state: &Cluster, at: u8, life: &Life, out: &mut Vec<Action>) {
+fn messages(case: &Case, state: &Cluster, at: u8, life: &Life, out: &mut Vec<Action>) {
     let node = usize::from(at);
     for from in (0..state.nodes.len()).filter(|from| *from != node) {
         if !state.beats[from][node].is_empty() {
@@ -71,6 +75,10 @@ fn messages(state: &Cluster, at: u8, life: &Life, out: &mut Vec<Action>) {
         }
         if !state.answers[from][node].is_empty() {
             out.push(Action::GiveAnswer { from: from as u8, to: at });
+        }
+        let is_any = !state.beats[from][node].is_empty() || !state.answers[from][node].is_empty();
+        if is_any && case.delays.is_some_and(|delays| state.spent.delays < delays) {
+            out.push(Action::Lose { from: from as u8, to: at });
         }
     }
     if state.release.as_ref().is_some_and(|release| release.to == node) {
@@ -85,11 +93,11 @@ fn decisions(case: &Case, state: &Cluster, at: u8, life: &Life, out: &mut Vec<Ac
     if let Some(proposal) = &life.proposal {
         let can_apply = state.store.epoch() == proposal.expected;
         out.push(Action::Propose { node: at, fate: Fate::Answered });
-        if case.unknown && can_apply {
+        if state.spent.unknown < case.unknown && can_apply {
             // Lost before the store: as if it was sent later. Only the lost answer is another state.
             out.push(Action::Propose { node: at, fate: Fate::AnswerLost });
         }
-        if case.late && can_apply && state.late.is_none() {
+        if state.spent.late < case.late && can_apply && state.late.is_none() {
             out.push(Action::Propose { node: at, fate: Fate::Late });
         }
     }

@@ -3,12 +3,12 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use dyad_cluster::takeover::Shown;
+use dyad_cluster::takeover::{RANK_STEP, Shown};
 use dyad_cluster::{Change, IMAGES_MAX, NewSegment, OutReason, SegmentRecord};
 use dyad_mirror::{Beat, BeatAnswer, LeaseTuning, Leases};
-use dyad_units::{Bytes, Epoch, ImageId, LayerId, Moment, PoolId, VolumeId};
+use dyad_units::{Bytes, Epoch, ImageId, LayerId, Moment, Period, PoolId, VolumeId};
 
-use crate::digest::Digest;
+use crate::digest::{Digest, Rules, Shape, Shared, Treat};
 use crate::leases::action::Action;
 use crate::leases::node::{LIVES, Life, Node, Purpose, Role, SEGMENT, bits, node_id};
 use crate::leases::store::{Fate, Known, put};
@@ -18,10 +18,37 @@ use crate::search::Violation;
 /// Messages of one kind from each node to each other one, oldest first.
 type Links<M> = Vec<Vec<VecDeque<Arc<M>>>>;
 
+/// How a node is looked at. What is left out decides nothing here: whether a beat is due (one is at every step), when nodes
+/// were heard and which beat was their newest (M19), who was listed (the part's patience), how often the process was
+/// paused (its hosts).
+fn rules(case: &Case) -> Rules {
+    // A promise that is over matters only to those who wait for their turn after it.
+    let turns = case.rates.len().saturating_sub(2) as u64;
+    let over = Period::from_nanos(RANK_STEP.as_nanos() * turns);
+    let mut named = vec![
+        ("until", Treat::Since(over)),
+        ("everyone", Treat::Own(1)),
+        ("void", Treat::Own(1)),
+        // A gap longer than L is a pause.
+        ("ran", Treat::Since(Period::from_nanos(LEASE.as_nanos() + 1))),
+        // Younger than half of it, a beat lists the segment.
+        ("ticked", Treat::Since(Period::from_nanos(LEASE.as_nanos() / 2))),
+        ("sent", Treat::Sent),
+        // Other moments: of the promise to everyone.
+        ("Moment", Treat::Since(over)),
+    ];
+    let left_out = ["clock", "next_beat", "number", "beaten", "heard", "beat", "listed", "pauses"];
+    named.extend(left_out.map(|name| (name, Treat::Skip)));
+    if case.restarts == 0 {
+        named.push(("neighbours", Treat::Skip)); // which life they are in never changes
+    }
+    Rules { named }
+}
+
 /// The whole.
 #[derive(Clone)]
 pub(crate) struct Cluster {
-    pub(crate) nodes: Vec<Node>,
+    pub(crate) nodes: Vec<Shared<Node>>,
     pub(crate) store: Known,
     /// A compare-and-set that its sender gave up, still on its way (M7).
     pub(crate) late: Option<(Known, Epoch)>,
@@ -29,8 +56,17 @@ pub(crate) struct Cluster {
     /// By who answers, then by who asked.
     pub(crate) answers: Links<BeatAnswer>,
     pub(crate) release: Option<Release>,
+    pub(crate) spent: Spent,
+}
+
+/// What has happened of that which happens only so often.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Spent {
     /// Starts of processes after the first.
     pub(crate) restarts: u8,
+    pub(crate) unknown: u8,
+    pub(crate) late: u8,
+    pub(crate) delays: u8,
 }
 
 /// The word of an old owner, under way (M12).
@@ -61,7 +97,9 @@ impl Cluster {
             size: Bytes::kib(256),
             images: images.collect(),
         }));
-        let node = |at: usize| Node { at, clock: BEGIN, start: at as u64 * LIVES, kept: store.clone(), life: None };
+        let node = |at: usize| {
+            Shared::new(Node { at, clock: BEGIN, start: at as u64 * LIVES, kept: store.clone(), life: None })
+        };
         let links = || vec![vec![VecDeque::new(); count]; count];
         let mut cluster = Self {
             nodes: (0..count).map(node).collect(),
@@ -70,7 +108,7 @@ impl Cluster {
             beats: links(),
             answers: vec![vec![VecDeque::new(); count]; count],
             release: None,
-            restarts: 0,
+            spent: Spent::default(),
         };
         (0..count).for_each(|at| cluster.start(at));
         cluster
@@ -80,13 +118,22 @@ impl Cluster {
     pub(crate) fn act(&mut self, case: &Case, action: Action) -> Result<(), Violation> {
         match action {
             Action::Tick { runs } => {
+                if case.delays.is_some() {
+                    self.spent.delays += self.delays(runs);
+                }
                 for (node, rate) in self.nodes.iter_mut().zip(case.rates) {
+                    let node = node.make_mut();
                     node.clock = node.clock + rate.step();
                 }
                 bits(runs).for_each(|at| self.beat(case, at));
             }
-            Action::GiveBeat { from, to } => self.give_beat(case, usize::from(from), usize::from(to)),
+            Action::GiveBeat { from, to } => self.give_beat(usize::from(from), usize::from(to)),
             Action::GiveAnswer { from, to } => self.give_answer(usize::from(from), usize::from(to)),
+            Action::Lose { from, to } => {
+                self.beats[usize::from(from)][usize::from(to)].clear();
+                self.answers[usize::from(from)][usize::from(to)].clear();
+                self.spent.delays += 1;
+            }
             Action::Claim { node, asked } => self.claim(usize::from(node), asked),
             Action::Propose { node, fate } => self.propose(usize::from(node), fate),
             Action::Arrive => {
@@ -96,7 +143,7 @@ impl Cluster {
             }
             Action::Open { owner, to, answered } => return self.open(usize::from(owner), usize::from(to), answered),
             Action::Serve { node } => {
-                let node = &mut self.nodes[usize::from(node)];
+                let node = self.nodes[usize::from(node)].make_mut();
                 let now = node.clock;
                 let Some(life) = &mut node.life else { return Ok(()) };
                 if let Role::Owner { fenced, .. } = life.role
@@ -130,35 +177,43 @@ impl Cluster {
         Ok(())
     }
 
+    /// What a step of time in which these nodes run costs of the delays allowed.
+    pub(crate) fn delays(&self, runs: u8) -> u8 {
+        let idle = self.nodes.iter().filter(|node| node.life.is_some() && runs >> node.at & 1 == 0).count();
+        let beats = self.beats.iter().flatten().any(|link| !link.is_empty());
+        let answers = self.answers.iter().flatten().any(|link| !link.is_empty());
+        idle as u8 + u8::from(beats || answers || self.release.is_some())
+    }
+
     fn beat(&mut self, case: &Case, at: usize) {
-        let node = &mut self.nodes[at];
+        let node = self.nodes[at].make_mut();
         let now = node.clock;
         let Some(life) = &mut node.life else { return };
         if matches!(life.role, Role::Owner { .. }) {
             life.leases.own(SEGMENT, life.known.epoch(), now);
         }
-        let Some(beat) = life.beat(now).map(Arc::new) else { return };
+        let Some(beat) = life.leases.beat(now).map(Arc::new) else { return };
         // A beat that lists nothing only proves a life: nothing new while no process starts again.
         if beat.owned.is_empty() && case.restarts == 0 {
             return;
         }
         for (_, link) in self.beats[at].iter_mut().enumerate().filter(|(to, _)| *to != at) {
-            send(case, link, &beat);
+            send(link, &beat);
         }
     }
 
-    fn give_beat(&mut self, case: &Case, from: usize, to: usize) {
+    fn give_beat(&mut self, from: usize, to: usize) {
         let Some(beat) = self.beats[from][to].pop_front() else { return };
-        let node = &mut self.nodes[to];
+        let node = self.nodes[to].make_mut();
         let now = node.clock;
         let Some(life) = &mut node.life else { return };
         let answer = life.leases.on_beat(now, node_id(from), &beat);
-        send(case, &mut self.answers[to][from], &Arc::new(answer));
+        send(&mut self.answers[to][from], &Arc::new(answer));
     }
 
     fn give_answer(&mut self, from: usize, to: usize) {
         let Some(answer) = self.answers[from][to].pop_front() else { return };
-        let node = &mut self.nodes[to];
+        let node = self.nodes[to].make_mut();
         let now = node.clock;
         if let Some(life) = &mut node.life {
             life.leases.on_answer(now, node_id(from), &answer);
@@ -173,11 +228,11 @@ impl Cluster {
                 *shown = other.shown(&known);
             }
         }
-        self.nodes[at].claim(shown);
+        self.nodes[at].make_mut().claim(shown);
     }
 
     fn change(&mut self, owner: usize, changes: &[Change], purpose: Purpose) {
-        if let Some(life) = &mut self.nodes[owner].life {
+        if let Some(life) = &mut self.nodes[owner].make_mut().life {
             life.propose(changes, purpose);
         }
     }
@@ -187,7 +242,9 @@ impl Cluster {
         let Some(proposal) = proposal else { return };
         let (store, outcome) = put(&self.store, &proposal.record, proposal.expected, fate);
         self.store = store;
+        self.spent.unknown += u8::from(fate == Fate::AnswerLost);
         if fate == Fate::Late {
+            self.spent.late += 1;
             self.late = Some((proposal.record.clone(), proposal.expected));
         }
         self.with_release(at, |node| node.on_outcome(outcome));
@@ -197,7 +254,7 @@ impl Cluster {
     fn with_release(&mut self, at: usize, act: impl FnOnce(&mut Node)) {
         let purpose =
             |node: &Node| node.life.as_ref().and_then(|life| life.proposal.as_ref()).map(|p| p.record.clone());
-        let node = &mut self.nodes[at];
+        let node = self.nodes[at].make_mut();
         let before = purpose(node);
         act(node);
         let Some(life) = &node.life else { return };
@@ -210,7 +267,7 @@ impl Cluster {
 
     fn give_release(&mut self, to: usize) {
         let Some(release) = self.release.take() else { return };
-        if let Some(life) = &mut self.nodes[to].life {
+        if let Some(life) = &mut self.nodes[to].make_mut().life {
             life.leases.released(SEGMENT, node_id(release.by), release.epoch);
         }
     }
@@ -221,11 +278,11 @@ impl Cluster {
         if kept.epoch() == record.epoch() && *kept != record {
             return Err(Violation::new("§8", format!("two records of epoch {}: {kept:?}, {record:?}", record.epoch())));
         }
-        let opened = self.nodes[to].open(&record);
+        let opened = self.nodes[to].make_mut().open(&record);
         match opened {
             Err(newer) if answered => self.with_release(owner, |node| node.see(&newer)),
             Ok(()) if answered => {
-                if let Some(Life { role: Role::Owner { fenced, .. }, .. }) = &mut self.nodes[owner].life {
+                if let Some(Life { role: Role::Owner { fenced, .. }, .. }) = &mut self.nodes[owner].make_mut().life {
                     *fenced |= 1 << to;
                 }
             }
@@ -235,8 +292,8 @@ impl Cluster {
     }
 
     fn crash(&mut self, at: usize) {
-        self.nodes[at].life = None;
-        self.restarts += 1;
+        self.nodes[at].make_mut().life = None;
+        self.spent.restarts += 1;
         for other in 0..self.nodes.len() {
             // Connections end with either side; what was under way is lost.
             for (from, to) in [(at, other), (other, at)] {
@@ -248,28 +305,20 @@ impl Cluster {
     }
 
     fn start(&mut self, at: usize) {
-        let node = &mut self.nodes[at];
+        let node = self.nodes[at].make_mut();
         node.start += 1;
         let leases = Leases::new(node_id(at), node.incarnation(), TUNING, node.clock);
         let known = node.kept.clone();
-        node.life = Some(Life { leases, beat: node.start << 32, known, role: Role::Follower, proposal: None });
+        node.life = Some(Life { leases, known, role: Role::Follower, proposal: None });
     }
 
-    pub(crate) fn digest(&self) -> u128 {
-        let mut digest = Digest::default();
-        let newest = |life: u64| {
-            let node = self.nodes.get((life / LIVES) as usize).filter(|node| node.start == life);
-            node.and_then(|node| node.life.as_ref()).map_or(u64::MAX, |life| life.beat)
-        };
+    pub(crate) fn digest(&self, case: &Case) -> u128 {
+        let mut digest = Digest::new(LEASE);
         for node in &self.nodes {
-            digest.add_plain(&(node.start, &node.kept, node.life.is_some()));
-            if let Some(life) = &node.life {
-                digest.add(&life.leases, node.clock, &newest);
-                digest.add_plain(&(&life.known, &life.role, &life.proposal));
-            }
+            digest.add(node.shape(|| rules(case)), node.clock);
         }
-        digest.add(&(&self.beats, &self.answers), BEGIN, &newest);
-        digest.add_plain(&(&self.store, &self.late, &self.release, self.restarts));
+        let between = (&self.beats, &self.answers, &self.store, &self.late, &self.release, self.spent);
+        digest.add(&Shape::of(&between, &Rules { named: vec![("number", Treat::Beat)] }), BEGIN);
         digest.finish()
     }
 
@@ -296,10 +345,8 @@ impl Cluster {
     }
 }
 
-/// Adds a message; if too many are under way, the oldest is lost.
-fn send<M>(case: &Case, link: &mut VecDeque<Arc<M>>, message: &Arc<M>) {
-    if link.len() == case.in_flight {
-        link.pop_front();
-    }
+/// Adds a message in the place of one that is under way: that one is lost.
+fn send<M>(link: &mut VecDeque<Arc<M>>, message: &Arc<M>) {
+    link.clear();
     link.push_back(Arc::clone(message));
 }

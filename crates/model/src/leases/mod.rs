@@ -7,7 +7,8 @@
 //! ```
 //!
 //! Everything happens at any time: a node that does nothing for a while is paused, a beat that is not
-//! delivered is lost or late, and time goes on in steps of half a lease, for each node at its own rate. Decisions are
+//! delivered is late, or lost once the next one takes its place, and time goes on in steps of half a lease, for each node
+//! at its own rate, without an end: since times count relative to now, the states are finite. Decisions are
 //! those of `Leases`, `takeover::decide`, `SegmentRecord::changed` and `propose`; the node here only calls them in the
 //! order in which a part does. Data is not looked at: that is for `parts`.
 
@@ -23,7 +24,7 @@ use crate::search::{Model, Violation};
 
 pub(crate) use action::Action;
 pub(crate) use cluster::Cluster;
-use store::Fate;
+pub(crate) use store::{Fate, Known, STORE, put};
 
 /// A step of true time, half a lease: after two, a slow clock still holds it and a true one does not.
 pub(crate) const STEP: Period = Period::from_millis(100);
@@ -66,16 +67,17 @@ pub(crate) struct Case {
     pub epochs: u32,
     /// Starts of processes after the first.
     pub restarts: u8,
-    /// A compare-and-set may be lost before the store, or its answer after.
-    pub unknown: bool,
-    /// A compare-and-set may come to the store long after its sender gave it up (M7).
-    pub late: bool,
+    /// Steps of time that pass while a message is under way, or while a node does nothing (each such node counts);
+    /// messages lost count too. None: any number, and every interleaving of them.
+    pub delays: Option<u8>,
+    /// Compare-and-sets whose answer is lost: one that is lost before the store is as if it was sent later.
+    pub unknown: u8,
+    /// Compare-and-sets that come to the store long after their sender gave them up (M7).
+    pub late: u8,
     /// The owner takes images out and lets them join again (M8, M16).
     pub members: bool,
     /// The owner hands over (M12).
     pub hand_over: bool,
-    /// A beat may overtake nothing but be replaced: so many may be under way from one node to another.
-    pub in_flight: usize,
 }
 
 impl Model for Case {
@@ -114,7 +116,7 @@ impl Model for Case {
     }
 
     fn digest(&self, state: &Cluster) -> u128 {
-        state.digest()
+        state.digest(self)
     }
 
     fn milestones(&self, state: &Cluster) -> u32 {

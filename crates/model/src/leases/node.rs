@@ -2,7 +2,7 @@
 
 use dyad_cluster::takeover::{Kept, OwnerSign, Shown, Verdict, View, Witness, decide};
 use dyad_cluster::{Change, IMAGES_MAX, ImageState, Incarnation, Outcome};
-use dyad_mirror::{Beat, Leases};
+use dyad_mirror::Leases;
 use dyad_units::{BootId, Epoch, Moment, NodeId, SegmentId};
 
 use crate::leases::store::{Known, STORE};
@@ -18,7 +18,7 @@ pub(crate) fn node_id(at: usize) -> NodeId {
 }
 
 /// A node.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub(crate) struct Node {
     pub(crate) at: usize,
     pub(crate) clock: Moment,
@@ -31,11 +31,9 @@ pub(crate) struct Node {
 }
 
 /// What a process has in memory.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub(crate) struct Life {
     pub(crate) leases: Leases,
-    /// Number of its newest beat.
-    pub(crate) beat: u64,
     /// The newest record known.
     pub(crate) known: Known,
     pub(crate) role: Role,
@@ -196,13 +194,6 @@ impl Life {
         if let Ok(record) = self.known.0.changed(changes) {
             self.proposal = Some(Proposal { record: Known::new(record), expected: self.known.epoch(), purpose });
         }
-    }
-
-    /// A beat, its number kept.
-    pub(crate) fn beat(&mut self, now: Moment) -> Option<Beat> {
-        let beat = self.leases.beat(now)?;
-        self.beat = beat.number;
-        Some(beat)
     }
 
     /// The first answer as owner may be given (M3, M6).

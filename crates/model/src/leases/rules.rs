@@ -56,7 +56,7 @@ pub(crate) const MILESTONES: [&str; 6] =
 /// What this state has reached; what the case cannot reach counts as reached.
 pub(crate) fn milestones(case: &Case, state: &Cluster) -> u32 {
     let mut reached = 0;
-    let alone = |node: &crate::leases::node::Node| {
+    let alone = |node: &crate::digest::Shared<crate::leases::node::Node>| {
         node.life.as_ref().is_some_and(|life| in_sync(&life.known).count_ones() == 1)
     };
     for node in &state.nodes {
@@ -66,10 +66,12 @@ pub(crate) fn milestones(case: &Case, state: &Cluster) -> u32 {
         let set = in_sync(&life.known).count_ones();
         reached |= u32::from(set > 1 && life.may_answer(node.at, node.clock)) << 2;
     }
-    reached |= u32::from(state.nodes.iter().any(alone)) << 3;
+    // Of two, whoever follows a silent owner is alone; of more, only if images are taken out.
+    let cannot_be_alone = case.rates.len() > 2 && !case.members;
+    reached |= u32::from(cannot_be_alone || state.nodes.iter().any(alone)) << 3;
     let joined = state.store.0.images.iter().filter(|image| image.incarnation.is_some()).count();
     let is_late = state.store.epoch().value() > 3;
     reached |= u32::from(!case.members || is_late && joined > 1 && in_sync(&state.store).count_ones() > 1) << 4;
-    reached |= u32::from(case.restarts == 0 || state.restarts > 0) << 5;
+    reached |= u32::from(case.restarts == 0 || state.spent.restarts > 0) << 5;
     reached
 }
