@@ -21,7 +21,8 @@ pub struct Copy {
 /// A patch that is applied to the copy.
 pub struct Applied<'a> {
     copy: &'a Copy,
-    paths: Vec<String>,
+    /// What the files that it changes held before. Not taken from the tree again: somebody may be working there.
+    before: Vec<(String, Vec<u8>)>,
 }
 
 impl Copy {
@@ -59,16 +60,19 @@ impl Copy {
         let mut hasher = DefaultHasher::new();
         for path in tracked()?.iter().filter(|path| path.starts_with("crates/") || path.starts_with("Cargo.")) {
             path.hash(&mut hasher);
-            std::fs::read(cargo::root().join(path))?.hash(&mut hasher);
+            std::fs::read(self.tree.join(path))?.hash(&mut hasher);
         }
         Ok(hasher.finish())
     }
 
     /// Applies a patch. One that does not apply any more is an error: it has to be made anew.
     pub fn apply(&self, patch: &Patch) -> anyhow::Result<Applied<'_>> {
-        let paths = self.paths_of(patch)?;
-        self.git(patch, &["--recount", "-C1"]).with_context(|| format!("{} does not apply any more", patch.name))?;
-        Ok(Applied { copy: self, paths })
+        let gone = || format!("{} does not apply any more", patch.name);
+        let paths = self.paths_of(patch).with_context(gone)?;
+        let read = |path: String| Ok((path.clone(), std::fs::read(self.tree.join(path))?));
+        let before = paths.into_iter().map(read).collect::<anyhow::Result<_>>()?;
+        self.git(patch, &["--recount", "-C1"]).with_context(gone)?;
+        Ok(Applied { copy: self, before })
     }
 
     /// The files that a patch changes.
@@ -117,13 +121,17 @@ impl Copy {
 }
 
 impl Applied<'_> {
-    /// Makes the copy the same as the tree again.
+    /// Makes the copy what it was.
     pub fn undo(mut self) -> anyhow::Result<()> {
         self.restore()
     }
 
     fn restore(&mut self) -> anyhow::Result<()> {
-        self.paths.drain(..).try_for_each(|path| self.copy.restore(&path))
+        for (path, bytes) in self.before.drain(..) {
+            let path = self.copy.tree.join(path);
+            std::fs::write(&path, bytes).with_context(|| format!("cannot write {}", path.display()))?;
+        }
+        Ok(())
     }
 }
 
