@@ -33,7 +33,7 @@ pub mod synthetic;
 pub use config::{FormatConfig, OpenConfig};
 pub use counters::{Counters, PoolUse};
 pub use disk::{BlockingDisk, DiskDone, DiskError, DiskOp, DiskToken};
-pub use engine::{AdminReply, AdminToken, IMAGE_SIZE_MAX, ImageHandle, Pool};
+pub use engine::{AdminReply, AdminToken, IMAGE_SIZE_MAX, ImageHandle, Peek, Pool};
 pub use error::{AdminError, FormatError, OpenError};
 pub use format::state::{ImageMeta, ImagePhase};
 pub use log::{NoLog, RecentLog};

@@ -18,6 +18,7 @@ mod image;
 mod marks;
 mod ops;
 mod pages;
+mod peek;
 mod poison;
 mod read;
 mod recovery;
@@ -41,6 +42,7 @@ use dyad_units::{Extent, PoolId};
 
 pub use admin::{AdminReply, AdminToken, IMAGE_SIZE_MAX};
 pub use image::ImageHandle;
+pub use peek::Peek;
 
 use crate::config::{FormatConfig, OpenConfig};
 use crate::counters::{Counters, PoolUse};

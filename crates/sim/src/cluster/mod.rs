@@ -16,6 +16,7 @@
 
 mod block;
 mod book;
+mod calm;
 pub mod campaign;
 mod clock;
 mod config;

@@ -77,7 +77,7 @@ impl World {
             return self.kill_process(node, true);
         }
         self.plan_next(node);
-        Ok(())
+        self.look_when_calm(node)
     }
 
     /// False if the process dies in the middle.

@@ -8,6 +8,7 @@ use dyad_units::{BootId, Bytes, ImageId, LayerId, REGION_BYTES, SegmentId, Volum
 
 use super::block::{Nodes, at_seconds};
 use super::book::Book;
+use super::calm::Calm;
 use super::clock::Clock;
 use super::config::ConfigStore;
 use super::coverage::Coverage;
@@ -37,6 +38,8 @@ pub struct Segment {
     pub reigns: Vec<u32>,
     /// The highest of these in which anybody answered as owner.
     pub answered: u32,
+    /// When its images were last held against each other.
+    pub calm: Calm,
 }
 
 /// How well the config store can be reached.
@@ -262,6 +265,7 @@ impl World {
         }
         self.tell(|| format!("store: segment {segment} {}", brief(&now)));
         self.coverage.note_record(&before, &now);
+        self.segments[segment].calm.hurry();
         if let Some(owner) = self.owner(segment)
             && (before.owner != now.owner || !before.images.iter().eq(&now.images))
         {
@@ -320,7 +324,7 @@ fn found_segment(plan: &Plan, at: usize, size: Bytes, store: &ConfigStore) -> Se
         images: (0..plan.images).map(image).collect(),
     });
     store.seed(stored.clone());
-    Segment { id: stored.id, stored, reigns: vec![0; plan.nodes], answered: 0 }
+    Segment { id: stored.id, stored, reigns: vec![0; plan.nodes], answered: 0, calm: Calm::default() }
 }
 
 fn found_machine(plan: &Plan, no: usize, rng: &mut Rng, templates: &mut Templates, slab: &Slab) -> Machine {

@@ -156,6 +156,11 @@ impl SimDisk {
         bytes
     }
 
+    /// What a read through the page cache would show now.
+    pub fn peek(&self, offset: u64, to: &mut [u8]) {
+        self.medium.read(to, offset);
+    }
+
     /// The page cache lets go of whatever it need not keep.
     pub fn evict_clean(&mut self) {
         self.medium.evict_clean();
