@@ -149,7 +149,7 @@ pub trait Store: Send + Sync {
 
     /// Calls `watcher` for every later change, for as long as the store lives, in the order of versions and
     /// also over outages of the store. After an outage longer than the store's memory of changes it hears the
-    /// newest content of each record that changed, the deleted ones last. Of a store that is away at the call
-    /// it hears every record once the store is back.
+    /// newest content of each record that changed, the deleted ones last. What stands there already is asked
+    /// for after the call; a watcher of a store that was never reached yet hears all of it once it is.
     fn watch(&self, watcher: Watcher);
 }

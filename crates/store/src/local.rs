@@ -6,6 +6,7 @@ use std::ops::ControlFlow;
 use std::os::unix::fs::OpenOptionsExt;
 use std::panic::{self, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use dyad_cluster::{
@@ -39,6 +40,8 @@ pub struct LocalStore {
     /// Held over each change, so that watchers hear of changes in their order.
     watchers: Mutex<Vec<Watcher>>,
     latest: Latest,
+    /// A commit failed: nobody knows what the file holds until it is opened again.
+    is_doubtful: AtomicBool,
 }
 
 impl LocalStore {
@@ -57,13 +60,18 @@ impl LocalStore {
             Err(error) => return Err(open_error(path, error)),
         }
         let identity = guarded(path, || identify(path, &database))??;
-        Ok(Self { identity, database, watchers: Mutex::new(Vec::new()), latest: Latest::new() })
+        let (watchers, latest, is_doubtful) = (Mutex::default(), Latest::new(), AtomicBool::new(false));
+        Ok(Self { identity, database, watchers, latest, is_doubtful })
     }
 
     /// Puts the encoded record there, and tells whoever watches.
     pub(crate) fn set_raw(&self, key: Key, expected: Option<Version>, new: Option<&[u8]>) -> Result<Version, NotSet> {
         let mut watchers = self.watchers();
-        let version = tables::set(&self.database, key, expected, new)?;
+        let set = tables::set(self.database().map_err(NotSet::Untried)?, key, expected, new);
+        if let Err(NotSet::Unknown(_)) = set {
+            self.is_doubtful.store(true, Ordering::Release);
+        }
+        let version = set?;
         if !watchers.is_empty() {
             let now = new.map(|record| Raw { version, record: record.to_vec() }.decode(key)).transpose();
             // A record that cannot be read here is told to nobody here.
@@ -77,8 +85,13 @@ impl LocalStore {
         Ok(version)
     }
 
-    pub(crate) fn database(&self) -> &Database {
-        &self.database
+    /// The file, as long as it can be believed: what a failed commit left in memory is not what a restart may find.
+    pub(crate) fn database(&self) -> Result<&Database, StoreError> {
+        if self.is_doubtful.load(Ordering::Acquire) {
+            let reason = "its disk failed; mend the disk, then start it again".to_owned();
+            return Err(StoreError::Unavailable { reason });
+        }
+        Ok(&self.database)
     }
 
     /// Raised after each change; whoever serves the store waits on it.
@@ -98,14 +111,14 @@ impl Store for LocalStore {
     }
 
     fn get(&self, key: Key) -> Result<Option<Versioned>, StoreError> {
-        let row = tables::get(&self.database, key)?;
+        let row = tables::get(self.database()?, key)?;
         row.map(|raw| readable(key, raw.decode(key))).transpose()
     }
 
     fn list(&self, kind: Kind) -> Result<Vec<Versioned>, StoreError> {
         let mut all = Vec::new();
         let mut found = Ok(());
-        tables::each(&self.database, Some(kind), |key, raw| match readable(key, raw.decode(key)) {
+        tables::each(self.database()?, Some(kind), |key, raw| match readable(key, raw.decode(key)) {
             Ok(record) => {
                 all.push(record);
                 ControlFlow::Continue(())

@@ -13,8 +13,9 @@ use tempfile::TempDir;
 
 const STORE: StoreId = StoreId::from_bytes([9; 16]);
 
+/// In memory: what syncs do on a disk is not what is tested here.
 fn dir() -> (TempDir, PathBuf) {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = tempfile::tempdir_in("/dev/shm").unwrap();
     let path = dir.path().join("config.redb");
     (dir, path)
 }

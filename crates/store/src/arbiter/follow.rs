@@ -2,14 +2,14 @@
 
 use std::net::{Shutdown, TcpStream};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use dyad_cluster::{Key, StoreError, Version};
 
 use super::calls::{Dialer, READ_TIME, senseless};
 use super::link::Link;
 use super::protocol::{Answer, CONTENT_BYTES_MAX, Item, Request, unavailable};
-use super::session::ALIVE_EVERY;
+use super::session::{ALIVE_EVERY, CONTENT_TIME};
 use crate::feed::{Feed, Seen};
 use crate::row::{self, Raw};
 
@@ -144,7 +144,11 @@ impl Content {
     /// Reads all parts of a list.
     pub(super) fn receive(link: &mut Link) -> Result<(Self, Version), StoreError> {
         let mut content = Self::default();
+        let end = Instant::now() + CONTENT_TIME;
         loop {
+            if Instant::now() > end {
+                return Err(unavailable("its records did not come in time"));
+            }
             match link.receive(READ_TIME).map_err(unavailable)? {
                 Answer::Items { items, last: false, .. } => content.add(items)?,
                 Answer::Items { items, version, last: true } => {

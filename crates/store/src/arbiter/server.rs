@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -19,8 +19,11 @@ use crate::tls::Tls;
 
 /// Clients at once. A node has up to five connections, so a dozen nodes; a connection costs about 100 KiB.
 const SESSIONS_MAX: usize = 64;
-/// Connections that have not proved yet who they are: strangers take no place of a node.
+/// Connections that have not proved yet who they are: strangers take no place of a node. Over it one of them is
+/// closed for the one that comes: a node proves itself within milliseconds, who only sits there never does.
 const STRANGERS_MAX: usize = 16;
+/// Connections in all; those that were closed have to leave first.
+const CONNECTIONS_MAX: usize = SESSIONS_MAX + 2 * STRANGERS_MAX;
 /// TLS and hello take some round trips.
 pub(super) const HELLO_TIME: Duration = Duration::from_secs(5);
 /// A session calls rustls and redb, no deeper.
@@ -63,8 +66,18 @@ struct Guests {
 struct Guest {
     socket: TcpStream,
     thread: Option<JoinHandle<()>>,
+    from: IpAddr,
+    rank: Rank,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Rank {
     /// It has not said hello yet.
-    is_stranger: bool,
+    Stranger,
+    /// A node of the cluster.
+    Node,
+    /// It was closed and is about to leave.
+    Closed,
 }
 
 impl ArbiterServer {
@@ -142,7 +155,7 @@ impl Shared {
         while !self.is_stopping() {
             match listener.accept() {
                 // A connection that cannot have a place or a thread is closed: its node tries again.
-                Ok((socket, _)) => drop(self.admit(socket)),
+                Ok((socket, from)) => drop(self.admit(socket, from.ip())),
                 Err(_) if self.is_stopping() => {}
                 Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
                 Err(_) => thread::sleep(ACCEPT_PAUSE),
@@ -150,18 +163,21 @@ impl Shared {
         }
     }
 
-    fn admit(self: &Arc<Self>, socket: TcpStream) -> io::Result<()> {
+    fn admit(self: &Arc<Self>, socket: TcpStream, from: IpAddr) -> io::Result<()> {
         let mut guests = self.guests();
         for thread in guests.left.drain(..) {
             let _ = thread.join();
         }
-        let strangers = guests.present.values().filter(|guest| guest.is_stranger).count();
-        if strangers >= STRANGERS_MAX || guests.present.len() >= SESSIONS_MAX + STRANGERS_MAX {
+        if guests.count(Rank::Stranger) >= STRANGERS_MAX {
+            guests.close_a_stranger();
+        }
+        if guests.present.len() >= CONNECTIONS_MAX {
             return Err(io::ErrorKind::ResourceBusy.into());
         }
         guests.last += 1;
         let number = guests.last;
-        guests.present.insert(number, Guest { socket: socket.try_clone()?, thread: None, is_stranger: true });
+        let guest = Guest { socket: socket.try_clone()?, thread: None, from, rank: Rank::Stranger };
+        guests.present.insert(number, guest);
         let shared = Arc::clone(self);
         let thread = thread::Builder::new().name("arbiter-node".to_owned()).stack_size(STACK_BYTES);
         let thread = thread.spawn(move || {
@@ -191,12 +207,37 @@ impl Shared {
     /// The connection belongs to a node of the cluster; false if there are too many of them.
     pub(super) fn enter(&self, number: u64) -> bool {
         let mut guests = self.guests();
-        let nodes = guests.present.values().filter(|guest| !guest.is_stranger).count();
-        if nodes >= SESSIONS_MAX {
+        if guests.count(Rank::Node) >= SESSIONS_MAX {
             return false;
         }
-        guests.present.entry(number).and_modify(|guest| guest.is_stranger = false);
-        true
+        match guests.present.get_mut(&number) {
+            Some(guest) if guest.rank == Rank::Stranger => {
+                guest.rank = Rank::Node;
+                true
+            }
+            Some(_) | None => false,
+        }
+    }
+}
+
+impl Guests {
+    fn count(&self, rank: Rank) -> usize {
+        self.present.values().filter(|guest| guest.rank == rank).count()
+    }
+
+    /// The one that sits there longest, of those who have the most connections: one machine that opens many must
+    /// not keep the others out.
+    fn close_a_stranger(&mut self) {
+        let mut crowds: BTreeMap<IpAddr, usize> = BTreeMap::new();
+        for guest in self.present.values().filter(|guest| guest.rank == Rank::Stranger) {
+            *crowds.entry(guest.from).or_default() += 1;
+        }
+        let Some((crowd, _)) = crowds.into_iter().max_by_key(|&(_, count)| count) else { return };
+        let mut guests = self.present.values_mut();
+        if let Some(guest) = guests.find(|guest| guest.rank == Rank::Stranger && guest.from == crowd) {
+            guest.rank = Rank::Closed;
+            let _ = guest.socket.shutdown(Shutdown::Both);
+        }
     }
 }
 

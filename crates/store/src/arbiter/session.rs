@@ -2,7 +2,7 @@
 
 use std::io;
 use std::ops::ControlFlow;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use dyad_cluster::{STORED_BYTES_MAX, Store, StoreError, Version};
 
@@ -20,9 +20,13 @@ pub(super) const ALIVE_EVERY: Duration = Duration::from_secs(1);
 /// Changes that are read from the file at a time.
 const CHANGES_AT_ONCE: usize = 16;
 
+/// For a whole list: while it is sent the file keeps all that changes meanwhile twice, so a client that reads a
+/// little now and then must not take for ever.
+pub(super) const CONTENT_TIME: Duration = Duration::from_secs(20);
+
 pub(super) fn run(shared: &Shared, mut link: Link, number: u64) -> io::Result<()> {
     let hello: Hello = link.receive(HELLO_TIME)?;
-    let version = match tables::version(shared.store.database()) {
+    let version = match shared.store.database().and_then(tables::version) {
         Ok(version) => version,
         Err(error) => return link.send(&Welcome::Refused { reason: error.to_string() }),
     };
@@ -45,7 +49,10 @@ pub(super) fn run(shared: &Shared, mut link: Link, number: u64) -> io::Result<()
 }
 
 fn answer(shared: &Shared, request: Request) -> Answer {
-    let database = shared.store.database();
+    let database = match shared.store.database() {
+        Ok(database) => database,
+        Err(error) => return failed(&error),
+    };
     match request {
         Request::Ping => match tables::version(database) {
             Ok(version) => Answer::At { version: version.0 },
@@ -91,9 +98,9 @@ fn list(shared: &Shared, link: &mut Link, kind: u8) -> io::Result<()> {
 
 /// Sends all records, of a kind if one is given, as they are at one moment; returns the version of that moment.
 fn content(shared: &Shared, link: &mut Link, kind: Option<dyad_cluster::Kind>) -> io::Result<Option<Version>> {
-    let database = shared.store.database();
+    let end = Instant::now() + CONTENT_TIME;
     let (mut items, mut bytes, mut sent) = (Vec::new(), 0, Ok(()));
-    let shown = tables::each(database, kind, |key, raw| {
+    let show = |key, raw| {
         let item = Item::new(key, raw);
         bytes += item.bytes();
         items.push(item);
@@ -101,9 +108,13 @@ fn content(shared: &Shared, link: &mut Link, kind: Option<dyad_cluster::Kind>) -
             bytes = 0;
             // The version is that of the moment, which the last part tells.
             sent = link.send(&Answer::Items { version: 0, items: std::mem::take(&mut items), last: false });
+            if Instant::now() > end {
+                sent = Err(io::ErrorKind::TimedOut.into());
+            }
         }
         if sent.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
-    });
+    };
+    let shown = shared.store.database().and_then(|database| tables::each(database, kind, show));
     sent?;
     match shown {
         Ok(version) => {
@@ -128,7 +139,8 @@ fn watch(shared: &Shared, link: &mut Link, after: Option<Version>) -> io::Result
     };
     link.send(&Answer::At { version: position.0 })?;
     while !shared.is_stopping() {
-        match tables::since(shared.store.database(), position, CHANGES_AT_ONCE) {
+        let changes = shared.store.database().and_then(|file| tables::since(file, position, CHANGES_AT_ONCE));
+        match changes {
             Ok(Since::Changes(changes)) if changes.is_empty() => {
                 shared.store.latest().wait(position, ALIVE_EVERY);
                 link.send(&Answer::At { version: position.0 })?;

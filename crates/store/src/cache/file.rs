@@ -56,14 +56,17 @@ impl CacheFile {
         };
         let store = of.get(STORE_ROW)?.and_then(|row| row.value().try_into().ok()).map(StoreId::from_bytes);
         let at = of.get(AT_ROW)?.and_then(|row| row.value().try_into().ok()).map_or(0, u64::from_le_bytes);
-        let mut records = Vec::new();
+        let (mut records, mut is_whole) = (Vec::new(), true);
         for found in view.open_table(RECORDS)?.iter()? {
             let (key, value) = found?;
             // One that rotted, or of a kind or version that only other software knows, is not known.
             let read = row::key_of(key.value()).and_then(|key| row::decode(key, value.value()).ok()?.decode(key).ok());
+            is_whole &= read.is_some();
             records.extend(read);
         }
-        Ok(Content { store, at: Version(at), records })
+        // With one missing it must not be said that all is known: for a re-seed the record would be a deleted one.
+        let at = if is_whole { Version(at) } else { Version(0) };
+        Ok(Content { store, at, records })
     }
 
     /// Writes what changed, at once or not at all.
