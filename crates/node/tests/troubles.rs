@@ -289,3 +289,19 @@ fn more_data_than_memory_is_taken_bit_by_bit() {
     }
     assert!(stage.handle().node().unwrap().buffers_held <= Bytes::mib(64));
 }
+
+/// P3: space that was unmapped is had again, although its slots are free only when that is committed.
+#[test]
+fn a_nearly_full_pool_takes_what_was_unmapped_a_moment_before() {
+    let stage = Stage::new();
+    stage.add_pool("a");
+    let size = Bytes::gib(1);
+    stage.handle().create_volume(CreateVolume { size, ..stage.volume("v", &["a"]) }).unwrap();
+    let mut host = stage.host("v");
+    let full_at = (0..1024).find(|mib| host.write(mib * 2048, vec![1; 1 << 20]).is_err()).unwrap();
+    for round in 0..200_u64 {
+        let at = round * 7 % (full_at - 1);
+        host.unmap(at * 2048, 2048).unwrap();
+        host.write(at * 2048, vec![round as u8; 1 << 20]).unwrap_or_else(|error| panic!("round {round}: {error}"));
+    }
+}
