@@ -174,11 +174,17 @@ impl Part {
         let Some(reign) = &mut self.reign else { return };
         let is_claimed = reign.is_claimed();
         let link = &mut reign.links[at];
-        // M11: an image in sync that is in another life now, and forgot, does not come back before it caught up.
-        let forgot = state == ImageState::InSync && link.life != Some(life) && !has_everything;
-        if link.told != Told::Gone && link.life.is_some() && forgot {
+        // M11: an image in sync that is in another life now, and forgot, does not come back before it caught up. M15: one
+        // that is catching up has of this run only what its cursor says, whatever it lived through.
+        let forgot = link.life.is_some_and(|known| known != life)
+            && match state {
+                ImageState::InSync => !has_everything,
+                ImageState::Syncing => true,
+                ImageState::Stale | ImageState::Detached => false,
+            };
+        if link.told != Told::Gone && forgot {
             (link.told, link.stream) = (Told::Gone, Stream::Closed);
-            return self.tell_gone(at, OutReason::Forgot);
+            return self.tell_gone(at, if has_everything { OutReason::Absent } else { OutReason::Forgot });
         }
         // What is out of reach for the mirror comes back only once the record says so too (A3).
         if state == ImageState::Detached || (link.told == Told::Gone && state == ImageState::InSync) {

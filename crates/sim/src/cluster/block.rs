@@ -92,6 +92,11 @@ impl Block {
         &mut self.writes
     }
 
+    /// When something may last have been lost.
+    pub fn era(&self) -> Order {
+        self.era
+    }
+
     /// Somebody asks to write.
     pub fn begin(&mut self, value: Value, now: Order) {
         let fresh = Write { value, begun: now, until: Order::MAX, is_acked: false, is_durable: false, ..NOTHING };
@@ -128,7 +133,9 @@ impl Block {
         }
         self.awake();
         if self.find(value).is_none() {
-            let parts = self.writes.iter().filter(|write| write.is_candidate || write.until == Order::MAX);
+            let was_under_way = |write: &Write| write.begun <= self.era && self.era < write.until;
+            let is_part = |write: &&Write| write.is_candidate || write.until == Order::MAX || was_under_way(write);
+            let parts = self.writes.iter().filter(is_part);
             let is_torn = (tears || self.mixes) && value.is_torn() && value.is_made_of(parts.map(|write| write.value));
             if !is_torn && !self.is_forked {
                 return Err(format!(

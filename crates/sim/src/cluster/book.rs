@@ -91,6 +91,11 @@ impl Book {
         (first..first + count).map(certain).collect()
     }
 
+    /// Whether any of the blocks may have lost something since then.
+    pub fn has_new_era(&mut self, volume: usize, first: u64, count: u64, since: Order) -> bool {
+        (first..first + count).any(|block| self.cell(volume, block).history.era() > since)
+    }
+
     /// Writes of these values begin; `alone`: nobody else may write meanwhile.
     pub fn begin(&mut self, volume: usize, first: u64, values: &[Value], alone: bool) {
         let now = self.order();

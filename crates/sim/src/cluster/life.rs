@@ -7,7 +7,7 @@ use dyad_units::Period;
 
 use super::happening::{Happening, Local, ToHost};
 use super::machine::{PartSlot, Process, node_id};
-use super::net::{NetEvent, NodeNo};
+use super::net::{Letter, NetEvent, NodeNo};
 use super::queue::{MILLIS, Time};
 use super::world::{Run, World, violation};
 use crate::disk::Survival;
@@ -58,6 +58,7 @@ impl World {
             logins: Vec::new(),
             next_op: 0,
             peers: vec![None; self.plan.nodes],
+            theirs: vec![vec![false; self.plan.segments]; self.plan.nodes],
             tick_at: None,
             is_disk_busy: false,
             spins: 0,
@@ -127,9 +128,9 @@ impl World {
         self.make_images(&mut process);
         self.machines[node].process = Some(process);
         for peer in 0..self.plan.nodes {
-            let life = self.machines[node].process.as_ref().and_then(|process| process.peers[peer]);
-            if let Some(incarnation) = life {
-                self.tell_parts(node, || PartEvent::PeerUp { node: node_id(peer), incarnation });
+            for segment in 0..self.plan.segments {
+                self.announce(node, peer, segment);
+                self.meet(node, peer, segment);
             }
         }
         let Some(mut process) = self.machines[node].process.take() else { return Ok(()) };
@@ -261,15 +262,42 @@ impl World {
         process.peers[peer] = Some(incarnation);
         process.leases.hello(node_id(peer), incarnation, now);
         self.tell(|| format!("node {node}: connected to {peer}"));
-        self.tell_parts(node, || PartEvent::PeerUp { node: node_id(peer), incarnation });
+        (0..self.plan.segments).for_each(|segment| self.announce(node, peer, segment));
+    }
+
+    /// A node tells another that it has a part of the segment: only from then on do the two parts talk.
+    fn announce(&mut self, node: NodeNo, peer: NodeNo, segment: usize) {
+        let process = self.machines[node].process.as_ref();
+        if process.is_some_and(|process| process.peers[peer].is_some() && process.parts[segment].is_some()) {
+            self.send_letter(node, peer, Letter { segment, message: None });
+        }
+    }
+
+    /// The other node has a part of the segment.
+    pub(super) fn on_announced(&mut self, node: NodeNo, peer: NodeNo, segment: usize) {
+        if let Some(process) = &mut self.machines[node].process {
+            process.theirs[peer][segment] = true;
+        }
+        self.meet(node, peer, segment);
+    }
+
+    /// If both have a part of the segment, this node's learns of the other.
+    fn meet(&mut self, node: NodeNo, peer: NodeNo, segment: usize) {
+        let Some(process) = &self.machines[node].process else { return };
+        if let Some(incarnation) = process.peers[peer].filter(|_| process.theirs[peer][segment]) {
+            self.tell_part(node, segment, PartEvent::PeerUp { node: node_id(peer), incarnation });
+        }
     }
 
     pub(super) fn peer_down(&mut self, node: NodeNo, peer: NodeNo) {
         let Some(process) = &mut self.machines[node].process else { return };
         process.peers[peer] = None;
+        let theirs = std::mem::replace(&mut process.theirs[peer], vec![false; self.plan.segments]);
         self.coverage.count("connection lost");
         self.tell(|| format!("node {node}: connection to {peer} lost"));
-        self.tell_parts(node, || PartEvent::PeerDown { node: node_id(peer) });
+        for segment in (0..theirs.len()).filter(|&segment| theirs[segment]) {
+            self.tell_part(node, segment, PartEvent::PeerDown { node: node_id(peer) });
+        }
         let at = self.queue.now() + self.rng.below(20 * MILLIS);
         self.queue.push(at, Happening::Net(NetEvent::Connects(node.min(peer), node.max(peer))));
     }

@@ -85,6 +85,8 @@ pub struct Process {
     pub next_op: u64,
     /// The lives of the other nodes, as their last hello said.
     pub peers: Vec<Option<Incarnation>>,
+    /// Of each of them, which segments it has a part of, as it said on this connection.
+    pub theirs: Vec<Vec<bool>>,
     /// When the earliest tick is under way.
     pub tick_at: Option<Time>,
     /// Whether a step of the disk is under way.

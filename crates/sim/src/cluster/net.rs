@@ -17,8 +17,8 @@ pub type NodeNo = usize;
 pub struct Letter {
     /// Place of the segment in the run.
     pub segment: usize,
-    /// What one part tells the other.
-    pub message: PeerMessage,
+    /// What one part tells the other; none: the sender has a part of the segment from now on.
+    pub message: Option<PeerMessage>,
 }
 
 /// One direction of a connection.

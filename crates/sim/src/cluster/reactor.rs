@@ -61,11 +61,6 @@ impl World {
         }
     }
 
-    /// Hands an event to all parts.
-    pub(super) fn tell_parts(&mut self, node: NodeNo, event: impl Fn() -> PartEvent) {
-        (0..self.segments.len()).for_each(|segment| self.tell_part(node, segment, event()));
-    }
-
     /// Carries out what has to be done, until all is quiet.
     pub(super) fn pump(&mut self, node: NodeNo) -> Run {
         let Some(mut process) = self.machines[node].process.take() else { return Ok(()) };
@@ -150,15 +145,11 @@ impl World {
                 }
                 self.coverage.note_message(&message);
                 self.trace(to as u64 + 100);
-                let jitter = self.jitter();
                 if self.story.is_long {
                     let said = super::story::letter(&message);
                     self.tell(|| format!("node {node} -> {to}, segment {segment}: {said}"));
                 }
-                let letter = Letter { segment, message };
-                if let Some((at, event)) = self.net.send(self.queue.now(), node, to, letter, jitter) {
-                    self.queue.push(at, Happening::Net(event));
-                }
+                self.send_letter(node, to, Letter { segment, message: Some(message) });
             }
             PartAction::Propose { record, expected } => {
                 self.tell(|| format!("node {node}: proposes {}", super::world::brief(&record)));
@@ -185,6 +176,14 @@ impl World {
             PartAction::Stopped => self.tell(|| format!("node {node}: stopped")),
         }
         Ok(())
+    }
+
+    /// Sends what one node's program tells another's.
+    pub(super) fn send_letter(&mut self, from: NodeNo, to: NodeNo, letter: Letter) {
+        let jitter = self.jitter();
+        if let Some((at, event)) = self.net.send(self.queue.now(), from, to, letter, jitter) {
+            self.queue.push(at, Happening::Net(event));
+        }
     }
 
     /// A little time that varies.
@@ -387,15 +386,20 @@ impl World {
 
     fn deliver(&mut self, from: NodeNo, to: NodeNo, letter: Letter) -> Run {
         self.trace(from as u64 + 200);
+        let Letter { segment, message } = letter;
+        let Some(message) = message else {
+            self.on_announced(to, from, segment);
+            return self.pump(to);
+        };
         if self.story.is_long {
-            let said = super::story::letter(&letter.message);
-            self.tell(|| format!("node {to} <- {from}, segment {}: {said}", letter.segment));
+            let said = super::story::letter(&message);
+            self.tell(|| format!("node {to} <- {from}, segment {segment}: {said}"));
         }
-        let event = PartEvent::Peer { from: super::machine::node_id(from), message: letter.message };
+        let event = PartEvent::Peer { from: super::machine::node_id(from), message };
         if let PartEvent::Peer { message: PeerMessage::Forwarded { .. }, .. } = &event {
             self.coverage.count("forwarded operation answered");
         }
-        self.tell_part(to, letter.segment, event);
+        self.tell_part(to, segment, event);
         self.pump(to)
     }
 }

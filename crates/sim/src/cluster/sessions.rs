@@ -178,6 +178,9 @@ impl World {
         match deed {
             Deed::Send { node, session, message } => self.send_to_node(node, host, session, message),
             Deed::Ask { id: op, node, session } => {
+                if !self.hosts[host].has(op) {
+                    return Ok(()); // given up a moment ago
+                }
                 let order = self.book.order();
                 let Some((attempt, command)) = self.hosts[host].sent(op, order, &self.slab) else {
                     return Err(Violation("all buffers of the run are in use: somebody keeps them".into()));

@@ -79,8 +79,11 @@ impl Host {
             let pause = (1 + self.rng.below(30)) * MILLIS;
             let op = &mut self.ops[at];
             op.stage = Stage::Waits(court.now + pause);
-            op.renew(self.volume, court.book, court.oldest)?;
-            return Ok(Verdict::Again);
+            if op.renew(self.volume, court.book, court.oldest)? {
+                return Ok(Verdict::Again);
+            }
+            self.ops.remove(at);
+            return Ok(Verdict::Over);
         }
         let op = self.ops.remove(at);
         let volume = self.volume;
@@ -120,7 +123,10 @@ impl Host {
     pub(in crate::cluster) fn renew(&mut self, id: u64, court: &mut Court<'_>) -> Result<(), String> {
         let volume = self.volume;
         let Some(op) = self.ops.iter_mut().find(|op| op.id == id) else { return Ok(()) };
-        op.renew(volume, court.book, court.oldest)
+        if !op.renew(volume, court.book, court.oldest)? {
+            self.ops.retain(|op| op.id != id);
+        }
+        Ok(())
     }
 
     /// Gives an operation up: it happened by now or never will.
@@ -143,12 +149,19 @@ impl Op {
 
     /// The last try is over, whatever it came to. The next one is a write of its own and takes effect anew (M18): after a
     /// retryable answer a host sends its command again, and what another host wrote meanwhile may be overwritten.
-    pub(in crate::cluster) fn renew(&mut self, volume: usize, book: &mut Book, oldest: Order) -> Result<(), String> {
+    ///
+    /// False: of the sectors around those that it writes nobody knows any more what they hold; it is not tried again.
+    pub(in crate::cluster) fn renew(&mut self, volume: usize, book: &mut Book, oldest: Order) -> Result<bool, String> {
         self.is_orphaned = false;
         if !self.wish.is_change() {
-            return Ok(());
+            return Ok(true);
         }
         self.close(volume, book, None, oldest)?;
+        if let Wish::Write { first, values, sectors: Some(_), .. } = &self.wish
+            && book.has_new_era(volume, *first, values.len() as u64, self.begun)
+        {
+            return Ok(false);
+        }
         let version = book.version();
         match &mut self.wish {
             Wish::Write { first, values, sectors, .. } => {
@@ -163,7 +176,7 @@ impl Op {
             }
             _ => {}
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Writes what became of a change into the book.

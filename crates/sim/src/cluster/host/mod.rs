@@ -254,6 +254,11 @@ impl Host {
         true
     }
 
+    /// Whether the operation is still wanted.
+    pub(super) fn has(&self, id: u64) -> bool {
+        self.ops.iter().any(|op| op.id == id)
+    }
+
     /// The operation is sent now: which try, and the command.
     pub(super) fn sent(&mut self, id: u64, asked: Order, slab: &Slab) -> Option<(u32, VolumeOp)> {
         let at = self.ops.iter().position(|op| op.id == id)?;
