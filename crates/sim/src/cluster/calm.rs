@@ -1,9 +1,15 @@
-//! While a run goes on: whenever the owner has nothing under way, the images in sync hold the same, byte for byte (A1, M2,
-//! M9, M14, M16). A difference is found while it is there, though the next write would hide it.
+//! While a run goes on: whenever the owner has nothing under way,
+//!
+//! - the images in sync hold the same, byte for byte (A1, M2, M9, M14, M16): a difference is found while it is there,
+//!   though the next write would hide it;
+//! - where an image that is out holds something else, a resync that began now would find that (M1, M4, M10, M13, M15):
+//!   stamps and closed values are judged before they matter.
 //!
 //! Nothing is asked of anybody, so that a run is the same with and without it.
 
+use dyad_cluster::ImageState;
 use dyad_mirror::{MirrorState, MirrorStatus};
+use dyad_pool::{ImageMeta, Peek};
 use dyad_units::{Extent, ImageId};
 
 use super::machine::{PartSlot, node_id};
@@ -30,6 +36,15 @@ pub struct Calm {
     next: usize,
 }
 
+/// An image that is held against others.
+#[derive(Clone, Copy, Debug)]
+struct Copy {
+    node: NodeNo,
+    image: ImageId,
+    /// It is not in sync.
+    is_behind: bool,
+}
+
 impl Calm {
     /// The record changed: the next calm moment counts.
     pub fn hurry(&mut self) {
@@ -52,8 +67,8 @@ impl World {
         Ok(())
     }
 
-    /// The images that have to be equal now, and where they are; none: something is under way.
-    fn calm_images(&self, owner: NodeNo, segment: usize) -> Option<Vec<(NodeNo, ImageId)>> {
+    /// The images that obey the owner, one in sync first; none: something is under way.
+    fn calm_images(&self, owner: NodeNo, segment: usize) -> Option<Vec<Copy>> {
         // A disk that fails may lose what was answered, and its node need not have noticed.
         if self.excuses.medium || self.excuses.disk {
             return None;
@@ -64,9 +79,17 @@ impl World {
         if !is_calm || mirror.epoch != record.epoch {
             return None;
         }
-        let all = record.in_sync().filter_map(|image| Some((self.place(image.node)?, image.id)));
-        let followed = all.filter(|&(node, image)| self.follows(owner, &mirror, (node, segment), image));
-        Some(followed.collect()).filter(|images: &Vec<_>| images.len() > 1)
+        let mut found: Vec<Copy> = Vec::new();
+        for image in &record.images {
+            let is_behind = image.state != ImageState::InSync;
+            let Some(node) = self.place(image.node).filter(|_| image.state != ImageState::Detached) else { continue };
+            if self.follows(owner, &mirror, (node, segment), image.id) {
+                found.push(Copy { node, image: image.id, is_behind });
+            }
+        }
+        found.sort_by_key(|copy| (copy.is_behind, copy.node != owner));
+        let has_source = found.first().is_some_and(|source| !source.is_behind);
+        Some(found).filter(|found| has_source && found.len() > 1)
     }
 
     fn slot(&self, node: NodeNo, segment: usize) -> Option<&PartSlot> {
@@ -85,45 +108,65 @@ impl World {
         obeys && pool.is_some_and(|pool| !pool.usage().poisoned)
     }
 
-    fn compare_some(&mut self, segment: usize, images: &[(NodeNo, ImageId)]) -> Run {
+    fn compare_some(&mut self, segment: usize, copies: &[Copy]) -> Run {
         let touched = self.book.touched(segment);
         let epoch = self.segments[segment].stored.epoch.value();
         let calm = &self.segments[segment].calm;
         let is_whole = calm.epoch != epoch;
         let (from, count) = if is_whole { (0, touched.len()) } else { (calm.next, SOME.min(touched.len())) };
+        let next = (from + count).checked_rem(touched.len()).unwrap_or(0);
+        self.segments[segment].calm = Calm { at: self.queue.now() + PAUSE, epoch, next };
         let [mut one, mut other] = [[0; BLOCK]; 2];
+        let (source, rest) = (copies[0], &copies[1..]);
         for at in from..from + count {
             let block = touched[at % touched.len()];
-            let ((first, image), rest) = (images[0], &images[1..]);
-            self.peek(first, segment, image, block, &mut one);
-            for &(node, image) in rest {
-                self.peek(node, segment, image, block, &mut other);
-                if one != other {
-                    let known = self.book.tell(segment, block);
-                    return violation(format!(
-                        "block {block} of segment {segment} differs between nodes {first} and {node}, both in sync, with \
-                         nothing under way{known}"
-                    ));
+            self.peek(source, segment, block, &mut one);
+            for &copy in rest {
+                self.peek(copy, segment, block, &mut other);
+                if one != other && !(copy.is_behind && self.is_needed(segment, source, copy, block)) {
+                    return self.differs(segment, source, copy, block);
                 }
             }
         }
         self.coverage.count_by("blocks compared while a run went on", count as u64);
-        let at = self.queue.now() + PAUSE;
-        self.segments[segment].calm =
-            Calm { at, epoch, next: if touched.is_empty() { 0 } else { (from + count) % touched.len() } };
         Ok(())
     }
 
+    fn differs(&mut self, segment: usize, source: Copy, copy: Copy, block: u64) -> Run {
+        let (first, node) = (source.node, copy.node);
+        let what =
+            if copy.is_behind { "and no resync would find that" } else { "both in sync, with nothing under way" };
+        let known = self.book.tell(segment, block);
+        violation(format!("block {block} of segment {segment} differs between nodes {first} and {node}, {what}{known}"))
+    }
+
+    /// M13, M15: whether a resync that began now would copy the block.
+    fn is_needed(&self, segment: usize, source: Copy, behind: Copy, block: u64) -> bool {
+        let (Some((_, has)), Some((meta, lacks))) =
+            (self.found(source, segment, block), self.found(behind, segment, block))
+        else {
+            return true;
+        };
+        let is_below = meta.cursor.is_some_and(|cursor| block / 64 < u64::from(cursor.0));
+        let worth = if is_below { meta.complete } else { meta.closed };
+        let worth = self.segments[segment].stored.closed_after_forks(worth);
+        has.stamp > worth || lacks.stamp > worth || lacks.is_lost
+    }
+
+    fn found(&self, copy: Copy, segment: usize, block: u64) -> Option<(&ImageMeta, Peek)> {
+        let images = &self.slot(copy.node, segment)?.images;
+        let handle = images.iter().find(|(id, _)| *id == copy.image).map(|(_, handle)| *handle)?;
+        let pool = self.machines[copy.node].process.as_ref()?.pool.as_ref()?;
+        let (_, meta) = pool.images().find(|(known, _)| *known == handle)?;
+        Some((meta, pool.peek(handle, Extent((block / 64) as u32))?))
+    }
+
     /// What the image would show of a block.
-    fn peek(&self, node: NodeNo, segment: usize, image: ImageId, block: u64, to: &mut [u8; BLOCK]) {
+    fn peek(&self, copy: Copy, segment: usize, block: u64, to: &mut [u8; BLOCK]) {
         to.fill(0);
-        let machine = &self.machines[node];
-        let handle = self.slot(node, segment).and_then(|slot| slot.images.iter().find(|(id, _)| *id == image));
-        let pool = machine.process.as_ref().and_then(|process| process.pool.as_ref());
-        let (Some((_, handle)), Some(pool)) = (handle, pool) else { return };
-        let Some(found) = pool.peek(*handle, Extent((block / 64) as u32)) else { return };
+        let Some((_, found)) = self.found(copy, segment, block) else { return };
         if let Some(offset) = found.offset.filter(|_| found.written >> (block % 64) & 1 == 1) {
-            machine.disk.peek(offset + block % 64 * BLOCK as u64, to);
+            self.machines[copy.node].disk.peek(offset + block % 64 * BLOCK as u64, to);
         }
     }
 }
