@@ -114,10 +114,11 @@ impl Campaign {
 /// A plan in words.
 pub fn tell(plan: &Plan) -> Vec<String> {
     let mut lines = vec![format!(
-        "seed {}: {} nodes, {} images, {} segments of {} regions, disks of {} MiB with blocks of {}, intervals of {} ms, hosts {:?}, {} operations each, mended after {} s{}",
+        "seed {}: {} nodes, {} images{}, {} segments of {} regions, disks of {} MiB with blocks of {}, intervals of {} ms, hosts {:?}, {} operations each, mended after {} s{}",
         plan.seed,
         plan.nodes,
         plan.images,
+        if plan.policy.min_in_sync > 1 { " (two for an acknowledgement)" } else { "" },
         plan.segments,
         plan.regions,
         plan.disk_bytes >> 20,

@@ -116,7 +116,7 @@ impl World {
             let Some(record) = record else { continue };
             let mut tuning = PartTuning::default();
             tuning.owner.interval = interval;
-            let policy = dyad_cluster::AckPolicy::default();
+            let policy = self.plan.policy;
             let store = dyad_cluster::Store::identity(&self.store);
             let setup = PartSetup { node: node_id(node), incarnation: process.incarnation, policy, store, tuning };
             let part = match Part::new(*record, setup, slab.clone()) {

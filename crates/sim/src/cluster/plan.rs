@@ -2,6 +2,7 @@
 
 use super::queue::{MILLIS, SECONDS, Time};
 use crate::rng::Rng;
+use dyad_cluster::{AckPolicy, OnFew};
 
 /// Which node a fault strikes, found when it strikes.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -181,6 +182,8 @@ pub struct Plan {
     pub ppm_bound: i64,
     /// Clocks may break that bound: reads may be stale then.
     pub is_beyond_bound: bool,
+    /// When writes may be acknowledged (A4).
+    pub policy: AckPolicy,
     /// Length of an interval in milliseconds.
     pub interval: u64,
     /// Hosts that are left out.
@@ -212,6 +215,17 @@ enum Mood {
     Planned,
 }
 
+/// One volume in eight wants two images for an acknowledgement. Drawn apart from the rest of the plan, which was there
+/// before it.
+fn draw_policy(seed: u64, images: usize) -> AckPolicy {
+    let mut rng = Rng::new(seed ^ 0xa4a4_a4a4_a4a4_a4a4);
+    let on_few = if rng.chance(1, 2) { OnFew::Error } else { OnFew::Wait };
+    match rng.chance(1, 8) && images > 1 {
+        true => AckPolicy { min_in_sync: 2, on_few },
+        false => AckPolicy::default(),
+    }
+}
+
 impl Plan {
     /// The plan of this seed.
     pub fn draw(seed: u64) -> Self {
@@ -231,6 +245,7 @@ impl Plan {
             log_bytes: [24 << 10, 64 << 10, 256 << 10][rng.index(3)],
             ppm_bound: 1000,
             is_beyond_bound,
+            policy: draw_policy(seed, images),
             interval: [100, 300, 1000, 3000][rng.index(4)],
             hosts: (0..1 + rng.index(3)).collect(),
             quota: 150 + rng.below(600),

@@ -212,7 +212,8 @@ impl World {
         let holders = self.holders(self.hosts[host].volume());
         let oldest = self.hosts.iter().filter_map(Host::oldest).min().unwrap_or(u64::MAX);
         let (excuses, now) = (self.excuses, self.queue.now());
-        let mut court = Court { book: &mut self.book, excuses, holders, oldest, now };
+        let few_since = self.segments[self.hosts[host].volume()].few_since;
+        let mut court = Court { book: &mut self.book, excuses, holders, few_since, oldest, now };
         judge(&mut self.hosts[host], &mut court)
     }
 

@@ -6,7 +6,7 @@ use dyad_cluster::{ImageState, NewSegment, SegmentRecord};
 use dyad_payload::Slab;
 use dyad_units::{BootId, Bytes, ImageId, LayerId, REGION_BYTES, SegmentId, VolumeId};
 
-use super::block::{Nodes, at_seconds};
+use super::block::{Nodes, Order, at_seconds};
 use super::book::Book;
 use super::calm::Calm;
 use super::clock::Clock;
@@ -38,6 +38,8 @@ pub struct Segment {
     pub reigns: Vec<u32>,
     /// The highest of these in which anybody answered as owner.
     pub answered: u32,
+    /// Since when there have been fewer images in sync than the volume wants (A4).
+    pub few_since: Option<Order>,
     /// When its images were last held against each other.
     pub calm: Calm,
 }
@@ -139,7 +141,7 @@ impl World {
             host_cuts: vec![vec![0; plan.nodes]; hosts.len()],
             hosts,
             book: Book::new(plan.segments, blocks, plan.unit < crate::pattern::BLOCK),
-            excuses: Excuses::default(),
+            excuses: Excuses { few: plan.policy.min_in_sync > 1, ..Excuses::default() },
             coverage: Coverage::default(),
             story: Story::default(),
             trace: plan.seed,
@@ -266,6 +268,9 @@ impl World {
         self.tell(|| format!("store: segment {segment} {}", brief(&now)));
         self.coverage.note_record(&before, &now);
         self.segments[segment].calm.hurry();
+        let is_few = now.in_sync().count() < usize::from(self.plan.policy.min_in_sync);
+        let few_since = self.segments[segment].few_since.or(Some(self.book.order()));
+        self.segments[segment].few_since = few_since.filter(|_| is_few);
         if let Some(owner) = self.owner(segment)
             && (before.owner != now.owner || !before.images.iter().eq(&now.images))
         {
@@ -324,7 +329,7 @@ fn found_segment(plan: &Plan, at: usize, size: Bytes, store: &ConfigStore) -> Se
         images: (0..plan.images).map(image).collect(),
     });
     store.seed(stored.clone());
-    Segment { id: stored.id, stored, reigns: vec![0; plan.nodes], answered: 0, calm: Calm::default() }
+    Segment { id: stored.id, stored, reigns: vec![0; plan.nodes], answered: 0, few_since: None, calm: Calm::default() }
 }
 
 fn found_machine(plan: &Plan, no: usize, rng: &mut Rng, templates: &mut Templates, slab: &Slab) -> Machine {

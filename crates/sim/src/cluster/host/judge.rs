@@ -17,6 +17,8 @@ pub struct Excuses {
     pub disk: bool,
     /// Bits changed, or a disk lost something: blocks may be unreadable.
     pub medium: bool,
+    /// The volume wants more images for an acknowledgement than may be there (A4).
+    pub few: bool,
 }
 
 /// What the judge has to know.
@@ -25,6 +27,8 @@ pub(in crate::cluster) struct Court<'a> {
     pub(in crate::cluster) excuses: Excuses,
     /// Nodes with an image in sync now.
     pub(in crate::cluster) holders: Nodes,
+    /// Since when there have been fewer images in sync than the volume wants (A4).
+    pub(in crate::cluster) few_since: Option<Order>,
     /// When the oldest operation of any host was asked.
     pub(in crate::cluster) oldest: Order,
     pub(in crate::cluster) now: Time,
@@ -58,7 +62,7 @@ impl Host {
         let Some(at) = self.ops.iter().position(is_it) else { return Ok(Verdict::Stray) };
         let op = &self.ops[at];
         let again = match result {
-            Ok(_) => false,
+            Ok(_) => op.check_few(court).map(|()| false)?,
             Err(VolumeError::Busy) => true,
             Err(VolumeError::Aborted) => {
                 let by_host = matches!(op.stage, Stage::Sent { aborted: Some(_), .. });
@@ -69,6 +73,7 @@ impl Host {
             }
             Err(VolumeError::NoSpace) if op.wish.is_change() => false,
             Err(VolumeError::WriteFault) if court.excuses.disk => false,
+            Err(VolumeError::WriteFault) if court.excuses.few && op.wish.is_change() => false,
             Err(VolumeError::Medium { .. }) if court.excuses.medium || court.excuses.disk => false,
             Err(VolumeError::Miscompare { .. }) => self.check_miscompare(op, court)?,
             Err(error) => return Err(format!("{:?} was answered by: {error}", op.wish)),
@@ -142,6 +147,14 @@ impl Host {
 }
 
 impl Op {
+    /// A4: a write is not acknowledged if there were too few images in sync all the while.
+    fn check_few(&self, court: &Court<'_>) -> Result<(), String> {
+        match court.few_since.filter(|&since| since < self.asked && self.wish.is_change()) {
+            Some(_) => Err(format!("{:?} was acknowledged with fewer images in sync than the volume wants", self.wish)),
+            None => Ok(()),
+        }
+    }
+
     /// Whether it may be tried again. Zeros may not: which of two tries a read of them saw, nobody could say.
     pub(in crate::cluster) fn may_be_renewed(&self) -> bool {
         !matches!(self.wish, Wish::Clear { .. })
