@@ -170,7 +170,8 @@ fn a_read_that_is_not_answered_is_read_elsewhere_and_the_silent_image_is_taken_o
     assert_eq!(pair.state_of(0), (ImageState::Stale, Some(OutReason::Silent)));
 }
 
-/// Both were silent, then the first came back and the second did not.
+/// Both were silent, then the first came back and the second did not: its answer counts, though the read waits for
+/// the second by then. (Asked anew, it had two requests of one name; found by the random play.)
 #[test]
 fn a_read_returns_to_an_image_that_answers_again() {
     let mut pair = Stage::serving(2);
@@ -182,14 +183,10 @@ fn a_read_returns_to_an_image_that_answers_again() {
         if second == 60 {
             assert!(pair.answer(read).is_none());
             pair.drive_without(1);
-        }
-        if second > 60 {
-            let _other = pair.read(EXTENT, B);
-            pair.drive_without(1);
+            assert!(pair.is_done(read), "{:?}", pair.answer(read));
         }
     }
-    assert!(pair.is_done(read), "{:?}", pair.answer(read));
-    assert_eq!(pair.state_of(1), (ImageState::Stale, Some(OutReason::Silent)));
+    assert_eq!(pair.images[0].count("read"), 1);
 }
 
 /// Where every image is silent the cause is common: taking one out would help nobody and cost the redundancy.

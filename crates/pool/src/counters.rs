@@ -40,6 +40,8 @@ pub struct PoolUse {
     pub regions_marked: u64,
     /// Whether one image has more marked regions than its budget, so that its interval should close (P5).
     pub over_budget: bool,
+    /// Extents of all images that the disk lost (P12).
+    pub extents_lost: u64,
     /// Whether the disk failed a write or a sync (P11).
     pub poisoned: bool,
     /// Requests in flight.

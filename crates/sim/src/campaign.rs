@@ -163,6 +163,7 @@ fn recover_amid_trouble(
             }
             Err(Stop::Fuse) => {
                 summary.troubles += 1;
+                story.extend(player.story().lines().map(str::to_owned));
                 let crash = if rng.chance(1, 2) { Crash::Power } else { Crash::Process };
                 story.push(format!("--- {crash:?} again, while making equal"));
                 survivor = player.crash(crash, draw_survival(rng), rng);

@@ -1,5 +1,7 @@
 //! What a crash leaves, and what the mirror does with it: survey, make equal, serve (M9, M11, P6, P8).
 
+use std::collections::BTreeSet;
+
 use dyad_contract::image::{BlockState, Examined, ImageError, Reply, Request, Survey};
 use dyad_payload::{BlockSum, Payload, Slab, Sums};
 use dyad_pool::OpenError;
@@ -133,7 +135,23 @@ impl Player {
             }
             self.read_everything(at)?;
         }
+        self.count_lost()?;
         self.actors.iter_mut().for_each(|(_, actor)| actor.life = Some(true));
+        Ok(())
+    }
+
+    /// The pool's count of lost extents is what its images name (P12).
+    fn count_lost(&mut self) -> Result<(), Stop> {
+        let mut named = 0;
+        for at in 0..self.actors.len() {
+            if let Reply::Survey(survey) = self.ask(at, Request::Show)? {
+                named += survey.lost.len() as u64;
+            }
+        }
+        let counted = self.rig.pool.usage().extents_lost;
+        if counted != named {
+            return Err(Violation(format!("{counted} extents count as lost, {named} are (P12)")).into());
+        }
         Ok(())
     }
 
@@ -147,9 +165,12 @@ impl Player {
         }
     }
 
-    /// Every extent as the host would read it, and its stamp (M1, A5).
+    /// Every extent as the host would read it, and its stamp (M1, A5). Those too that no host uses, but a recovery mended:
+    /// what nobody looks at after a power cut could be anything for ever.
     pub(crate) fn read_everything(&mut self, at: usize) -> Result<(), Stop> {
-        for extent in self.scene.extents.clone().into_iter().chain([STATE_EXTENT]) {
+        let used = self.scene.extents.iter().copied().chain(self.actors[at].1.model.extents());
+        let extents: BTreeSet<Extent> = used.chain([STATE_EXTENT]).collect();
+        for extent in extents {
             let piece = Piece::whole(extent);
             match self.ask(at, Request::Read { piece })? {
                 Reply::Data(data) => self.actors[at].1.model.observe(piece, &data.to_vec())?,
@@ -206,6 +227,9 @@ impl Player {
         }
         self.check_unsettled(at, &survey)?;
         self.check_marks(at, &survey)?;
+        // What was seen stays, whatever is asked next and however that ends (M3, M4).
+        let actor = &mut self.actors[at].1;
+        (actor.epoch, actor.closed, actor.closed_maybe) = (survey.epoch, survey.closed, survey.closed);
         Ok(*survey)
     }
 
@@ -256,8 +280,7 @@ impl Player {
         let request = self.actors[at].1.record(token, epoch, &slab);
         self.actors[at].1.sent.clear();
         self.expect_done(at, request)?;
-        let actor = &mut self.actors[at].1;
-        (actor.epoch, actor.closed, actor.closed_maybe) = (epoch, survey.closed, survey.closed);
+        self.actors[at].1.epoch = epoch;
         Ok(Stamp::new(epoch, Interval::new(1)))
     }
 

@@ -13,7 +13,7 @@ use crate::owner::op::{Op, Phase};
 impl Core {
     /// An image replied to a step of the operation's phase, or cannot any more.
     pub(crate) fn on_reply(&mut self, op: &mut Op, at: usize, image: ImageIndex, reply: Reply, out: &mut Vec<Action>) {
-        if !op.steps.get(at).is_some_and(|step| step.pending.contains(image)) {
+        if !op.steps.get(at).is_some_and(|step| step.waits_for(image)) {
             return; // an image that was given up meanwhile
         }
         self.members.hear(image, self.now);

@@ -91,8 +91,11 @@ impl Core {
             op.fail(VolumeError::WriteFault);
         }
         for at in 0..op.steps.len() {
+            // Whoever comes back is another matter: it catches up, and has no reservation of before.
+            op.steps[at].targets = op.steps[at].targets.minus(images);
             for image in op.steps[at].pending.and(images) {
                 if op.phase == Phase::Reading {
+                    op.steps[at].silent.remove(image);
                     op.steps[at].tried.insert(image);
                     self.ask_next(op, at, out);
                 } else {

@@ -6,7 +6,7 @@ use dyad_cluster::{AckPolicy, Change, IMAGES_MAX, Incarnation};
 use dyad_contract::image::{Request, Space, Survey, Unmap, Write};
 use dyad_contract::volume::{VolumeError, VolumeResult};
 use dyad_payload::Slab;
-use dyad_units::{Epoch, Extent, Moment, NodeId, Stamp};
+use dyad_units::{Epoch, Extent, Moment, NodeId, Stamp, WriteNumber};
 
 use crate::owner::credit::Credits;
 use crate::owner::event::{Action, ImageIndex};
@@ -85,6 +85,8 @@ pub(crate) struct Core {
     pub(crate) surveys: [Option<Box<Survey>>; IMAGES_MAX],
     /// Operations at the gate, in the order of arrival.
     pub(crate) gated: Vec<Slot>,
+    /// Numbers of writes that an image which joins may have differently: settled when it is out.
+    pub(crate) doubted: Vec<WriteNumber>,
     /// Answers held back until the images keep the newest record, or leases are held.
     pub(crate) held: Vec<Held>,
     /// Operations of hosts under way.
@@ -127,6 +129,7 @@ impl Core {
             heals: Vec::new(),
             surveys: [const { None }; IMAGES_MAX],
             gated: Vec::new(),
+            doubted: Vec::new(),
             held: Vec::new(),
             host_ops: 0,
             claim: Vec::new(),
@@ -275,7 +278,12 @@ impl Core {
     /// Nobody is waited for: if the step has a number, every target has the write. A target may have left the
     /// set before anything was sent; then nobody had to have it.
     fn settle_number(&mut self, op: &Op, at: usize) {
-        if matches!(op.phase, Phase::Applying | Phase::Mending) {
+        if !matches!(op.phase, Phase::Applying | Phase::Mending) {
+            return;
+        }
+        if self.is_doubtful(op, at) {
+            self.doubted.push(op.steps[at].number);
+        } else {
             self.numbers.settle(op.steps[at].number);
         }
     }

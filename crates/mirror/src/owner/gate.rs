@@ -9,6 +9,9 @@ use crate::owner::lock::Range;
 use crate::owner::op::{Op, Phase, Slot, spans};
 use crate::owner::status::MirrorState;
 
+/// Most failed writes that wait until it is known whether an image joined. Only the last image of a set fails any.
+const DOUBTED_MAX: usize = 4096;
+
 impl Core {
     /// What is wrong with the operation itself, if anything.
     pub(crate) fn check(&self, op: &VolumeOp) -> Result<(), VolumeError> {
@@ -69,7 +72,7 @@ impl Core {
                 self.begin(op, Phase::Gated);
                 self.gated.push(op.slot);
             }
-        } else if !self.locks.has_room(op.spans().len()) {
+        } else if !self.locks.has_room(op.spans().len()) || op.is_change() && self.doubted.len() >= DOUBTED_MAX {
             self.finish(op, Err(VolumeError::Busy), out);
         } else {
             self.enter(op);

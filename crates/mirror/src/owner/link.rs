@@ -44,7 +44,7 @@ impl Mirror {
         }
         let mut slots: Vec<(u64, Slot)> = Vec::new();
         for slot in self.ops.slots() {
-            if let Some(op) = self.ops.at(slot).filter(|op| op.steps.iter().any(|step| step.pending.contains(image))) {
+            if let Some(op) = self.ops.at(slot).filter(|op| op.steps.iter().any(|step| step.waits_for(image))) {
                 slots.push((op.tag, slot));
             }
         }
@@ -84,7 +84,12 @@ impl Mirror {
 impl Core {
     fn ask_anew(&mut self, op: &mut Op, image: ImageIndex, out: &mut Vec<Action>) {
         for at in 0..op.steps.len() {
-            let step = &op.steps[at];
+            let step = &mut op.steps[at];
+            if op.phase == Phase::Reading && step.silent.contains(image) && !step.pending.contains(image) {
+                // What it did not answer broke off with the connection: it may be asked like any other.
+                step.silent.remove(image);
+                step.tried.remove(image);
+            }
             if !step.pending.contains(image) || step.again.contains(image) || step.refused.contains(image) {
                 continue;
             }

@@ -167,7 +167,7 @@ pub(crate) struct Step {
     pub(crate) sums: Option<Sums>,
     /// Reading: who failed it.
     pub(crate) tried: Images,
-    /// Reading: who did not answer it.
+    /// Reading: who was asked what is asked now, and did not answer it.
     pub(crate) silent: Images,
     /// Reading: the block looked at alone, after every image failed the whole piece.
     pub(crate) block: Option<u8>,
@@ -192,6 +192,12 @@ impl Step {
             silent: Images::NONE,
             block: None,
         }
+    }
+
+    /// Whether the image was asked and has not answered. A read counts from whoever answers it, though it is asked
+    /// elsewhere meanwhile.
+    pub(crate) fn waits_for(&self, image: ImageIndex) -> bool {
+        self.pending.or(self.silent).contains(image)
     }
 
     /// What a read asks for now: the piece, or one block of it.

@@ -156,7 +156,10 @@ impl Core {
         match purpose {
             Purpose::FlushedAlone => self.members.wants_flushed_alone = false,
             Purpose::HandOver => self.resume(out),
-            Purpose::Resync | Purpose::Join(_) => self.forget_run(),
+            Purpose::Resync | Purpose::Join(_) => {
+                self.forget_run();
+                self.settle_doubted();
+            }
             Purpose::TakeOut | Purpose::Claim | Purpose::EndRun | Purpose::Asked(_) => {}
         }
     }
@@ -239,6 +242,9 @@ impl Core {
             _ => {}
         }
         self.check_run(out);
+        if !matches!(purpose, Purpose::Join(_)) {
+            self.settle_doubted();
+        }
         if !self.members.is_own() {
             self.work.push_back(Work::Leave);
             return;

@@ -66,10 +66,9 @@ impl Core {
         if let Some(image) = self.members.nearest(left) {
             step.pending = Images::one(image);
             self.send(op, at, Images::one(image), out);
-        } else if !step.silent.is_empty() {
-            // Nobody who answers has it; whoever did not answer may by now.
-            step.tried = step.tried.minus(std::mem::take(&mut step.silent));
-            self.ask_next(op, at, out);
+        } else if !step.silent.and(self.members.readable()).is_empty() {
+            // Nobody who answers has it; whoever was asked and did not answer may still.
+            step.pending = step.silent.and(self.members.readable());
         } else if step.block.is_none() && step.piece.count() > 1 {
             (step.block, step.tried, step.data) = (Some(0), Images::NONE, Payload::new());
             self.ask_next(op, at, out);
@@ -110,6 +109,7 @@ impl Core {
         out: &mut Vec<Action>,
     ) {
         let step = &mut op.steps[at];
+        step.silent.remove(image);
         match reply {
             Reply::Data(data) if data.len() == step.asked().len() => {
                 step.data.append(data);

@@ -70,7 +70,7 @@ fn pool_info(known: &KnownPool, snapshot: &Snapshot) -> PoolInfo {
         healed: counters.blocks_mended,
         adopted: counters.blocks_adopted,
         torn: counters.blocks_torn,
-        lost: 0,
+        lost: usage.extents_lost,
         log: known.log.clone(),
     }
 }

@@ -149,6 +149,11 @@ impl Pool {
         self.wait_for_commit(durable_at, Change::Deleting { at, token });
     }
 
+    /// Whether an image is on its way out, with its slots and pages.
+    pub(super) fn is_deleting(&self) -> bool {
+        self.admin.iter().any(|pending| matches!(pending.change, Change::Deleting { .. } | Change::Gone { .. }))
+    }
+
     /// Deletions that a restart interrupted go on.
     pub(super) fn finish_deletions(&mut self) {
         for at in 0..self.images.len() {
@@ -167,6 +172,7 @@ impl Pool {
         }
         let Some(image) = self.images[at].take() else { return };
         let slots: Vec<Slot> = image.map.entries().filter_map(|(_, entry)| entry.slot()).collect();
+        self.extents_lost -= image.lost().count() as u64;
         self.sums.forget_image(at);
         self.shadow.retain(|&(owner, _), _| owner != at as u32);
         self.space.void_promises(at);

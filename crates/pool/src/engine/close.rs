@@ -53,7 +53,7 @@ impl Pool {
 
     /// Whether a change of a lower epoch is still under way: on the disk, or held for a mark or for room.
     pub(super) fn has_older_change(&self, at: usize, epoch: Epoch) -> bool {
-        let held = self.marking.iter().flat_map(Marking::held).chain(self.room.held());
+        let held = self.marking.iter().flat_map(Marking::held).chain(self.room.held()).chain(self.shortage.held());
         held.into_iter().any(|held| held.at == at && held.what.stamp().epoch < epoch)
             || self.ops.writes().any(|write| write.at == at && write.write.stamp.epoch < epoch)
     }

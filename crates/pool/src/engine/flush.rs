@@ -110,6 +110,11 @@ impl Flusher {
         self.unsynced = true;
     }
 
+    /// The round under way frees slots.
+    pub(super) fn is_freeing(&self) -> bool {
+        !self.giving_up.is_empty()
+    }
+
     /// No round is under way, so that nothing refers to an image.
     pub(super) fn is_between_rounds(&self) -> bool {
         matches!(self.stage, Stage::Idle)

@@ -7,7 +7,7 @@ use dyad_units::{EXTENT_BYTES, Extent, ImageId, Region, STATE_EXTENT, Stamp};
 use crate::engine::Pool;
 use crate::engine::regions::{Regions, extents_of};
 use crate::engine::unsettled::UnsettledWrites;
-use crate::entry::{Entry, MAP_DIRTY, STAMP_DIRTY, SUSPECT};
+use crate::entry::{Entry, LOST, MAP_DIRTY, STAMP_DIRTY, SUSPECT};
 use crate::format::state::{Committed, ImageMeta, ImageNo, ImagePhase, ImageState, LayerNo};
 use crate::map::ExtentMap;
 
@@ -77,6 +77,11 @@ impl Image {
             map_dirty: Vec::new(),
             stamp_dirty: Vec::new(),
         }
+    }
+
+    /// Extents that the disk lost (P12).
+    pub(super) fn lost(&self) -> impl Iterator<Item = Extent> {
+        self.map.entries().filter(|(_, entry)| entry.has(LOST)).map(|(extent, _)| extent)
     }
 
     /// Whether the image has such an extent.
@@ -165,7 +170,9 @@ impl Pool {
             entry.set(MAP_DIRTY);
             image.map_dirty.push(extent);
         }
+        let was_lost = entry.has(LOST);
         change(entry);
+        self.extents_lost = self.extents_lost - u64::from(was_lost) + u64::from(entry.has(LOST));
     }
 
     /// Raises an extent's stamp (M1); committed when the interval closes (M4), or earlier with the entry.

@@ -81,7 +81,7 @@ impl Pool {
         let mut busy: BTreeSet<Region> = BTreeSet::new();
         let written = self.ops.written_extents().filter(|(image, _)| *image == at).map(|(_, extent)| extent.region());
         busy.extend(written);
-        let held = self.marking.iter().flat_map(Marking::held).chain(self.room.held());
+        let held = self.marking.iter().flat_map(Marking::held).chain(self.room.held()).chain(self.shortage.held());
         busy.extend(held.filter(|held| held.at == at).map(|held| held.what.piece().extent.region()));
         let image = self.image(at);
         busy.extend(image.uncompared.keys().copied());

@@ -25,6 +25,7 @@ mod recovery;
 mod regions;
 mod resync;
 mod room;
+mod shortage;
 mod space;
 mod sums;
 mod survey;
@@ -73,8 +74,11 @@ pub struct Pool {
     flusher: flush::Flusher,
     syncs: sync::Syncs,
     room: room::Room,
+    shortage: shortage::Shortage,
     /// Entries of L that have to be carried on when it is cut (M3), of all images.
     carried: usize,
+    /// Extents of all images that are flagged lost (P12).
+    extents_lost: u64,
     checkpoint: checkpoint::Checkpoint,
     admin: Vec<admin::Pending>,
     /// Records among them, which wait for changes of lower epochs.
@@ -133,7 +137,9 @@ impl Pool {
             flusher: flush::Flusher::default(),
             syncs: sync::Syncs::default(),
             room: room::Room::default(),
+            shortage: shortage::Shortage::default(),
             carried: 0,
+            extents_lost: images.iter().flatten().map(|image| image.lost().count() as u64).sum(),
             checkpoint: checkpoint::Checkpoint::default(),
             admin: Vec::new(),
             records_waiting: 0,
@@ -191,6 +197,7 @@ impl Pool {
             Request::Adopt { piece } => self.adopt(at, token, piece),
             Request::Settled { extent, stamp } => self.settled(at, token, extent, stamp),
         }
+        self.serve_shortage();
     }
 
     /// The disk has carried out an op.
@@ -206,6 +213,7 @@ impl Pool {
         if self.records_waiting > 0 {
             self.finish_admin();
         }
+        self.serve_shortage();
     }
 
     /// Moves the ops that the disk has to carry out to `out`.
@@ -245,6 +253,7 @@ impl Pool {
             pages_free: self.pages.free(),
             regions_marked,
             over_budget: self.images.iter().flatten().any(|image| image.regions.is_over_budget()),
+            extents_lost: self.extents_lost,
             poisoned: self.poison.is_poisoned(),
             requests: self.images.iter().flatten().map(|image| u64::from(image.requests)).sum(),
         }

@@ -36,7 +36,10 @@ impl Pool {
         self.recent.note_poison();
         let mut lost: BTreeSet<(usize, Extent)> = self.sums.unflushed().chain(self.ops.written_extents()).collect();
         for &(at, extent) in &lost {
-            self.image_mut(at).map.entry_mut(extent).set(LOST);
+            let entry = self.image_mut(at).map.entry_mut(extent);
+            let was_lost = entry.has(LOST);
+            entry.set(LOST);
+            self.extents_lost += u64::from(!was_lost);
         }
         // Data that is durable, but not committed: whoever opens the pool next would not see it.
         lost.extend(self.shadow.keys().map(|&(at, extent)| (at as usize, extent)).filter(|&(at, extent)| {

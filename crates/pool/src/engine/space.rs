@@ -101,8 +101,14 @@ impl Space {
         self.granted + self.reserved.iter().filter(|held| held.holds_slot).count() as u64
     }
 
+    /// Whether a commit would free slots that none under way frees.
     pub(super) fn has_uncommitted_frees(&self) -> bool {
         !self.giving_up.is_empty()
+    }
+
+    /// Whether slots are given up that no round has taken over, or committed as free and still in use.
+    pub(super) fn is_freeing(&self) -> bool {
+        self.has_uncommitted_frees() || !self.draining.is_empty()
     }
 
     /// A free slot and the number of its allocation.

@@ -3,7 +3,6 @@
 use dyad_contract::image::{Reply, Survey, Token};
 
 use crate::engine::Pool;
-use crate::entry::LOST;
 
 impl Pool {
     /// A survey begins the reign of a new owner: promises to the one before are void (P15).
@@ -13,6 +12,7 @@ impl Pool {
     /// life say that it lived through.
     pub(super) fn survey(&mut self, at: usize, token: Token) {
         self.space.void_promises(at);
+        self.void_waiting_reservations(at);
         self.show(at, token);
         let image = self.image_mut(at);
         image.lived_through |= image.uncompared.is_empty() && !image.suspect;
@@ -22,7 +22,6 @@ impl Pool {
     pub(super) fn show(&mut self, at: usize, token: Token) {
         let image = self.image(at);
         let marked = if image.lived_through { Vec::new() } else { image.regions.iter_marked().collect() };
-        let lost = image.map.entries().filter(|(_, entry)| entry.has(LOST)).map(|(extent, _)| extent).collect();
         let survey = Survey {
             closed: image.meta.closed,
             epoch: image.meta.epoch,
@@ -30,7 +29,7 @@ impl Pool {
             lived_through: image.lived_through,
             unsettled: image.unsettled.iter().map(|write| write.piece).collect(),
             marked,
-            lost,
+            lost: image.lost().collect(),
             progress: image.meta.cursor.map(|cursor| (cursor, image.meta.complete)),
         };
         self.reply(at, token, Reply::Survey(Box::new(survey)));

@@ -1,9 +1,10 @@
 //! Unmaps (P9), and promises of space (P15).
 
-use dyad_contract::image::{ImageError, Reply, Space, Token, Unmap, Written};
+use dyad_contract::image::{Reply, Space, Token, Unmap, Written};
 use dyad_units::{Extent, Piece};
 
 use crate::engine::Pool;
+use crate::engine::shortage::NeedsSlot;
 use crate::engine::write::{Held, Kind, Waiting};
 use crate::entry::LOST;
 use crate::format::recent::{RecentHead, RecentKind};
@@ -62,28 +63,31 @@ impl Pool {
     pub(super) fn grant(&mut self, at: usize, token: Token, credits: u32) {
         let pages_free = self.pages.free();
         let granted = self.space.grant(at, credits, pages_free);
-        if granted < credits && self.space.has_uncommitted_frees() {
+        if granted < credits {
             // Low space forces a commit, which frees slots; the owner asks again (P3).
-            self.start_flush_for_housekeeping();
+            self.force_frees();
         }
         self.reply(at, token, Reply::Granted(granted));
     }
 
     pub(super) fn reserve(&mut self, at: usize, token: Token, piece: Piece) {
+        self.image_mut(at).requests += 1;
+        self.try_reserve(at, token, piece);
+    }
+
+    /// Holds a slot for the piece, or waits for one if some are on their way.
+    pub(super) fn try_reserve(&mut self, at: usize, token: Token, piece: Piece) {
         let extent = piece.extent;
         if self.image(at).map.entry(extent).slot().is_some() {
             self.space.reserve_mapped(at, extent);
-            return self.reply(at, token, Reply::Done);
+            return self.finish_change(at, token, Reply::Done);
         }
         let page_known = self.has_map_page(at, extent);
         let pages_free = self.pages.free();
         if self.space.reserve(at, extent, page_known, pages_free) {
-            return self.reply(at, token, Reply::Done);
+            return self.finish_change(at, token, Reply::Done);
         }
-        if self.space.has_uncommitted_frees() {
-            self.start_flush_for_housekeeping();
-        }
-        self.fail(at, token, ImageError::Full);
+        self.wait_for_slot(NeedsSlot::Reservation { at, token, piece });
     }
 
     pub(super) fn has_map_page(&self, at: usize, extent: Extent) -> bool {

@@ -11,6 +11,7 @@ use dyad_units::{Extent, Piece, Stamp, WriteNumber};
 use crate::disk::{DiskDone, DiskError, DiskOp};
 use crate::engine::Pool;
 use crate::engine::ops::{Completion, Op, OpAt, WriteOp};
+use crate::engine::shortage::NeedsSlot;
 use crate::engine::unsettled::{UNSETTLED_MAX, Unsettled};
 use crate::entry::LOST;
 use crate::format::recent::{RecentHead, RecentKind};
@@ -132,7 +133,13 @@ impl Pool {
         };
         let Some((slot, alloc, used_slot)) = found else {
             self.space.settle((at, extent), paid_by, false, is_current);
-            return self.finish_change(at, token, Reply::Failed(ImageError::Full));
+            return self.wait_for_slot(NeedsSlot::Change(Held {
+                at,
+                token,
+                what: Waiting::Write(write),
+                kind,
+                paid_by: None,
+            }));
         };
         let head = RecentHead {
             kind: if kind == Kind::Mend { RecentKind::Mend } else { RecentKind::Write },

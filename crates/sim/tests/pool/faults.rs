@@ -85,15 +85,19 @@ fn a_lost_extent_is_never_read_as_unmapped_and_heals_when_it_is_written_as_a_who
     player.rig.disk.order(Fault { kind: Kind::Sync, after: 0, times: 1 });
     must(player.flush(0), "a flush that fails");
     assert_lost(&mut player, piece);
+    let lost = |player: &Player| player.rig.pool.usage().extents_lost;
+    assert_eq!(lost(&player), 1);
 
     for _ in 0..2 {
         let mut survivor = player.crash(Crash::Process, Survival::Everything, &mut Rng::new(1));
         survivor.disk.evict_clean();
         player = must(survivor.recover(&mut Rng::new(2)), "recover");
         assert_lost(&mut player, piece);
+        assert_eq!(lost(&player), 1);
     }
     let whole = Piece::whole(Extent(1));
     must(player.write(0, whole), "write all of it");
+    assert_eq!(lost(&player), 0);
     must(player.flush(0), "flush");
     assert!(matches!(must(player.look(0, whole), "read"), Reply::Data(_)));
     let survivor = player.crash(Crash::Power, Survival::Nothing, &mut Rng::new(3));

@@ -1,14 +1,15 @@
 //! A full pool (P15): writes are refused in time, everything else goes on, deleting helps, nothing hangs.
 
 use crate::common::must;
-use dyad_contract::image::{Reply, Request};
-use dyad_pool::AdminError;
-use dyad_sim::disk::Survival;
+use dyad_contract::image::{ImageError, Reply, Request, Space, Token, Write, Written};
+use dyad_payload::{Payload, Sums};
+use dyad_pool::{AdminError, AdminToken};
+use dyad_sim::disk::{Fault, Kind, Survival};
 use dyad_sim::habits::Habits;
 use dyad_sim::model::Crash;
 use dyad_sim::player::{Player, Scene};
 use dyad_sim::rng::Rng;
-use dyad_units::{Bytes, Extent, Piece};
+use dyad_units::{Bytes, Epoch, Extent, Interval, Piece, Stamp, WriteNumber};
 
 const SMALLEST: u64 = 8 << 20;
 
@@ -55,16 +56,105 @@ fn a_full_pool_refuses_new_extents_and_goes_on_with_the_others() {
     must(survivor.recover(&mut Rng::new(2)), "recover");
 }
 
+/// What broke: slots are free only when the commit that gave them up is durable, and whoever came before was told that the
+/// pool is full, so that a host that unmaps and then writes got a hard error for space that there was (P3, P15).
 #[test]
-fn low_space_forces_the_commit_that_frees_slots() {
+fn space_that_was_given_up_a_moment_before_is_had_at_the_first_try() {
     let mut player = must(Player::new(tight(), 32), "set up");
     let filled = fill(&mut player, 0);
     for extent in 0..filled {
         must(player.unmap(0, Piece::whole(Extent(extent))), "unmap");
     }
-    // Nobody flushes, but the pool helps itself within a few tries.
-    let tries = (0..10).find(|_| must(player.write(1, Piece::whole(Extent(9))), "write"));
-    assert!(tries.is_some(), "no slot became free");
+    let before = player.rig.pool.counters();
+    assert_eq!(player.rig.pool.usage().slots_free, 0, "nothing is committed so far");
+    let piece = Piece::whole(Extent(9));
+    assert!(matches!(must(player.request(1, Request::Reserve { piece }), "reserve"), Reply::Done));
+    assert_eq!(player.rig.pool.counters().commits, before.commits + 1, "one commit frees them all");
+    assert_eq!(player.rig.pool.usage().slots_free, u64::from(filled));
+}
+
+/// As many reservations as there are slots on their way wait for one commit together; one more finds the pool full.
+#[test]
+fn whoever_waits_for_slots_shares_the_commit_that_frees_them() {
+    let mut player = must(Player::new(tight(), 36), "set up");
+    let filled = fill(&mut player, 0);
+    for extent in 0..3 {
+        must(player.unmap(0, Piece::whole(Extent(extent))), "unmap");
+    }
+    let before = player.rig.pool.counters();
+    let handle = player.actors[1].0;
+    for extent in 0..4 {
+        let piece = Piece::whole(Extent(filled + extent));
+        player.rig.submit(handle, Token(u64::from(extent)), Request::Reserve { piece });
+    }
+    assert!(player.rig.replies().is_empty(), "all wait");
+    player.rig.come_to_rest();
+    let replies = player.rig.replies();
+    let answers: Vec<_> = replies.iter().map(|(_, token, reply)| (token.0, matches!(reply, Reply::Done))).collect();
+    assert_eq!(answers, [(0, true), (1, true), (2, true), (3, false)], "in the order in which they came");
+    assert!(matches!(replies[3].2, Reply::Failed(ImageError::Full)));
+    assert_eq!(player.rig.pool.counters().syncs, before.syncs + 1, "one flush for all");
+}
+
+/// P15: a write whose credit a new epoch made void waits for a slot as a reservation does.
+#[test]
+fn a_write_without_a_promise_waits_for_slots_on_their_way() {
+    let mut player = must(Player::new(tight(), 37), "set up");
+    let filled = fill(&mut player, 0);
+    let write = |player: &Player| {
+        let data = Payload::from(player.rig.slab.copy_of(&[7; 4096]).unwrap());
+        let sums = Sums::of(&data, &player.rig.slab).unwrap();
+        let (stamp, piece) = (Stamp::new(Epoch::new(1), Interval::new(1)), Piece::new(Extent(filled), 2, 1).unwrap());
+        let (number, settled) = (WriteNumber::new(1), WriteNumber::new(0));
+        Request::Write(Write { piece, stamp, number, settled, data, sums, space: Space::Credit })
+    };
+    let request = write(&player);
+    let reply = must(player.request(1, request), "write");
+    assert!(matches!(reply, Reply::Failed(ImageError::Full)), "{reply:?}");
+    must(player.unmap(0, Piece::whole(Extent(1))), "unmap");
+    let request = write(&player);
+    let reply = must(player.request(1, request), "write");
+    assert!(matches!(reply, Reply::Written(Written { used_slot: true })), "{reply:?}");
+}
+
+/// A pool that is really full says so at once: no commit is forced that frees nothing.
+#[test]
+fn a_full_pool_refuses_without_touching_its_disk() {
+    let mut player = must(Player::new(tight(), 38), "set up");
+    let filled = fill(&mut player, 0);
+    player.rig.come_to_rest();
+    let before = player.rig.disk.counts();
+    for extent in filled..64 {
+        assert!(!must(player.write(0, Piece::whole(Extent(extent))), "write"));
+    }
+    assert_eq!(player.rig.disk.counts().changes(), before.changes());
+}
+
+/// The slots of an image that is being deleted are waited for too.
+#[test]
+fn a_reservation_waits_for_an_image_that_is_being_deleted() {
+    let mut player = must(Player::new(tight(), 39), "set up");
+    let filled = fill(&mut player, 0);
+    let (deleted, kept) = (player.actors[0].0, player.actors[1].0);
+    let piece = Piece::whole(Extent(filled));
+    let id = dyad_sim::rig::image_id(0);
+    player.rig.pool.delete_image(AdminToken(1), deleted, id);
+    player.rig.submit(kept, Token(1), Request::Reserve { piece });
+    assert!(player.rig.replies().is_empty());
+    player.rig.come_to_rest();
+    assert!(matches!(player.rig.replies()[..], [(_, Token(1), Reply::Done)]));
+}
+
+/// P11, P15: nobody waits for ever for a commit that the disk can no longer take.
+#[test]
+fn whoever_waits_for_slots_is_told_when_the_disk_fails() {
+    let mut player = must(Player::new(tight(), 40), "set up");
+    let filled = fill(&mut player, 0);
+    must(player.unmap(0, Piece::whole(Extent(1))), "unmap");
+    player.rig.disk.order(Fault { kind: Kind::Sync, after: 0, times: 1 });
+    let piece = Piece::whole(Extent(filled));
+    let reply = must(player.request(1, Request::Reserve { piece }), "reserve");
+    assert!(matches!(reply, Reply::Failed(ImageError::Poisoned)), "{reply:?}");
 }
 
 #[test]

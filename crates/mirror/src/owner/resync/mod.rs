@@ -260,13 +260,26 @@ impl Core {
         if doubted.peek().is_none() || !run.takes_part() {
             return;
         }
+        if self.proposals.purpose() == Some(Purpose::Join(image)) {
+            // X may be in the set already, so whatever is written goes to it too (M7); it leaves as soon as that is known.
+            return self.fail_syncing(image, OutReason::WriteFailed, out);
+        }
         doubted.for_each(|step| run.want_again(step.piece.extent));
-        match run.stage {
-            Stage::Copying => {}
-            _ if self.proposals.purpose() == Some(Purpose::Join(image)) => {
-                self.fail_syncing(image, OutReason::WriteFailed, out);
-            }
-            _ => run.stage = Stage::Copying,
+        run.stage = Stage::Copying;
+    }
+
+    /// A failed write that X and the set may have differently, while X is perhaps in the set: whoever takes over compares
+    /// the range (M9), so the number is not settled before X is out.
+    pub(crate) fn is_doubtful(&self, op: &Op, at: usize) -> bool {
+        let Some(run) = &self.run else { return false };
+        let is_joining = self.proposals.purpose() == Some(Purpose::Join(run.image));
+        is_joining && op.failure.is_some() && op.steps[at].targets.contains(run.image)
+    }
+
+    /// X is out, or back to catching up: what it may have differently is no matter of the set's.
+    pub(crate) fn settle_doubted(&mut self) {
+        for number in std::mem::take(&mut self.doubted) {
+            self.numbers.settle(number);
         }
     }
 
