@@ -3,7 +3,7 @@
 mod part_cast;
 
 use dyad_cluster::{ImageState, OutReason};
-use dyad_contract::volume::VolumeError;
+use dyad_contract::volume::{VolumeDone, VolumeError, VolumeOp};
 use dyad_mirror::{Command, ImageIndex, Note, PartNote, PartRole};
 use dyad_units::Period;
 use part_cast::{StoreMood, World, node_id};
@@ -55,7 +55,7 @@ fn an_owner_that_was_paused_answers_nothing_stale() {
     world.resume(owner);
     world.pass(MS(5000));
     assert!(!matches!(world.result(stale), Some(Ok(_))) || world.get(owner, 3) == 2);
-    if let Some(Ok(dyad_contract::volume::VolumeDone::Data(data))) = world.result(stale) {
+    if let Some(Ok(VolumeDone::Data(data))) = world.result(stale) {
         assert_eq!(data.to_vec()[0], 2, "M5: a stale read");
     }
     assert!(world.nodes[owner].closed_sessions > 0, "M19: paused longer than L");
@@ -160,7 +160,7 @@ fn after_a_crash_of_every_process_everything_acknowledged_is_there() {
 fn after_a_loss_of_power_everywhere_the_segment_is_served_again() {
     let mut world = World::serving(2, 0);
     world.put(0, 1, 1);
-    let flush = world.ask(0, dyad_contract::volume::VolumeOp::Flush);
+    let flush = world.ask(0, VolumeOp::Flush);
     world.pass(MS(100));
     assert!(world.is_done(flush));
     (0..2).for_each(|at| world.lose_power(at));
@@ -300,4 +300,23 @@ fn an_owner_without_hosts_keeps_its_leases() {
     world.pass(Period::from_secs(30));
     assert_eq!(world.store.epoch, epoch, "{:?}", world.store);
     world.put(0, 1, 1);
+}
+
+/// M20: reservations are data of the segment: they outlive their owner.
+#[test]
+fn scsi_state_is_there_after_a_takeover() {
+    let mut world = World::serving(2, 1);
+    let owner = world.owner();
+    let data = world.payload(b"held by nexus 4");
+    let id = world.ask(2, VolumeOp::WriteState { data });
+    world.pass(MS(500));
+    assert!(world.is_done(id), "{:?}", world.result(id));
+    world.crash(owner);
+    world.put(2, 1, 1);
+    assert_ne!(world.owner(), owner);
+    let read = world.ask(2, VolumeOp::ReadState);
+    world.pass(MS(500));
+    let result = world.result(read);
+    let Some(Ok(VolumeDone::Data(kept))) = result else { panic!("{result:?}") };
+    assert_eq!(kept.to_vec(), b"held by nexus 4");
 }

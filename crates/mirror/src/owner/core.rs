@@ -311,7 +311,7 @@ impl Core {
         let waiter = (op.slot, op.tag);
         let is_granted = match &op.task {
             Task::Equalise(equalise) => self.locks.acquire(waiter, [Range::whole(equalise.extent)].into_iter(), false),
-            _ => self.locks.acquire(waiter, op.spans().iter().map(|&span| Range::from(span)), is_shared),
+            _ => self.locks.acquire(waiter, op.ranges(), is_shared),
         };
         if is_granted {
             self.advance_later(op);

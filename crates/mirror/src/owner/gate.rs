@@ -5,7 +5,6 @@ use dyad_contract::volume::{STATE_BYTES_MAX, VolumeDone, VolumeError, VolumeOp};
 
 use crate::owner::core::Core;
 use crate::owner::event::Action;
-use crate::owner::lock::Range;
 use crate::owner::op::{Op, Phase, Slot, spans};
 use crate::owner::status::MirrorState;
 
@@ -62,17 +61,16 @@ impl Core {
         if op.is_change() && self.state == MirrorState::Serving && !self.has_enough_images() {
             return self.on_few_images(op, out);
         }
-        let ranges = || op.spans().iter().map(|&span| Range::from(span));
-        let is_clear = self.state == MirrorState::Serving && !ranges().any(|range| self.suspects.touches(range));
+        let is_clear = self.state == MirrorState::Serving && !op.ranges().any(|range| self.suspects.touches(range));
         if !is_clear {
             if !self.suspects.is_empty() {
-                ranges().for_each(|range| self.suspects.hurry(range));
+                op.ranges().for_each(|range| self.suspects.hurry(range));
             }
             if op.phase != Phase::Gated {
                 self.begin(op, Phase::Gated);
                 self.gated.push(op.slot);
             }
-        } else if !self.locks.has_room(op.spans().len()) || op.is_change() && self.doubted.len() >= DOUBTED_MAX {
+        } else if !self.locks.has_room(op.spans().len() + 1) || op.is_change() && self.doubted.len() >= DOUBTED_MAX {
             self.finish(op, Err(VolumeError::Busy), out);
         } else {
             self.enter(op);
@@ -90,7 +88,7 @@ impl Core {
         }
         match op.volume_op() {
             Some(VolumeOp::Flush) => self.start_flush(op, out),
-            Some(VolumeOp::ReadState | VolumeOp::WriteState { .. }) => self.finish(op, Err(VolumeError::Busy), out),
+            Some(VolumeOp::ReadState | VolumeOp::WriteState { .. }) => self.start_state(op, out),
             Some(VolumeOp::Read { span } | VolumeOp::Compare { span, .. } | VolumeOp::CompareAndWrite { span, .. }) => {
                 op.next_block = span.blocks().0.0;
                 self.start_read_batch(op, out);

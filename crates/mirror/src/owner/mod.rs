@@ -48,6 +48,7 @@ mod read;
 mod resync;
 mod setup;
 mod start;
+mod state;
 mod status;
 mod step_down;
 mod suspect;

@@ -4,11 +4,12 @@ use dyad_cluster::IMAGES_MAX;
 use dyad_contract::image::{Examined, Token};
 use dyad_contract::volume::{VolumeError, VolumeOp};
 use dyad_payload::{Buf, Payload, Sums};
-use dyad_units::{Extent, Moment, Piece, Span, Stamp, WriteNumber};
+use dyad_units::{Extent, Moment, Piece, STATE_EXTENT, Span, Stamp, WriteNumber};
 
 use crate::owner::choose::Choice;
 use crate::owner::event::{ImageIndex, OpId};
 use crate::owner::images::Images;
+use crate::owner::lock::Range;
 
 /// Index of an operation in the slab.
 pub(crate) type Slot = u16;
@@ -309,6 +310,12 @@ impl Op {
         self.volume_op().map_or(&[], spans)
     }
 
+    /// The ranges of blocks that a host's operation locks.
+    pub(crate) fn ranges(&self) -> impl Iterator<Item = Range> {
+        let state = self.volume_op().filter(|op| is_of_state(op)).map(|_| Range::whole(STATE_EXTENT));
+        self.spans().iter().map(|&span| Range::from(span)).chain(state)
+    }
+
     /// The span worked on.
     ///
     /// # Panics
@@ -371,6 +378,11 @@ pub(crate) fn spans(op: &VolumeOp) -> &[Span] {
         VolumeOp::Unmap { spans, .. } => spans,
         VolumeOp::Flush | VolumeOp::ReadState | VolumeOp::WriteState { .. } => &[],
     }
+}
+
+/// Whether it concerns the SCSI state, not the bytes that hosts see (M20).
+pub(crate) const fn is_of_state(op: &VolumeOp) -> bool {
+    matches!(op, VolumeOp::ReadState | VolumeOp::WriteState { .. })
 }
 
 /// Whether it must be durable before it is answered (A2).

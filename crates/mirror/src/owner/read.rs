@@ -10,7 +10,7 @@ use dyad_units::{BLOCK_BYTES, BLOCKS_PER_EXTENT, Extent, Piece, Span};
 use crate::owner::core::Core;
 use crate::owner::event::{Action, ImageIndex};
 use crate::owner::images::Images;
-use crate::owner::op::{BATCH, Op, Phase, Step, Task};
+use crate::owner::op::{BATCH, Op, Phase, Step, Task, is_of_state};
 
 /// The first piece of the blocks `next ..= last`.
 pub(crate) fn first_piece(next: u64, last: u64) -> Piece {
@@ -164,6 +164,9 @@ impl Core {
         }
         if op.is_aborted {
             return self.finish(op, Err(VolumeError::Aborted), out);
+        }
+        if op.volume_op().is_some_and(is_of_state) {
+            return self.on_state_read(op, out);
         }
         if let Some(error) = op.failure {
             return self.finish(op, Err(error), out);

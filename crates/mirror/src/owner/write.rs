@@ -13,7 +13,7 @@ use dyad_units::{BLOCK_BYTES, EXTENT_BYTES, Piece, Span};
 
 use crate::owner::core::Core;
 use crate::owner::event::Action;
-use crate::owner::op::{BATCH, Op, Phase, Step, is_durable};
+use crate::owner::op::{BATCH, Op, Phase, Step, is_durable, is_of_state};
 use crate::owner::read::{first_piece, hull_start};
 
 const BLOCK: u64 = BLOCK_BYTES as u64;
@@ -170,6 +170,12 @@ impl Core {
             Some(error) => {
                 self.doubt(op, out);
                 self.finish(op, Err(error), out);
+            }
+            None if op.volume_op().is_some_and(is_of_state) => {
+                // Locked until it is durable: the next one overwrites the only other home (M20).
+                op.steps.clear();
+                op.is_applied = true;
+                self.start_flush(op, out);
             }
             None => self.start_batch(op, out),
         }

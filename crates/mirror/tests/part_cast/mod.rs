@@ -273,8 +273,12 @@ impl World {
         id
     }
 
+    pub fn payload(&self, bytes: &[u8]) -> Payload {
+        Payload::from(self.slab.copy_of(bytes).unwrap())
+    }
+
     pub fn write(&mut self, at: usize, block: u64, byte: u8) -> u64 {
-        let data = Payload::from(self.slab.copy_of(&[byte; B as usize]).unwrap());
+        let data = self.payload(&[byte; B as usize]);
         self.ask(at, VolumeOp::Write { span: span(block), data, durable: false })
     }
 

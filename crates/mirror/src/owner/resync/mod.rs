@@ -23,12 +23,12 @@ mod need;
 mod progress;
 
 use dyad_cluster::{Change, ImageState, OutReason};
-use dyad_units::{Extent, Moment, Period, Stamp};
+use dyad_units::{Extent, Moment, Period, STATE_EXTENT, Stamp};
 
 use crate::owner::core::{Core, Work};
 use crate::owner::event::{Action, ImageIndex, Note};
 use crate::owner::images::Images;
-use crate::owner::op::{Op, Task};
+use crate::owner::op::{Op, Task, is_of_state};
 use crate::owner::propose::Purpose;
 use crate::owner::resync::need::Need;
 use crate::owner::status::MirrorState;
@@ -249,6 +249,9 @@ impl Core {
         if op.is_change() {
             let pieces = op.spans().iter().flat_map(|span| span.pieces());
             pieces.for_each(|piece| run.need.add(piece.extent));
+            if op.volume_op().is_some_and(is_of_state) {
+                run.need.add(STATE_EXTENT);
+            }
         }
     }
 

@@ -55,7 +55,7 @@ impl Image {
         self.unsettled.clear();
         self.restart();
         self.lived_through = false;
-        self.suspects = self.marks.keys().flat_map(|region| region.0 * 16..region.0 * 16 + 16).collect();
+        self.suspects = self.marks.keys().flat_map(|region| region.0 * 16..=region.0 * 16 + 15).collect();
         for (extent, stamp) in &mut self.stamps {
             if self.suspects.contains(extent) {
                 *stamp = Stamp::NEWEST; // M1
