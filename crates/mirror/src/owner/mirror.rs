@@ -177,6 +177,11 @@ impl Mirror {
         self.run(out);
     }
 
+    /// Whether an image catches up now.
+    pub const fn is_resyncing(&self) -> bool {
+        self.core.run.is_some()
+    }
+
     /// The image at this place, if one is.
     pub fn image_at(&self, image: ImageIndex) -> Option<ImageId> {
         self.core.members.id_at(image)

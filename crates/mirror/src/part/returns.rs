@@ -109,6 +109,10 @@ impl Part {
         let _ = leases;
         // An image may be there before the segment is served: it is looked at when it is.
         let Some(reign) = self.reign.as_mut().filter(|reign| reign.is_serving()) else { return };
+        // A run may end without a word: for a hand-over that came to nothing, or by a change that took the image out.
+        if !reign.mirror.is_resyncing() && self.returns.running.take().is_some() {
+            self.returns.look_at = Some(self.now);
+        }
         if self.returns.look_at.take_if(|at| *at <= self.now).is_none() || self.returns.running.is_some() {
             return;
         }
@@ -127,8 +131,9 @@ impl Part {
                 wait = Some(wait.map_or(at, |known| known.min(at)));
                 continue;
             }
-            if reign.mirror.begin_resync(self.now, index, &mut self.mirror_out) {
-                self.acts.extend(self.mirror_out.drain(..));
+            let begins = reign.mirror.begin_resync(self.now, index, &mut self.mirror_out);
+            self.acts.extend(self.mirror_out.drain(..));
+            if begins {
                 self.returns.running = Some(id);
                 self.counters.resyncs += 1;
                 return;
