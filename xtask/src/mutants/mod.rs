@@ -69,7 +69,7 @@ pub fn run(args: &Args) -> anyhow::Result<Tally> {
                 reports.push(report);
             }
             Err(error) => {
-                println!("error: {error:?}");
+                println!("error: {error:#}");
                 tally += Tally::one(false);
             }
         }
