@@ -25,7 +25,12 @@ pub struct NodeRecord {
     pub site: Name,
     /// Its newest life. The counter is durable before the node does anything else.
     pub incarnation: Incarnation,
+    /// Where the other nodes reach it, `address:port`, in the order in which they try; none: it has no neighbours.
+    pub peers: Vec<String>,
 }
+
+/// Most addresses at which other nodes try a node: a few networks, each with both families.
+pub const PEERS_MAX: usize = 8;
 
 impl NodeRecord {
     /// The record at the node's next start on the machine's start `boot`.

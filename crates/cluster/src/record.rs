@@ -197,7 +197,13 @@ mod tests {
         vec![
             Record::Volume(volume),
             Record::Segment(largest_segment()),
-            Record::Node(NodeRecord { id: HERE, name: "n".parse().unwrap(), site, incarnation }),
+            Record::Node(NodeRecord {
+                id: HERE,
+                name: "n".parse().unwrap(),
+                site,
+                incarnation,
+                peers: vec!["[2001:db8::1]:3261".to_owned(), "192.0.2.1:3261".to_owned()],
+            }),
             Record::Pool(pool),
         ]
     }

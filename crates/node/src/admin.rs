@@ -4,17 +4,20 @@
 //! depends on it, and creating and deleting go through states, so that whatever ends the process in between
 //! is finished or undone at the next start.
 
+mod news;
 mod pools;
 mod reopen;
+mod rescan;
 mod volumes;
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::Duration;
 
-use dyad_cluster::{Key, Kind, Record, SetError, Store, StoreError, Version, Versioned};
+use dyad_cluster::{Incarnation, Key, Kind, Record, SetError, Store, StoreError, Version, Versioned};
 use dyad_payload::Slab;
 use dyad_units::NodeId;
+pub(crate) use news::News;
 use reopen::Retries;
 
 use crate::catalog::Catalog;
@@ -22,6 +25,7 @@ use crate::control::{
     CreatePool, CreatePoolError, CreateVolume, CreateVolumeError, DeletePoolError, DeleteVolumeError, NodePhase,
     OpenPoolError, QueryError,
 };
+use crate::peers::Peers;
 use crate::reactor::{Mailbox, Message, Reply};
 use crate::settings::Settings;
 use crate::shm::ShmDir;
@@ -40,6 +44,8 @@ pub(crate) enum Request {
     DeletePool(String, SyncSender<Result<(), DeletePoolError>>),
     CreateVolume(Box<CreateVolume>, SyncSender<Result<(), CreateVolumeError>>),
     DeleteVolume(String, bool, SyncSender<Result<(), DeleteVolumeError>>),
+    /// Something in the config store changed.
+    Rescan,
     /// The node ends.
     End,
 }
@@ -48,16 +54,21 @@ pub(crate) enum Request {
 pub(crate) struct Admin {
     pub(crate) settings: Arc<Settings>,
     pub(crate) node: NodeId,
+    pub(crate) incarnation: Incarnation,
     pub(crate) store: Arc<dyn Store>,
     pub(crate) shm: ShmDir,
     pub(crate) slab: Slab,
     pub(crate) mailbox: Arc<Mailbox>,
     pub(crate) catalog: Arc<Catalog>,
+    pub(crate) peers: Arc<Peers>,
+    pub(crate) news: Arc<News>,
 }
 
 impl Admin {
     /// Brings everything into service, then does what it is asked until the node ends.
     pub(crate) fn run(&self, requests: &Receiver<Request>) {
+        // First, so that the other nodes are connected when the volumes start.
+        self.meet_nodes();
         self.open_pools();
         self.open_volumes();
         self.mailbox.post(Message::Open);
@@ -73,6 +84,8 @@ impl Admin {
                 Ok(request) => request,
                 Err(RecvTimeoutError::Timeout) => {
                     self.retry_pools(&mut retries);
+                    // Whatever news were lost, and what waited for a node that was away.
+                    self.rescan();
                     continue;
                 }
                 Err(RecvTimeoutError::Disconnected) => return,
@@ -85,6 +98,7 @@ impl Admin {
                 Request::DeleteVolume(which, force, reply) => {
                     drop(reply.try_send(self.delete_volume(&which, force)));
                 }
+                Request::Rescan => self.rescan(),
                 Request::End => return,
             }
         }

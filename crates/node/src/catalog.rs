@@ -17,7 +17,11 @@ pub(crate) struct Known {
     pub(crate) node: NodeRecord,
     pub(crate) started: Moment,
     pub(crate) phase: NodePhase,
-    /// By name.
+    /// All nodes of the cluster, by name.
+    pub(crate) nodes: Vec<NodeRecord>,
+    /// Pools of other nodes, by name.
+    pub(crate) pools_elsewhere: Vec<PoolRecord>,
+    /// This node's, by name.
     pub(crate) pools: Vec<KnownPool>,
     /// By name.
     pub(crate) volumes: Vec<KnownVolume>,
@@ -45,7 +49,10 @@ pub(crate) struct KnownVolume {
 impl Catalog {
     pub(crate) fn new(node: NodeRecord, started: Moment) -> Self {
         let phase = NodePhase::Starting;
-        Self { inner: Mutex::new(Known { node, started, phase, pools: Vec::new(), volumes: Vec::new() }) }
+        let nodes = vec![node.clone()];
+        let known =
+            Known { node, started, phase, nodes, pools_elsewhere: Vec::new(), pools: Vec::new(), volumes: Vec::new() };
+        Self { inner: Mutex::new(known) }
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, Known> {

@@ -15,8 +15,8 @@ pub use error::{
     QueryError, StopError,
 };
 pub use info::{
-    AccessInfo, BackendInfo, DiskInfo, DiskKind, ImageInfo, IoCounters, LogInfo, NodeInfo, NodePhase, NodeStatus,
-    PoolInfo, PoolPhase, Redundancy, SessionInfo, VolumeInfo, VolumePhase,
+    AccessInfo, BackendInfo, DiskInfo, DiskKind, ImageInfo, IoCounters, LogInfo, NeighbourInfo, NodeInfo, NodePhase,
+    NodeStatus, PoolInfo, PoolPhase, Redundancy, SessionInfo, VolumeInfo, VolumePhase,
 };
 pub use request::{AccessRules, CreatePool, CreateVolume, WhenFew};
 

@@ -18,14 +18,18 @@ mod admin;
 mod beats;
 mod catalog;
 pub mod clock;
+mod config_store;
 pub mod control;
 pub mod disk;
+mod identity;
 mod keeper;
+mod peers;
 mod reactor;
 pub mod settings;
 pub mod shm;
 mod start;
 
+pub use config_store::StoreStartError;
 pub use control::NodeHandle;
 pub use reactor::{ListenError, ReactorError};
 pub use settings::Settings;

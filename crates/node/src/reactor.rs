@@ -21,6 +21,7 @@ mod mailbox;
 mod manage;
 mod memory;
 mod message;
+mod peers;
 mod pools;
 mod pump;
 mod run;

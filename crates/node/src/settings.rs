@@ -23,6 +23,10 @@ pub struct Settings {
     pub shm_dir: Option<PathBuf>,
     /// Size of one pool's log of recent operations; default 8 MiB, at least 1 MiB.
     pub recent_log: Bytes,
+    /// Where the cluster's records are kept; default: in a file in `data_dir`, for a node alone.
+    pub store: StoreChoice,
+    /// The way to the other nodes.
+    pub peer: PeerSettings,
     /// iSCSI.
     pub iscsi: IscsiSettings,
     /// Disks.
@@ -33,6 +37,46 @@ pub struct Settings {
     /// How long a graceful stop may take before what is left is cut off; default 30 s. Nothing acknowledged
     /// is lost by cutting off.
     pub stop_timeout: Period,
+}
+
+/// Where the cluster's records are kept (design section 8).
+#[derive(Clone, Debug, Default)]
+pub enum StoreChoice {
+    /// In a file of this node, which is alone.
+    #[default]
+    Local,
+    /// At an arbiter, the tie-breaker of two nodes.
+    Arbiter {
+        /// Its addresses; whichever answers is used.
+        addresses: Vec<SocketAddr>,
+        /// Certificates, and the name that the arbiter's must have. None: on this machine only.
+        tls: Option<(dyad_store::Tls, String)>,
+    },
+    /// In etcd, three or more members.
+    Etcd {
+        /// The members' client URLs.
+        endpoints: Vec<String>,
+        /// What all keys start with.
+        prefix: String,
+        /// For `https`.
+        tls: Option<dyad_store::etcd::EtcdTls>,
+        /// Name and password.
+        user: Option<(String, String)>,
+        /// `http` to other machines.
+        allow_plain: bool,
+    },
+}
+
+/// The way to the other nodes.
+#[derive(Clone, Debug, Default)]
+pub struct PeerSettings {
+    /// Where the other nodes come in; none: this node is alone.
+    pub listen: Option<SocketAddr>,
+    /// Where they reach this node, `address:port`, in the order in which they try; empty: where it listens.
+    pub addresses: Vec<String>,
+    /// The administrator's word that connections between nodes cross a network on which nobody listens: they are not
+    /// encrypted. Without it they stay on this machine.
+    pub allow_plain: bool,
 }
 
 /// iSCSI: where to listen, who may come, how long to wait.
@@ -117,6 +161,8 @@ impl Default for Settings {
             data_dir: "/var/lib/dyad".into(),
             shm_dir: None,
             recent_log: Bytes::mib(8),
+            store: StoreChoice::Local,
+            peer: PeerSettings::default(),
             iscsi: IscsiSettings::default(),
             disk: DiskSettings::default(),
             buffers: Bytes::mib(512),
@@ -209,6 +255,7 @@ impl Settings {
         name(&self.site, "site")?;
         ensure(within(self.recent_log, Bytes::mib(1), Bytes::gib(1)), "recent_log", "use 1 MiB to 1 GiB")?;
         ensure(within(self.buffers, Bytes::mib(64), Bytes::gib(1024)), "buffers", "use 64 MiB to 1 TiB")?;
+        self.check_peers()?;
         ensure(!iscsi.portals.is_empty(), "iscsi.portals", "name at least one address")?;
         ensure(iscsi.portals.len() <= PORTALS_MAX, "iscsi.portals", "name at most 64 addresses")?;
         ensure(is_iqn(&iscsi.target_prefix), "iscsi.target_prefix", "use a name such as iqn.2026-11.com.example")?;
@@ -224,6 +271,31 @@ impl Settings {
         ensure((2..=64).contains(&self.disk.threads), "disk.threads", "use 2 to 64")?;
         let start = within(self.disk.writeback_start, Bytes::mib(1), Bytes::gib(64));
         ensure(start, "disk.writeback_start", "use 1 MiB to 64 GiB")
+    }
+}
+
+impl Settings {
+    fn check_peers(&self) -> Result<(), BadSetting> {
+        let peer = &self.peer;
+        let bad = |key, problem: &str| Err(BadSetting { key, problem: problem.into() });
+        let is_alone = matches!(self.store, StoreChoice::Local);
+        match peer.listen {
+            None if !peer.addresses.is_empty() => bad("peer.addresses", "set `peer.listen` as well"),
+            None if !is_alone => {
+                bad("peer.listen", "with a config store that nodes share, say where they reach this one")
+            }
+            Some(_) if is_alone => bad("store.kind", "nodes need a config store that they share: arbiter or etcd"),
+            Some(listen) if !listen.ip().is_loopback() && !peer.allow_plain => bad(
+                "peer.listen",
+                "connections between nodes are not encrypted in this version: use a loopback address, or say \
+                 `peer.tls = \"off\"` where they have a network of their own",
+            ),
+            Some(listen) if listen.ip().is_unspecified() && peer.addresses.is_empty() => {
+                bad("peer.addresses", "say at which addresses the other nodes reach this one")
+            }
+            _ if peer.addresses.len() > dyad_cluster::PEERS_MAX => bad("peer.addresses", "name at most 8 addresses"),
+            _ => Ok(()),
+        }
     }
 }
 

@@ -8,25 +8,25 @@ use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::JoinHandle;
 
-use dyad_cluster::{Incarnation, Kind, Name, NodeRecord, Record, SetError, Store, StoreError};
+use dyad_cluster::{Incarnation, Kind, Name, NodeRecord, Record, SetError, Store, StoreError, Version};
 use dyad_mirror::{LeaseTuning, Leases};
 use dyad_payload::Slab;
-use dyad_store::LocalStore;
-use dyad_units::{BootId, NodeId, StoreId};
+use dyad_units::{BootId, ClusterId, NodeId};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use crate::admin::{Admin, REQUESTS_MAX, Request};
-use crate::beats::{self, LeaseTable};
+use crate::admin::{Admin, News, REQUESTS_MAX, Request};
+use crate::beats::Beats;
 use crate::catalog::Catalog;
 use crate::clock;
+use crate::config_store::{self, StoreStartError};
 use crate::control::{NodeHandle, NodePhase, StopError};
+use crate::identity::Identity;
 use crate::keeper::{self, QUESTIONS_MAX};
+use crate::peers::{Door, Peers};
 use crate::reactor::{ListenError, Listener, Mailbox, Reactor, ReactorError, ReactorSetup};
-use crate::settings::{BadSetting, Settings};
+use crate::settings::{BadSetting, Settings, StoreChoice};
 use crate::shm::{ShmDir, ShmError};
 
-/// The config store's file in the data directory.
-const STORE_FILE: &str = "config.redb";
 /// Descriptors beside those of connections: disks, logs, the store, the administration's sockets.
 const SPARE_DESCRIPTORS: u64 = 256;
 
@@ -48,7 +48,7 @@ pub enum StartError {
     },
     /// The config store cannot be opened.
     #[error(transparent)]
-    OpenStore(#[from] dyad_store::OpenError),
+    OpenStore(#[from] StoreStartError),
     /// The config store cannot be read.
     #[error("the config store cannot be read")]
     ReadStore(#[source] StoreError),
@@ -82,8 +82,25 @@ pub struct Node {
     reactor: JoinHandle<usize>,
     keeper: JoinHandle<()>,
     admin: JoinHandle<()>,
-    beats: JoinHandle<()>,
-    stop_beats: SyncSender<()>,
+    beating: JoinHandle<()>,
+    beats: Arc<Beats>,
+    peers: Arc<Peers>,
+    door: Option<Door>,
+}
+
+/// What a start has come to before its threads begin.
+struct Start {
+    settings: Arc<Settings>,
+    store: Arc<dyn Store>,
+    shm: ShmDir,
+    listeners: Vec<Listener>,
+    door: Option<Door>,
+    identity: Identity,
+    node: NodeRecord,
+}
+
+fn system(what: &'static str) -> impl Fn(io::Error) -> StartError {
+    move |source| StartError::System { what, source }
 }
 
 impl Node {
@@ -98,35 +115,37 @@ impl Node {
         let settings = Arc::new(settings);
         raise_descriptor_limit(&settings);
         make_data_dir(&settings.data_dir)?;
-        let fresh = || StoreId::from_bytes(clock::random_id());
-        let store: Arc<dyn Store> = Arc::new(LocalStore::open(&settings.data_dir.join(STORE_FILE), fresh)?);
+        let known = Identity::read(&settings.data_dir).map_err(system("the file with the node's identity"))?;
+        let store = config_store::open(&settings.store, &settings.data_dir, known.as_ref())?;
         let shm = ShmDir::open(settings.shm_dir.as_deref())?;
         let listeners: Vec<_> =
             settings.iscsi.portals.iter().map(|&address| Listener::bind(address)).collect::<Result<_, _>>()?;
-        let node = record_start(&*store, &settings)?;
+        let door = settings.peer.listen.map(|address| {
+            let fault = |source| ListenError { address, source };
+            Door::bind(address).map_err(fault)
+        });
+        let door = door.transpose()?;
+        let reached = match &door {
+            Some(door) if settings.peer.addresses.is_empty() => vec![door.address().to_string()],
+            _ => settings.peer.addresses.clone(),
+        };
+        let (identity, node) = record_start(&*store, &settings, known, reached)?;
         tracing::info!(node = %node.name, id = %node.id, start = node.incarnation.start, "starting");
-        Self::start_threads(settings, store, shm, listeners, node)
+        Self::start_threads(Start { settings, store, shm, listeners, door, identity, node })
     }
 
-    fn start_threads(
-        settings: Arc<Settings>,
-        store: Arc<dyn Store>,
-        shm: ShmDir,
-        listeners: Vec<Listener>,
-        node: NodeRecord,
-    ) -> Result<Self, StartError> {
-        let system = |what| move |source| StartError::System { what, source };
+    fn start_threads(start: Start) -> Result<Self, StartError> {
+        let Start { settings, store, shm, listeners, door, identity, node } = start;
         let mailbox = Arc::new(Mailbox::new().map_err(system("no event descriptor is left"))?);
         let slab = Slab::new(usize::try_from(settings.buffers.value()).unwrap_or(usize::MAX));
         let portals = listeners.iter().map(|listener| listener.address).collect();
         let (questions, asked) = sync_channel(QUESTIONS_MAX);
-        let table = Leases::new(node.id, node.incarnation, LeaseTuning::default(), clock::now());
-        let leases = Arc::new(LeaseTable::new(table));
+        let leases = Leases::new(node.id, node.incarnation, LeaseTuning::default(), clock::now());
+        let beats = Arc::new(Beats::new(leases).map_err(system("no event descriptor is left"))?);
         // It beats before anything is served and after everything has ended.
-        let (stop_beats, end) = sync_channel(1);
-        let beats = {
-            let leases = leases.clone();
-            spawn("beats", move || beats::run(&leases, &end))?
+        let beating = {
+            let beats = beats.clone();
+            spawn("beats", move || beats.run())?
         };
         let setup = ReactorSetup {
             settings: settings.clone(),
@@ -137,28 +156,50 @@ impl Node {
             node: node.id,
             incarnation: node.incarnation,
             store: store.identity(),
-            leases,
+            beats: beats.clone(),
         };
         let reactor = start_reactor(setup)?;
+        let local = dyad_wire::Local {
+            versions: dyad_wire::VERSIONS,
+            cluster: identity.cluster,
+            node: node.id,
+            name: node.name.clone(),
+            incarnation: node.incarnation,
+            store: store.identity(),
+            reactors: 1,
+        };
+        let peers = Peers::new(local, slab.clone(), mailbox.clone(), beats.clone());
         let catalog = Arc::new(Catalog::new(node.clone(), clock::now()));
         let keeper = {
             let (store, mailbox) = (store.clone(), mailbox.clone());
             spawn("store", move || keeper::run(&store, &asked, &mailbox))?
         };
         let (requests, requested) = sync_channel(REQUESTS_MAX);
+        let news = Arc::new(News::new(requests.clone(), settings.peer.listen.is_none()));
+        {
+            let (news, mailbox) = (news.clone(), mailbox.clone());
+            store.watch(Box::new(move |changed| news.hear(changed, &mailbox)));
+        }
         let admin = Admin {
             settings: settings.clone(),
             node: node.id,
+            incarnation: node.incarnation,
             store,
             shm,
             slab,
             mailbox: mailbox.clone(),
             catalog: catalog.clone(),
+            peers: peers.clone(),
+            news,
         };
         let admin = spawn("admin", move || admin.run(&requested))?;
+        let mut door = door;
+        if let Some(door) = &mut door {
+            door.open(&peers).map_err(system("a thread cannot be started"))?;
+        }
         let buffers_max = settings.buffers;
         let handle = NodeHandle { settings, portals, mailbox, catalog, requests, buffers_max };
-        Ok(Self { handle, reactor, keeper, admin, beats, stop_beats })
+        Ok(Self { handle, reactor, keeper, admin, beating, beats, peers, door })
     }
 
     /// A way in, to be cloned as needed.
@@ -176,8 +217,10 @@ impl Node {
         let asked = end_admin(&self.handle.requests);
         let keeper = self.keeper.join();
         let admin = if asked { self.admin.join() } else { Ok(()) };
-        drop(self.stop_beats);
-        let beats = self.beats.join();
+        drop(self.door);
+        self.peers.stop();
+        self.beats.end();
+        let beats = self.beating.join();
         let left = ended.map_err(|_| StopError::Fault { thread: "data" })?;
         keeper.map_err(|_| StopError::Fault { thread: "store" })?;
         admin.map_err(|_| StopError::Fault { thread: "admin" })?;
@@ -258,24 +301,47 @@ fn raise_descriptor_limit(settings: &Settings) {
     }
 }
 
-/// Counts the start, durably, before anything else is done (M11); the first one makes the node's identity.
-fn record_start(store: &dyn Store, settings: &Settings) -> Result<NodeRecord, StartError> {
-    let boot = clock::boot_id().map_err(|source| {
-        let what = "the kernel does not tell which start of the machine this is";
-        StartError::System { what, source }
-    })?;
+/// Counts the start, durably, before anything else is done (M11); the first one makes the node's identity. `reached`:
+/// where the other nodes reach this one.
+fn record_start(
+    store: &dyn Store,
+    settings: &Settings,
+    known: Option<Identity>,
+    reached: Vec<String>,
+) -> Result<(Identity, NodeRecord), StartError> {
+    let boot = clock::boot_id().map_err(system("the kernel does not tell which start of the machine this is"))?;
     let boot = BootId::from_bytes(boot);
     let name = |text: &str, key| text.parse::<Name>().map_err(|error| BadSetting { key, problem: error.to_string() });
     let (name, site) = (name(&settings.node_name, "node_name")?, name(&settings.site, "site")?);
-    let known = store.list(Kind::Node).map_err(StartError::ReadStore)?.into_iter().next();
-    let (version, record) = match known.map(|known| (known.version, known.record)) {
-        Some((version, Record::Node(old))) => (Some(version), NodeRecord { name, site, ..old.started(boot) }),
-        _ => {
-            let id = NodeId::from_bytes(clock::random_id());
-            (None, NodeRecord { id, name, site, incarnation: Incarnation { boot, start: 1 } })
-        }
+    let nodes: Vec<(Version, NodeRecord)> = (store.list(Kind::Node).map_err(StartError::ReadStore)?.into_iter())
+        .filter_map(|found| match found.record {
+            Record::Node(node) => Some((found.version, node)),
+            _ => None,
+        })
+        .collect();
+    // A store of one node from before there was a file with the identity.
+    let from_before = match (&settings.store, &nodes[..]) {
+        (StoreChoice::Local, [(_, only)]) => Some(only.id),
+        _ => None,
     };
+    let mut identity = known.unwrap_or_else(|| Identity {
+        node: from_before.unwrap_or_else(|| NodeId::from_bytes(clock::random_id())),
+        cluster: ClusterId::from_bytes(store.identity().to_bytes()),
+        store: store.identity(),
+        starts: 0,
+    });
+    if let Some((_, other)) = nodes.iter().find(|(_, node)| node.name == name && node.id != identity.node) {
+        let problem = format!("node {} of this cluster is called {name} already; choose another name", other.id);
+        return Err(BadSetting { key: "node_name", problem }.into());
+    }
+    let recorded = nodes.into_iter().find(|(_, node)| node.id == identity.node);
+    let counted = recorded.as_ref().map_or(0, |(_, node)| node.incarnation.start);
+    identity.starts = identity.starts.max(counted).saturating_add(1);
+    identity.write(&settings.data_dir).map_err(system("the file with the node's identity"))?;
+    let incarnation = Incarnation { boot, start: identity.starts };
+    let record = NodeRecord { id: identity.node, name, site, incarnation, peers: reached };
     let new = Record::Node(record.clone());
-    store.compare_and_set(new.key(), version, Some(&new)).map_err(StartError::WriteStore)?;
-    Ok(record)
+    let expected = recorded.map(|(version, _)| version);
+    store.compare_and_set(new.key(), expected, Some(&new)).map_err(StartError::WriteStore)?;
+    Ok((identity, record))
 }

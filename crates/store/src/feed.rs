@@ -175,7 +175,7 @@ mod tests {
     fn record(id: u8) -> Record {
         let incarnation = dyad_cluster::Incarnation { boot: BootId::from_bytes([1; 16]), start: 1 };
         let (name, site) = ("n".parse().unwrap(), "s".parse().unwrap());
-        Record::Node(NodeRecord { id: NodeId::from_bytes([id; 16]), name, site, incarnation })
+        Record::Node(NodeRecord { id: NodeId::from_bytes([id; 16]), name, site, incarnation, peers: Vec::new() })
     }
 
     fn seen(id: u8, version: u64) -> Seen {

@@ -4,9 +4,9 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::time::{Duration, Instant};
 
 use dyad_cluster::{
-    Access, AccessError, AckPolicy, Chap, ChapPair, IMAGES_MAX, InitiatorName, Key, Kind, LogicalBlock, Name,
-    NewSegment, OnFew, Presence, Record, SegmentRecord, SetError, Step, StepOrder, VolumeRecord, VolumeState,
-    next_step,
+    Access, AccessError, AckPolicy, Chap, ChapPair, IMAGES_MAX, ImageRecord, InitiatorName, Key, Kind, LogicalBlock,
+    Name, NewSegment, OnFew, PoolRecord, Presence, Record, SegmentRecord, SetError, Step, StepOrder, VolumeRecord,
+    VolumeState, next_step,
 };
 use dyad_pool::{AdminError, ImageMeta, ImagePhase};
 use dyad_units::{BLOCK_BYTES, Bytes, Epoch, ImageId, LayerId, NodeId, PoolId, SegmentId, Span, Stamp, VolumeId};
@@ -23,6 +23,11 @@ const STEPS_MAX: usize = 64;
 const IN_FLIGHT_MAX: Duration = Duration::from_secs(10);
 const IN_FLIGHT_PAUSE: Duration = Duration::from_millis(5);
 
+/// How long whoever makes or deletes a volume waits for the other nodes' part in it: they hear of it within
+/// milliseconds, and a disk may be slow.
+const OTHERS_MAX: Duration = Duration::from_secs(15);
+const OTHERS_PAUSE: Duration = Duration::from_millis(10);
+
 /// How long whoever starts a volume waits for its service: promises of an earlier life (M6) and a claim take a second, a
 /// store that is away may take any time.
 const START_MAX: Duration = Duration::from_secs(5);
@@ -31,7 +36,7 @@ const START_MAX: Duration = Duration::from_secs(5);
 type Answer = Receiver<Result<(), String>>;
 
 /// A volume that is about to be served.
-struct Start {
+pub(super) struct Start {
     known: KnownVolume,
     fault: Option<String>,
     answer: Option<Answer>,
@@ -40,12 +45,14 @@ struct Start {
 /// Creating or deleting did not come to its end.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Halt {
+    #[error("node {node} has to do its part and cannot be asked now")]
+    Node { node: String },
     #[error("the pool {pool} cannot do it now: {reason}")]
     Pool { pool: PoolId, reason: String },
     #[error(transparent)]
     Set(#[from] SetError),
     #[error(transparent)]
-    Node(#[from] QueryError),
+    Query(#[from] QueryError),
 }
 
 impl Admin {
@@ -75,7 +82,7 @@ impl Admin {
     }
 
     /// As [`Self::settle`], without waiting for the volume to be served.
-    fn enter(&self, id: VolumeId, halted: Option<String>) -> Option<Start> {
+    pub(super) fn enter(&self, id: VolumeId, halted: Option<String>) -> Option<Start> {
         let Ok(Some((_, Record::Volume(record)))) = self.find(Key::Volume(id)) else {
             self.catalog.lock().forget_volume(id);
             return None;
@@ -103,7 +110,7 @@ impl Admin {
     }
 
     /// Waits until the volume is served or known not to be; why it is not in service at all, if so.
-    fn await_start(&self, start: Start, deadline: Instant) -> Option<String> {
+    pub(super) fn await_start(&self, start: Start, deadline: Instant) -> Option<String> {
         let Start { known, fault, answer } = start;
         let left = deadline.saturating_duration_since(Instant::now());
         let told = answer.map(|answer| answer.recv_timeout(left));
@@ -114,18 +121,40 @@ impl Admin {
             Some(Ok(Ok(())) | Err(RecvTimeoutError::Timeout)) | None => None,
         });
         if let Some(reason) = &fault {
-            tracing::error!(volume = %known.record.name, reason, "volume not in service");
+            if known.record.state == VolumeState::Ready {
+                tracing::error!(volume = %known.record.name, reason, "volume not in service");
+            }
             self.catalog.lock().put_volume(KnownVolume { fault: Some(reason.clone()), ..known });
         }
         fault
     }
 
-    fn segments_of(&self, volume: &VolumeRecord) -> Vec<SegmentRecord> {
+    pub(super) fn segments_of(&self, volume: &VolumeRecord) -> Vec<SegmentRecord> {
         let find = |id: &SegmentId| match self.find(Key::Segment(*id)) {
             Ok(Some((_, Record::Segment(segment)))) => Some(segment),
             _ => None,
         };
         volume.segments.iter().filter_map(find).collect()
+    }
+
+    /// As [`Self::carry`]; waits for what other nodes have to do, and does meanwhile what they may wait for.
+    fn carry_to_end(&self, id: VolumeId) -> Result<(), Halt> {
+        let deadline = Instant::now() + OTHERS_MAX;
+        loop {
+            match self.carry(id) {
+                Err(Halt::Node { .. }) if Instant::now() < deadline => {
+                    std::thread::sleep(OTHERS_PAUSE);
+                    self.rescan();
+                }
+                outcome => return outcome,
+            }
+        }
+    }
+
+    fn node_name(&self, id: NodeId) -> String {
+        let known = self.catalog.lock();
+        let found = known.nodes.iter().find(|node| node.id == id);
+        found.map_or_else(|| id.to_string(), |node| node.name.to_string())
     }
 
     /// Takes a volume that is being made or deleted as far as it goes, one durable step after the other.
@@ -134,16 +163,25 @@ impl Admin {
             let found = self.find(Key::Volume(id)).map_err(SetError::Store)?;
             let Some((_, Record::Volume(volume))) = found else { return Ok(()) };
             let segments = self.segments_of(&volume);
-            let step = next_step(&volume, &segments, |order| self.presence(order));
+            if self.report_images(&volume, &segments)? {
+                continue;
+            }
+            let step = next_step(&volume, &segments, |order| self.presence(&volume, &segments, order));
             match step {
                 Step::Finished => return Ok(()),
+                Step::Wait(order) if order.node != self.node => {
+                    return Err(Halt::Node { node: self.node_name(order.node) });
+                }
                 Step::Wait(order) => {
                     return Err(Halt::Pool { pool: order.pool, reason: "it is not open".into() });
                 }
                 Step::CreateImage(order) => self.create_image(&volume, &segments, &order)?,
                 Step::DeleteImage(order) => self.delete_image(&order)?,
+                // Another node may have gone on meanwhile: what is being deleted never comes back.
                 Step::SetState(state) => self.change(Key::Volume(id), |record| match record {
-                    Record::Volume(volume) => Some(Record::Volume(VolumeRecord { state, ..volume })),
+                    Record::Volume(volume) if volume.state == VolumeState::Creating => {
+                        Some(Record::Volume(VolumeRecord { state, ..volume }))
+                    }
                     other => Some(other),
                 })?,
                 Step::DeleteSegment(segment) => self.change(Key::Segment(segment), |_| None)?,
@@ -153,11 +191,19 @@ impl Admin {
         Err(Halt::Pool { pool: PoolId::from_bytes([0; 16]), reason: "it takes too many steps".into() })
     }
 
-    fn presence(&self, order: &StepOrder) -> Presence {
-        if order.node != self.node {
-            return Presence::Unknown;
+    fn presence(&self, volume: &VolumeRecord, segments: &[SegmentRecord], order: &StepOrder) -> Presence {
+        let segment = segments.iter().find(|segment| segment.id == order.segment);
+        let found = segment.and_then(|segment| segment.image(order.image));
+        found.map_or(Presence::Unknown, |image| self.presence_of(volume, image))
+    }
+
+    /// Whether the image is in its pool. Of another node's, what that one said in the record.
+    pub(super) fn presence_of(&self, volume: &VolumeRecord, record: &ImageRecord) -> Presence {
+        if record.node != self.node {
+            let is_made = volume.state == VolumeState::Creating && record.incarnation.is_some();
+            return if is_made { Presence::There } else { Presence::Unknown };
         }
-        let (pool, image) = (order.pool, order.image);
+        let (pool, image) = (record.pool, record.id);
         match self.ask(|reply| Message::HasImage { pool, image, reply }) {
             Ok(Some(true)) => Presence::There,
             Ok(Some(false)) => Presence::NotThere,
@@ -207,11 +253,11 @@ impl Admin {
         let set = |error: SetError| CreateVolumeError::Store(Box::new(error));
         self.insert(&Record::Volume(volume.clone())).map_err(set)?;
         self.catalog.lock().put_volume(KnownVolume { record: volume, segment: Some(segment.clone()), fault: None });
-        let made = self.insert(&Record::Segment(segment)).map_err(Halt::Set).and_then(|()| self.carry(id));
+        let made = self.insert(&Record::Segment(segment)).map_err(Halt::Set).and_then(|()| self.carry_to_end(id));
         if let Err(halt) = made {
             // Nobody has seen it: undo it now, or at the next start what cannot be undone now.
             let begun = self.begin_deletion(id).map_err(Halt::Set);
-            let undone = begun.and_then(|()| self.carry(id));
+            let undone = begun.and_then(|()| self.carry_to_end(id));
             self.settle(id, undone.err().map(|halt| chain(&halt)));
             return Err(self.creation_error(halt));
         }
@@ -225,7 +271,8 @@ impl Admin {
         match halt {
             Halt::Pool { pool, reason } => CreateVolumeError::Pool { pool: self.pool_name(pool), reason },
             Halt::Set(error) => CreateVolumeError::Store(Box::new(error)),
-            Halt::Node(error) => CreateVolumeError::Node(error),
+            Halt::Node { .. } => CreateVolumeError::BadRequest { problem: chain(&halt) },
+            Halt::Query(error) => CreateVolumeError::Node(error),
         }
     }
 
@@ -283,13 +330,17 @@ impl Admin {
             return Err(CreateVolumeError::NameTaken { name: name.to_string() });
         }
         let mut images: Vec<(ImageId, NodeId, PoolId)> = Vec::new();
-        for which in &request.pools {
-            let pool = pool_for_image(&known, which)?;
+        let places = if request.pools.is_empty() {
+            usual_places(&known)?
+        } else {
+            request.pools.iter().map(|which| place_for_image(&known, which)).collect::<Result<_, _>>()?
+        };
+        for (node, pool) in places {
             if images.iter().any(|(_, _, other)| *other == pool) {
-                let problem = format!("pool `{which}` is named twice; each image needs a pool of its own");
+                let problem = "a pool is named twice; each image needs a pool of its own".to_owned();
                 return Err(CreateVolumeError::BadRequest { problem });
             }
-            images.push((ImageId::from_bytes(clock::random_id()), self.node, pool));
+            images.push((ImageId::from_bytes(clock::random_id()), node, pool));
         }
         if !(1..=IMAGES_MAX).contains(&images.len()) {
             let problem = format!("{} pools are named; a volume has 1 to {IMAGES_MAX} images", images.len());
@@ -305,12 +356,16 @@ impl Admin {
         let removed = self.ask(|reply| Message::RemoveVolume { volume: id, force, reply })?;
         removed.map_err(|sessions| DeleteVolumeError::InUse { volume: name.to_string(), sessions })?;
         self.begin_deletion(id).map_err(|error| DeleteVolumeError::Store(Box::new(error)))?;
-        let outcome = self.carry(id);
+        let outcome = self.carry_to_end(id);
         self.settle(id, outcome.as_ref().err().map(|halt| chain(halt)));
         outcome.map_err(|halt| match halt {
             Halt::Pool { pool, reason } => DeleteVolumeError::Pool { pool: self.pool_name(pool), reason },
             Halt::Set(error) => DeleteVolumeError::Store(Box::new(error)),
-            Halt::Node(error) => DeleteVolumeError::Node(error),
+            Halt::Node { node } => {
+                let reason = "it does not answer; the deletion goes on when it is back".to_owned();
+                DeleteVolumeError::Pool { pool: format!("of node {node}"), reason }
+            }
+            Halt::Query(error) => DeleteVolumeError::Node(error),
         })?;
         tracing::info!(volume = %name, "volume deleted");
         Ok(())
@@ -324,12 +379,46 @@ impl Admin {
     }
 }
 
-fn pool_for_image(known: &Known, which: &str) -> Result<PoolId, CreateVolumeError> {
-    let pool = known.pool(which).ok_or_else(|| QueryError::Unknown { kind: "pool", name: which.into() })?;
+/// A pool by its name or id: this node's, or another node's as `node/pool`.
+fn place_for_image(known: &Known, which: &str) -> Result<(NodeId, PoolId), CreateVolumeError> {
+    let unknown = || QueryError::Unknown { kind: "pool", name: which.into() };
+    let elsewhere = match which.split_once('/') {
+        Some((node, _)) if node == known.node.name.as_str() => None,
+        Some((node, pool)) => {
+            let node = known.nodes.iter().find(|known| known.name.as_str() == node).ok_or_else(unknown)?;
+            let is_it = |known: &&PoolRecord| known.node == node.id && known.name.as_str() == pool;
+            Some(known.pools_elsewhere.iter().find(is_it).ok_or_else(unknown)?)
+        }
+        None => known.pools_elsewhere.iter().find(|pool| pool.id.to_string() == which),
+    };
+    if let Some(pool) = elsewhere {
+        return Ok((pool.node, pool.id));
+    }
+    let pool = known.pool(which.rsplit('/').next().unwrap_or(which)).ok_or_else(unknown)?;
     match &pool.fault {
         Some(reason) => Err(CreateVolumeError::Pool { pool: which.into(), reason: reason.clone() }),
-        None => Ok(pool.record.id),
+        None => Ok((known.node.id, pool.record.id)),
     }
+}
+
+/// Two images on two nodes, this one first, the other at another site where there is one; two pools of this node where
+/// it is alone.
+fn usual_places(known: &Known) -> Result<Vec<(NodeId, PoolId)>, CreateVolumeError> {
+    let own = known.pools.iter().filter(|pool| pool.fault.is_none());
+    let mut places: Vec<_> = own.map(|pool| (known.node.id, pool.record.id)).take(2).collect();
+    let site_of = |pool: &&PoolRecord| {
+        known.nodes.iter().find(|node| node.id == pool.node).is_some_and(|node| node.site == known.node.site)
+    };
+    if let Some(other) = known.pools_elsewhere.iter().min_by_key(site_of) {
+        places.truncate(1);
+        places.push((other.node, other.id));
+    }
+    if places.len() < 2 {
+        let problem =
+            "there are no two pools for two images; make another one, or name the pool with --pool".to_owned();
+        return Err(CreateVolumeError::BadRequest { problem });
+    }
+    Ok(places)
 }
 
 /// The size that a volume gets: whole blocks of 4 KiB.

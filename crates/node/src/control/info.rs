@@ -10,6 +10,8 @@ use dyad_units::{Bytes, DiskId, ImageId, NodeId, Period, PoolId, VolumeId};
 pub struct NodeStatus {
     /// The node itself.
     pub node: NodeInfo,
+    /// The other nodes of the cluster, by name.
+    pub neighbours: Vec<NeighbourInfo>,
     /// Its pools, by name.
     pub pools: Vec<PoolInfo>,
     /// Its volumes, by name.
@@ -64,6 +66,21 @@ pub struct NodeInfo {
     pub buffers_max: Bytes,
     /// Sessions and volumes closed because of a fault in this program since the start.
     pub faults: u64,
+}
+
+/// Another node of the cluster, as this one knows it.
+#[derive(Clone, Debug)]
+pub struct NeighbourInfo {
+    /// Identity.
+    pub id: NodeId,
+    /// Name.
+    pub name: String,
+    /// Site.
+    pub site: String,
+    /// Its starts so far.
+    pub starts: u64,
+    /// Whether this node is connected to it.
+    pub is_connected: bool,
 }
 
 /// How disk operations that may block are carried out.

@@ -1,12 +1,12 @@
 //! A status: what the catalog and the reactor know, put together.
 
-use dyad_cluster::{ImageRecord, ImageState, OutReason, PoolRecord, VolumeState};
+use dyad_cluster::{ImageRecord, ImageState, NodeRecord, OutReason, PoolRecord, VolumeState};
 use dyad_mirror::MirrorStatus;
 use dyad_units::{Bytes, EXTENT_BYTES, ImageId, PoolId};
 
 use super::{
-    AccessInfo, DiskInfo, DiskKind, ImageInfo, IoCounters, NodeHandle, NodeInfo, NodePhase, NodeStatus, PoolInfo,
-    PoolPhase, Redundancy, VolumeInfo, VolumePhase,
+    AccessInfo, DiskInfo, DiskKind, ImageInfo, IoCounters, NeighbourInfo, NodeHandle, NodeInfo, NodePhase, NodeStatus,
+    PoolInfo, PoolPhase, Redundancy, VolumeInfo, VolumePhase,
 };
 use crate::catalog::{Known, KnownPool, KnownVolume};
 use crate::clock;
@@ -18,7 +18,9 @@ const BEHIND: &str = "its pool was missing and is back; it lacks what was writte
 pub(super) fn merge(handle: &NodeHandle, known: &Known, snapshot: Snapshot) -> NodeStatus {
     let pools = known.pools.iter().map(|pool| pool_info(pool, &snapshot)).collect();
     let volumes = known.volumes.iter().map(|volume| volume_info(handle, known, volume, &snapshot)).collect();
-    NodeStatus { node: node_info(handle, known, &snapshot), pools, volumes, sessions: snapshot.sessions }
+    let neighbours = known.nodes.iter().filter(|node| node.id != known.node.id);
+    let neighbours = neighbours.map(|node| neighbour_info(node, &snapshot)).collect();
+    NodeStatus { node: node_info(handle, known, &snapshot), neighbours, pools, volumes, sessions: snapshot.sessions }
 }
 
 fn node_info(handle: &NodeHandle, known: &Known, snapshot: &Snapshot) -> NodeInfo {
@@ -39,6 +41,16 @@ fn node_info(handle: &NodeHandle, known: &Known, snapshot: &Snapshot) -> NodeInf
         buffers_held: snapshot.buffers_held,
         buffers_max: handle.buffers_max,
         faults: snapshot.faults,
+    }
+}
+
+fn neighbour_info(node: &NodeRecord, snapshot: &Snapshot) -> NeighbourInfo {
+    NeighbourInfo {
+        id: node.id,
+        name: node.name.to_string(),
+        site: node.site.to_string(),
+        starts: node.incarnation.start,
+        is_connected: snapshot.connected.contains(&node.id),
     }
 }
 
@@ -147,7 +159,9 @@ fn redundancy_of(volume: &KnownVolume, look: Option<&VolumeLook>) -> Redundancy 
     let wanted = images_of(volume, look).filter(|image| image.state != ImageState::Detached).count() as u32;
     match look {
         Some(look) => {
-            let good = look.part.mirror.as_ref().map_or(0, MirrorStatus::good_images);
+            // Of a volume that another node serves, the record says it.
+            let recorded = || look.record.in_sync().count();
+            let good = look.part.mirror.as_ref().map_or_else(recorded, MirrorStatus::good_images);
             Redundancy { in_sync: good as u32, wanted, sentence: look.part.sentence.clone() }
         }
         None => Redundancy { in_sync: 0, wanted, sentence: "not served".into() },
@@ -178,10 +192,20 @@ fn image_info(
         volume_name: volume.record.name.to_string(),
         node: image.node,
         pool: image.pool,
-        pool_name: pool.map_or_else(|| image.pool.to_string(), |pool| pool.record.name.to_string()),
+        pool_name: pool.map_or_else(|| name_elsewhere(known, image), |pool| pool.record.name.to_string()),
         state: state_text(state).to_owned(),
         reason: reason.map(|reason| reason_text(reason, is_open)),
         allocated: allocated(snapshot, image.pool, image.id),
+    }
+}
+
+/// The name of a pool on another node.
+fn name_elsewhere(known: &Known, image: &ImageRecord) -> String {
+    let node = known.nodes.iter().find(|node| node.id == image.node);
+    let pool = known.pools_elsewhere.iter().find(|pool| pool.id == image.pool);
+    match (node, pool) {
+        (Some(node), Some(pool)) => format!("{}/{}", node.name, pool.name),
+        _ => image.pool.to_string(),
     }
 }
 

@@ -10,6 +10,7 @@ use dyad_units::{ImageId, PoolId, SegmentId, VolumeId};
 
 use super::snapshot::Snapshot;
 use crate::disk::DiskFile;
+use crate::peers::Link;
 
 /// Where an answer goes: a channel with room for one, so that answering never waits.
 pub(crate) type Reply<T> = SyncSender<T>;
@@ -32,6 +33,12 @@ pub(crate) enum Message {
     RemoveVolume { volume: VolumeId, force: bool, reply: Reply<Result<(), u32>> },
     /// What the config store answered to a volume's part.
     Answer { volume: VolumeId, part: u64, answer: StoreAnswer },
+    /// A connection to another node.
+    Peer(Box<Link>),
+    /// What the config store holds of a segment; none: it was deleted.
+    Watched(SegmentId, Option<Box<SegmentRecord>>),
+    /// The cluster has other nodes.
+    Neighbours,
     /// Tell everything.
     Look(Reply<Snapshot>),
     /// Close a session.

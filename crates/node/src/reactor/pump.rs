@@ -19,6 +19,9 @@ impl Reactor {
         loop {
             if let Some(volume) = self.dirty_volumes.pop() {
                 self.pump_volume(volume);
+            } else if !self.dirty_peers.is_empty() {
+                // Before this node's own disks: the other images work at the same time.
+                self.flush_peers();
             } else if let Some(pool) = self.dirty_pools.pop() {
                 self.pump_pool(pool);
             } else {
@@ -45,8 +48,12 @@ impl Reactor {
         match action {
             PartAction::Answer { id, result } => self.answer(index, id, result),
             PartAction::Pool { image, token, request } => self.ask_image(index, image, token, request),
-            // Without a connection a message may be dropped.
-            PartAction::Send { .. } => {}
+            PartAction::Send { to, message } => {
+                if let Some(volume) = self.volume(index) {
+                    let segment = volume.part.record().id;
+                    self.tell_peer(to, segment, &message);
+                }
+            }
             PartAction::Propose { record, expected } => self.ask_store(index, Asked::Propose { record, expected }),
             PartAction::Read => {
                 if let Some(volume) = self.volume(index) {
@@ -55,18 +62,26 @@ impl Reactor {
                 }
             }
             // M19: its hosts may have gone on elsewhere, if there is another node.
-            PartAction::CloseSessions => {}
+            PartAction::CloseSessions => {
+                if self.has_neighbours {
+                    self.close_sessions(index, "this node was not running for a while");
+                }
+            }
             PartAction::Note(note) => self.tell(index, note),
-            PartAction::Done { id, result } => {
+            PartAction::Done { result, .. } => {
                 if let Err(error) = result {
-                    tracing::debug!(command = id, %error, "a command of the part ended");
+                    tracing::debug!(%error, "a part does not end in good order");
+                    self.note_stopped(index);
                 }
             }
-            PartAction::Stopped => {
-                if let Some(stop) = self.volume_mut(index).and_then(|volume| volume.stop.as_mut()) {
-                    stop.is_stopped = true;
-                }
-            }
+            PartAction::Stopped => self.note_stopped(index),
+        }
+    }
+
+    /// The part of a volume on its way out has ended.
+    fn note_stopped(&mut self, index: u32) {
+        if let Some(stop) = self.volume_mut(index).and_then(|volume| volume.stop.as_mut()) {
+            stop.is_stopped = true;
         }
     }
 

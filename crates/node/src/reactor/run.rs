@@ -1,7 +1,7 @@
 //! The reactor itself: its state, and one turn of it.
 
 use std::any::Any;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::os::fd::{AsFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use dyad_mirror::PartAction;
 use dyad_payload::Slab;
 use dyad_pool::{DiskOp, ImageHandle};
 use dyad_scsi::NexusId;
-use dyad_units::{Moment, NodeId, Period, PoolId, StoreId, VolumeId};
+use dyad_units::{Moment, NodeId, Period, PoolId, SegmentId, StoreId, VolumeId};
 use rustix::event::{Timespec, epoll};
 
 use super::conns::{ConnRef, Conns};
@@ -22,11 +22,12 @@ use super::listen::Listener;
 use super::mailbox::Mailbox;
 use super::memory::{ANSWERS_OF_SESSION, Budget};
 use super::message::Question;
+use super::peers::{PEERS, Peer};
 use super::pools::PoolRoom;
 use super::stop::Stopping;
 use super::timers::{Timer, Timers};
 use super::volumes::Volume;
-use crate::beats::LeaseTable;
+use crate::beats::Beats;
 use crate::clock;
 use crate::disk::{DiskIndex, Disks, End, EngineError};
 use crate::settings::Settings;
@@ -49,7 +50,7 @@ pub(crate) struct ReactorSetup {
     pub(crate) incarnation: Incarnation,
     /// Which config store the records are from (section 8).
     pub(crate) store: StoreId,
-    pub(crate) leases: Arc<LeaseTable>,
+    pub(crate) beats: Arc<Beats>,
 }
 
 /// A reactor could not be made.
@@ -76,7 +77,12 @@ pub(crate) struct Reactor {
     pub(super) node: NodeId,
     pub(super) incarnation: Incarnation,
     pub(super) store: StoreId,
-    pub(super) leases: Arc<LeaseTable>,
+    pub(super) beats: Arc<Beats>,
+    /// Connections to other nodes.
+    pub(super) peers: Vec<Option<Box<Peer>>>,
+    pub(super) dirty_peers: Vec<usize>,
+    /// Whose part in which segment is here: its volume.
+    pub(super) segments: BTreeMap<SegmentId, u32>,
     pub(super) epoll: OwnedFd,
     pub(super) mailbox: Arc<Mailbox>,
     pub(super) questions: SyncSender<Question>,
@@ -105,6 +111,8 @@ pub(crate) struct Reactor {
     pub(super) timer: Option<Moment>,
     pub(super) next_id: u64,
     pub(super) next_tsih: u16,
+    /// The cluster has other nodes.
+    pub(super) has_neighbours: bool,
     /// Volumes are there as far as they can be.
     pub(super) is_open: bool,
     pub(super) stopping: Option<Stopping>,
@@ -149,7 +157,10 @@ impl Reactor {
             node: setup.node,
             incarnation: setup.incarnation,
             store: setup.store,
-            leases: setup.leases,
+            beats: setup.beats,
+            peers: Vec::new(),
+            dirty_peers: Vec::new(),
+            segments: BTreeMap::new(),
             epoll,
             mailbox: setup.mailbox,
             questions: setup.questions,
@@ -173,6 +184,7 @@ impl Reactor {
             timer: None,
             next_id: 1,
             next_tsih: 1,
+            has_neighbours: false,
             is_open: false,
             stopping: None,
             is_done: false,
@@ -215,6 +227,7 @@ impl Reactor {
                 DISKS => {}
                 MAILBOX => has_mail = true,
                 name if name >= LISTENERS => self.accept((name - LISTENERS) as usize),
+                name if name >= PEERS => self.on_peer((name - PEERS) as usize, event.flags),
                 name => {
                     let at = ConnRef::from_u64(name);
                     self.guard_conn(at, |reactor| reactor.on_socket(at, event.flags));
@@ -292,6 +305,7 @@ impl Reactor {
                     self.timer = None;
                 }
                 self.wake_starved();
+                self.wake_starved_peers();
                 self.wake_listeners();
             }
         }

@@ -3,7 +3,7 @@
 use dyad_cluster::SegmentRecord;
 use dyad_mirror::PartStatus;
 use dyad_pool::{Counters, PoolUse};
-use dyad_units::{Bytes, ImageId, PoolId, VolumeId};
+use dyad_units::{Bytes, ImageId, NodeId, PoolId, VolumeId};
 
 use super::run::Reactor;
 use super::service::Service;
@@ -19,6 +19,8 @@ pub(crate) struct Snapshot {
     pub(crate) failed_volumes: Vec<(VolumeId, String)>,
     pub(crate) failed_pools: Vec<(PoolId, String)>,
     pub(crate) backend: BackendInfo,
+    /// Other nodes that are connected.
+    pub(crate) connected: Vec<NodeId>,
     pub(crate) connections: u32,
     pub(crate) half_open: u32,
     pub(crate) refused: u64,
@@ -59,6 +61,7 @@ impl Reactor {
             failed_volumes: self.failed_volumes.clone(),
             failed_pools: self.failed_pools.clone(),
             backend: self.disks.backend().clone(),
+            connected: self.connected().collect(),
             connections: self.conns.len() as u32,
             half_open: self.half_open as u32,
             refused: self.refused,

@@ -47,6 +47,13 @@ impl Reactor {
                     self.volume_event(index, answer.event());
                 }
             }
+            Message::Peer(link) => self.add_peer(*link),
+            Message::Watched(segment, record) => {
+                if let Some(&volume) = self.segments.get(&segment) {
+                    self.volume_event(volume, dyad_mirror::PartEvent::Seen(record));
+                }
+            }
+            Message::Neighbours => self.has_neighbours = true,
             Message::Look(reply) => {
                 let _ = reply.try_send(self.look());
             }
@@ -154,6 +161,7 @@ impl Reactor {
     }
 
     fn end(&mut self, is_late: bool) {
+        self.say_bye();
         if is_late {
             // The last bytes may still go out; nothing acknowledged depends on them.
             self.drain_disks(Duration::from_millis(100));

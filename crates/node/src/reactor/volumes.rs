@@ -187,6 +187,13 @@ impl Reactor {
         segment: SegmentRecord,
         started: Reply<Result<(), String>>,
     ) {
+        if let Some(index) = self.volume_with_id(record.id) {
+            // Asked for twice, by an administrator and by news of the config store: whoever asks last is told.
+            if let Some(volume) = self.volume_mut(index) {
+                volume.started = Some(started);
+            }
+            return self.report_start(index);
+        }
         match self.make_volume(record, segment) {
             Ok(mut volume) => {
                 volume.started = Some(started);
@@ -194,17 +201,16 @@ impl Reactor {
                 if free == self.volumes.len() {
                     self.volumes.push(None);
                 }
+                let segment = volume.part.record().id;
                 self.volumes[free] = Some(Box::new(volume));
                 self.find_images(free as u32);
+                self.announce(free as u32, segment);
             }
             Err(reason) => drop(started.try_send(Err(reason))),
         }
     }
 
     fn make_volume(&mut self, record: VolumeRecord, segment: SegmentRecord) -> Result<Volume, String> {
-        if self.volume_with_id(record.id).is_some() {
-            return Err("it is in service already".into());
-        }
         let target = self.settings.iscsi.target_of(record.name.as_str());
         let block = BlockSize::from_bytes(record.block.bytes()).ok_or("its blocks have an odd size")?;
         let shape = Shape::new(block, record.size).map_err(|error| error.to_string())?;
@@ -297,9 +303,17 @@ impl Reactor {
         let now = clock::now();
         let Some(volume) = self.volumes.get_mut(index as usize).and_then(Option::as_deref_mut) else { return };
         let Volume { part, actions, .. } = &mut *volume;
-        let leases = &self.leases;
-        if let Err(fault) = guarded(|| act(part, now, &mut leases.lock(), actions)) {
-            return self.fail_volume(index, &fault.0);
+        let beats = &self.beats;
+        let acted = guarded(|| {
+            let leases = &mut *beats.leases();
+            let planned = leases.next_beat();
+            act(part, now, leases, actions);
+            leases.next_beat() < planned
+        });
+        match acted {
+            Ok(true) => self.beats.ring(),
+            Ok(false) => {}
+            Err(fault) => return self.fail_volume(index, &fault.0),
         }
         if !volume.is_dirty {
             volume.is_dirty = true;
@@ -372,6 +386,7 @@ impl Reactor {
         if let Some(volume) = self.volumes[index as usize].take() {
             self.budget.give_back_all(volume.ops.asked_bytes());
             self.unroute(index);
+            self.withdraw(volume.part.record().id);
             if let Some(reply) = volume.stop.and_then(|stop| stop.reply) {
                 let _ = reply.try_send(Ok(()));
             }
@@ -387,8 +402,9 @@ impl Reactor {
         let Some(volume) = self.volumes[index as usize].take() else { return };
         // It answers nothing any more: this node neither owns the segment nor promises anything for it.
         let segment = volume.part.record().id;
-        self.leases.lock().disown(segment);
-        self.leases.lock().grant_for(segment, None);
+        self.beats.leases().disown(segment);
+        self.beats.leases().grant_for(segment, None);
+        self.withdraw(segment);
         self.budget.give_back_all(volume.ops.asked_bytes());
         self.failed_volumes.push((volume.record.id, fault.to_owned()));
         self.unroute(index);

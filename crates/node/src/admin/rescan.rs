@@ -1,0 +1,170 @@
+//! What other nodes did to the records, followed here: nodes that came, volumes that were made or deleted, and this
+//! node's part in both.
+//!
+//! A node makes and deletes the images in its own pools, and says so in the segment's record: of a volume that is made,
+//! the image has an incarnation then; of one that is deleted, it is not listed any more. So whoever sees the records
+//! knows what is left to do, whichever nodes stopped in between.
+
+use std::time::Instant;
+
+use dyad_cluster::{
+    Change, ImageRecord, Key, Kind, NodeRecord, PoolRecord, Presence, Record, SegmentRecord, SetError, StoreError,
+    VolumeRecord, VolumeState,
+};
+use dyad_units::VolumeId;
+
+use super::Admin;
+use super::volumes::Halt;
+use crate::catalog::KnownVolume;
+use crate::reactor::Message;
+
+impl Admin {
+    /// Learns of the nodes of the cluster and their pools.
+    pub(super) fn meet_nodes(&self) {
+        if self.news.is_alone() {
+            return;
+        }
+        if let Err(error) = self.try_meet_nodes() {
+            tracing::warn!(%error, "the other nodes are not known yet");
+        }
+    }
+
+    fn try_meet_nodes(&self) -> Result<(), StoreError> {
+        let mut nodes: Vec<NodeRecord> = (self.store.list(Kind::Node)?.into_iter())
+            .filter_map(|found| match found.record {
+                Record::Node(node) => Some(node),
+                _ => None,
+            })
+            .collect();
+        let mut pools: Vec<PoolRecord> = (self.store.list(Kind::Pool)?.into_iter())
+            .filter_map(|found| match found.record {
+                Record::Pool(pool) if pool.node != self.node => Some(pool),
+                _ => None,
+            })
+            .collect();
+        nodes.sort_by(|one, other| one.name.cmp(&other.name));
+        pools.sort_by(|one, other| one.name.cmp(&other.name));
+        for node in &nodes {
+            self.peers.learn(node);
+        }
+        if nodes.len() > 1 {
+            self.mailbox.post(Message::Neighbours);
+        }
+        let mut known = self.catalog.lock();
+        (known.nodes, known.pools_elsewhere) = (nodes, pools);
+        Ok(())
+    }
+
+    /// Follows what changed. Without the store nothing is known to have changed.
+    pub(super) fn rescan(&self) {
+        self.news.taken();
+        if self.news.is_alone() {
+            return;
+        }
+        if let Err(error) = self.try_rescan() {
+            tracing::debug!(%error, "the config store cannot be looked at");
+        }
+    }
+
+    fn try_rescan(&self) -> Result<(), StoreError> {
+        self.try_meet_nodes()?;
+        let mut there = Vec::new();
+        for found in self.store.list(Kind::Volume)? {
+            let Record::Volume(volume) = found.record else { continue };
+            there.push(volume.id);
+            self.follow(volume);
+        }
+        let is_gone = |known: &&KnownVolume| !there.contains(&known.record.id);
+        let gone: Vec<VolumeId> =
+            self.catalog.lock().volumes.iter().filter(is_gone).map(|known| known.record.id).collect();
+        for id in gone {
+            // Created after the list was made?
+            if matches!(self.store.get(Key::Volume(id)), Ok(None)) {
+                let _ = self.ask(|reply| Message::RemoveVolume { volume: id, force: true, reply });
+                self.catalog.lock().forget_volume(id);
+            }
+        }
+        Ok(())
+    }
+
+    fn follow(&self, volume: VolumeRecord) {
+        let id = volume.id;
+        let known = self.catalog.lock().volumes.iter().find(|known| known.record.id == id).cloned();
+        let is_done = known.as_ref().is_some_and(|known| {
+            known.record.state == VolumeState::Ready && volume.state == VolumeState::Ready && known.fault.is_none()
+        });
+        if is_done {
+            return;
+        }
+        match volume.state {
+            VolumeState::Ready => {}
+            // Whoever makes it has not come to the segments' records, or stopped before: it is undone where it was begun.
+            VolumeState::Creating if self.segments_of(&volume).len() != volume.segments.len() => return,
+            VolumeState::Creating => {}
+            VolumeState::Deleting => {
+                if self.ask(|reply| Message::RemoveVolume { volume: id, force: true, reply }).is_err() {
+                    return;
+                }
+            }
+        }
+        let outcome = self.carry(id);
+        if let Some(start) = self.enter(id, outcome.err().map(|halt| super::chain(&halt))) {
+            // It goes on starting by itself.
+            self.await_start(start, Instant::now());
+        }
+    }
+
+    /// Says in the segments' records what became of this node's images, as far as others wait for it. `true` if a record
+    /// changed.
+    pub(super) fn report_images(&self, volume: &VolumeRecord, segments: &[SegmentRecord]) -> Result<bool, Halt> {
+        let mut changed = false;
+        for segment in segments {
+            let is_mine = |image: &&ImageRecord| image.node == self.node;
+            if segment.images.iter().all(|image| is_mine(&image)) {
+                continue;
+            }
+            let presence = |image: &ImageRecord| self.presence_of(volume, image);
+            let mine = || segment.images.iter().filter(is_mine);
+            match volume.state {
+                VolumeState::Creating => {
+                    for image in mine() {
+                        if image.incarnation.is_none() && presence(image) == Presence::There {
+                            self.prove(segment, image)?;
+                            changed = true;
+                        }
+                    }
+                }
+                VolumeState::Deleting
+                    if mine().next().is_some() && mine().all(|it| presence(it) == Presence::NotThere) =>
+                {
+                    self.leave(segment)?;
+                    changed = true;
+                }
+                VolumeState::Deleting | VolumeState::Ready => {}
+            }
+        }
+        Ok(changed)
+    }
+
+    /// This node's image is there: its record says of which life (M11).
+    fn prove(&self, segment: &SegmentRecord, image: &ImageRecord) -> Result<(), SetError> {
+        let prove = Change::Prove { image: image.id, incarnation: self.incarnation };
+        self.change(Key::Segment(segment.id), |record| match record {
+            Record::Segment(found) => Some(Record::Segment(found.changed(&[prove]).unwrap_or(found))),
+            other => Some(other),
+        })
+    }
+
+    /// This node's images are gone: they are not listed any more.
+    fn leave(&self, segment: &SegmentRecord) -> Result<(), SetError> {
+        self.change(Key::Segment(segment.id), |record| match record {
+            Record::Segment(mut found) => {
+                found.images.retain(|image| image.node != self.node);
+                found.owner = found.owner.filter(|&owner| owner != self.node);
+                found.epoch = found.epoch.next();
+                Some(Record::Segment(found))
+            }
+            other => Some(other),
+        })
+    }
+}

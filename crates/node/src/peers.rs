@@ -1,0 +1,181 @@
+//! Connections to the other nodes of the cluster: dialing, accepting, greeting. What is said on them afterwards is the
+//! reactor's (segments) and the beat thread's (beats) business.
+//!
+//! ```text
+//!  the node with the lower id dials, one thread per node and kind ─┐              ┌─▶ reactor's mailbox   (segments)
+//!  the other accepts, one thread per greeting, few at a time ──────┴─▶ Link ──────┴─▶ beat thread's inbox (beats)
+//! ```
+//!
+//! A [`Link`] holds a guard: when it is dropped, whoever dialed it hears of that and dials again.
+
+mod accept;
+mod dial;
+mod greet;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::sync::mpsc::SyncSender;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use dyad_cluster::{Incarnation, NodeRecord};
+use dyad_payload::Slab;
+use dyad_units::NodeId;
+use dyad_wire::{ConnectionKind, Local, Receiver, Sender};
+
+pub(crate) use accept::Door;
+
+use crate::beats::Beats;
+use crate::reactor::{Mailbox, Message};
+
+/// Of the one reactor that there is: connections of segments go from it to the other side's.
+const REACTORS: ConnectionKind = ConnectionKind::Segments { from: 0, to: 0 };
+
+/// A connection after its greeting.
+pub(crate) struct Link {
+    pub(crate) socket: OwnedFd,
+    pub(crate) sender: Sender,
+    pub(crate) receiver: Receiver,
+    /// Who is at the other end.
+    pub(crate) node: NodeId,
+    /// Which life of it, as it said (M11).
+    pub(crate) incarnation: Incarnation,
+    /// The other end's address.
+    pub(crate) address: SocketAddr,
+    /// Dropped with the link: whoever dialed hears of its end.
+    pub(crate) _guard: Option<SyncSender<()>>,
+}
+
+/// Another node, as far as its record and its greetings tell.
+struct Neighbour {
+    record: NodeRecord,
+    /// The newest life that it proved (M11).
+    life: Incarnation,
+}
+
+#[derive(Default)]
+struct Book {
+    neighbours: BTreeMap<NodeId, Neighbour>,
+    dialers: Vec<JoinHandle<()>>,
+    is_stopping: bool,
+}
+
+/// Who the other nodes are, and the threads that connect to them.
+pub(crate) struct Peers {
+    local: Local,
+    slab: Slab,
+    mailbox: Arc<Mailbox>,
+    beats: Arc<Beats>,
+    book: Mutex<Book>,
+    changed: Condvar,
+}
+
+impl Peers {
+    pub(crate) fn new(local: Local, slab: Slab, mailbox: Arc<Mailbox>, beats: Arc<Beats>) -> Arc<Self> {
+        Arc::new(Self { local, slab, mailbox, beats, book: Mutex::default(), changed: Condvar::new() })
+    }
+
+    /// A node of the cluster, as its newest record says. It is connected to from now on.
+    pub(crate) fn learn(self: &Arc<Self>, record: &NodeRecord) {
+        let me = self.local.node;
+        if record.id == me {
+            return;
+        }
+        let mut book = self.book();
+        if book.is_stopping {
+            return;
+        }
+        match book.neighbours.get_mut(&record.id) {
+            Some(known) => {
+                if record.incarnation.start > known.life.start {
+                    known.life = record.incarnation;
+                }
+                known.record = record.clone();
+            }
+            None => {
+                let neighbour = Neighbour { record: record.clone(), life: record.incarnation };
+                book.neighbours.insert(record.id, neighbour);
+                // One side dials, so that there is one connection of a kind: the one with the lower id.
+                if me < record.id {
+                    for kind in [ConnectionKind::Beats, REACTORS] {
+                        match dial::spawn(self.clone(), record.id, kind) {
+                            Ok(thread) => book.dialers.push(thread),
+                            Err(error) => tracing::error!(node = %record.name, %error, "node cannot be connected to"),
+                        }
+                    }
+                }
+            }
+        }
+        drop(book);
+        self.changed.notify_all();
+    }
+
+    /// Ends the threads.
+    pub(crate) fn stop(&self) {
+        let dialers = {
+            let mut book = self.book();
+            book.is_stopping = true;
+            std::mem::take(&mut book.dialers)
+        };
+        self.changed.notify_all();
+        for dialer in dialers {
+            let _ = dialer.join();
+        }
+    }
+
+    fn is_stopping(&self) -> bool {
+        self.book().is_stopping
+    }
+
+    /// Sleeps so long, or until there are news of the nodes.
+    fn rest(&self, pause: Duration) {
+        let book = self.book();
+        if !book.is_stopping {
+            drop(self.changed.wait_timeout(book, pause).unwrap_or_else(PoisonError::into_inner));
+        }
+    }
+
+    /// The newest life of a node that is known; none: it is no node of this cluster.
+    fn life_of(&self, node: NodeId) -> Option<Incarnation> {
+        self.book().neighbours.get(&node).map(|neighbour| neighbour.life)
+    }
+
+    fn addresses_of(&self, node: NodeId) -> Option<Vec<String>> {
+        self.book().neighbours.get(&node).map(|neighbour| neighbour.record.peers.clone())
+    }
+
+    fn name_of(&self, node: NodeId) -> String {
+        self.book().neighbours.get(&node).map_or_else(|| node.to_string(), |known| known.record.name.to_string())
+    }
+
+    /// A greeting is over: the connection goes to whoever uses it.
+    fn deliver(&self, link: Link, kind: ConnectionKind) {
+        {
+            let mut book = self.book();
+            if let Some(known) = book.neighbours.get_mut(&link.node)
+                && link.incarnation.start > known.life.start
+            {
+                known.life = link.incarnation;
+            }
+        }
+        tracing::debug!(node = self.name_of(link.node), address = %link.address, ?kind, "connected");
+        match kind {
+            ConnectionKind::Beats => self.beats.add(link),
+            ConnectionKind::Segments { .. } => self.mailbox.post(Message::Peer(Box::new(link))),
+        }
+    }
+
+    fn book(&self) -> MutexGuard<'_, Book> {
+        // Every change is one insertion or assignment.
+        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Peers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Peers({} nodes)", self.book().neighbours.len())
+    }
+}

@@ -1,0 +1,280 @@
+//! Connections to the other nodes' reactors: messages of parts in both directions.
+//!
+//! Each side announces the segments of which it has a part. A part hears that a node is there when both have announced
+//! the segment on one connection: what is said before that would be lost.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::os::fd::AsFd;
+
+use dyad_mirror::{PartEvent, PeerMessage};
+use dyad_units::{NodeId, Period, SegmentId};
+use dyad_wire::{Bye, ByeReason, Incoming, Polled, SegmentNumber};
+use rustix::event::epoll;
+
+use super::run::{Reactor, guarded};
+use crate::beats::{receive_some, send};
+use crate::peers::Link;
+
+/// Messages taken from one node per turn, so that one node does not keep everybody else waiting; epoll comes back.
+const MESSAGES_PER_TURN: usize = 512;
+/// Names in epoll for these connections: below those of listeners.
+pub(super) const PEERS: u64 = u64::MAX - 2048;
+/// Other nodes at most, by the names there are.
+const PEERS_MAX: usize = 1024;
+/// Pause of a connection that found no buffer.
+const STARVED_PAUSE: Period = Period::from_millis(1);
+
+/// A connection to another node's reactor.
+pub(crate) struct Peer {
+    link: Link,
+    /// Our numbers of segments on it.
+    announced: BTreeMap<SegmentId, SegmentNumber>,
+    /// Segments that the other side announced.
+    theirs: BTreeSet<SegmentId>,
+    /// Whether epoll watches for room to send.
+    wants_output: bool,
+    is_dirty: bool,
+    /// No buffer was left to receive into.
+    is_starved: bool,
+}
+
+impl Reactor {
+    /// A connection after its greeting; it takes the place of an older one to the same node.
+    pub(super) fn add_peer(&mut self, link: Link) {
+        let (node, incarnation) = (link.node, link.incarnation);
+        if let Some(older) = self.peer_of(node) {
+            self.close_peer(older, "another connection took its place");
+        }
+        let index = self.peers.iter().position(Option::is_none).unwrap_or(self.peers.len());
+        let name = epoll::EventData::new_u64(PEERS + index as u64);
+        if self.stopping.is_some()
+            || index >= PEERS_MAX
+            || epoll::add(&self.epoll, link.socket.as_fd(), name, epoll::EventFlags::IN).is_err()
+        {
+            return; // closed; the other side comes again
+        }
+        tracing::info!(%node, address = %link.address, "node connected");
+        self.beats.leases().hello(node, incarnation, crate::clock::now());
+        if index == self.peers.len() {
+            self.peers.push(None);
+        }
+        self.peers[index] = Some(Box::new(Peer {
+            link,
+            announced: BTreeMap::new(),
+            theirs: BTreeSet::new(),
+            wants_output: false,
+            is_dirty: false,
+            is_starved: false,
+        }));
+        let segments: Vec<SegmentId> = self.segments.keys().copied().collect();
+        for segment in segments {
+            self.announce_to(index, segment);
+        }
+        // What came with the greeting is in the receiver already.
+        self.receive_from(index);
+    }
+
+    fn peer_of(&self, node: NodeId) -> Option<usize> {
+        self.peers.iter().position(|peer| peer.as_ref().is_some_and(|peer| peer.link.node == node))
+    }
+
+    /// The nodes that are connected.
+    pub(super) fn connected(&self) -> impl Iterator<Item = NodeId> + '_ {
+        self.peers.iter().flatten().map(|peer| peer.link.node)
+    }
+
+    /// There is a part of this segment now: every node is told, and the part of every node that has one.
+    pub(super) fn announce(&mut self, volume: u32, segment: SegmentId) {
+        self.segments.insert(segment, volume);
+        for index in 0..self.peers.len() {
+            self.announce_to(index, segment);
+            let Some(peer) = self.peers[index].as_deref().filter(|peer| peer.theirs.contains(&segment)) else {
+                continue;
+            };
+            let (node, incarnation) = (peer.link.node, peer.link.incarnation);
+            self.volume_event(volume, PartEvent::PeerUp { node, incarnation });
+        }
+    }
+
+    fn announce_to(&mut self, index: usize, segment: SegmentId) {
+        let Some(peer) = self.peers[index].as_deref_mut() else { return };
+        match peer.link.sender.announce(segment) {
+            Ok(number) => {
+                peer.announced.insert(segment, number);
+                self.soil_peer(index);
+            }
+            Err(error) => self.close_peer(index, &error.to_string()),
+        }
+    }
+
+    /// There is no part of this segment any more.
+    pub(super) fn withdraw(&mut self, segment: SegmentId) {
+        self.segments.remove(&segment);
+        for index in 0..self.peers.len() {
+            let Some(peer) = self.peers[index].as_deref_mut() else { continue };
+            let Some(number) = peer.announced.remove(&segment) else { continue };
+            match peer.link.sender.withdraw(number) {
+                Ok(()) => self.soil_peer(index),
+                Err(error) => self.close_peer(index, &error.to_string()),
+            }
+        }
+    }
+
+    /// A part says something to another node's. Without a connection it is dropped.
+    pub(super) fn tell_peer(&mut self, to: NodeId, segment: SegmentId, message: &PeerMessage) {
+        let Some(index) = self.peer_of(to) else { return };
+        let Some(peer) = self.peers[index].as_deref_mut() else { return };
+        let Some(&number) = peer.announced.get(&segment) else { return };
+        let sender = &mut peer.link.sender;
+        match guarded(|| sender.send(number, message)) {
+            Ok(Ok(())) => self.soil_peer(index),
+            // A message is missing: nothing may follow it (M3).
+            Ok(Err(error)) => self.close_peer(index, &error.to_string()),
+            Err(fault) => {
+                self.faults += 1;
+                self.close_peer(index, &fault.0);
+            }
+        }
+    }
+
+    fn soil_peer(&mut self, index: usize) {
+        if let Some(peer) = self.peers[index].as_deref_mut()
+            && !peer.is_dirty
+        {
+            peer.is_dirty = true;
+            self.dirty_peers.push(index);
+        }
+    }
+
+    /// Sends what is queued, as far as sockets take it.
+    pub(super) fn flush_peers(&mut self) {
+        while let Some(index) = self.dirty_peers.pop() {
+            let Some(peer) = self.peers[index].as_deref_mut() else { continue };
+            peer.is_dirty = false;
+            if !send(&mut peer.link) {
+                self.close_peer(index, "the connection broke");
+                continue;
+            }
+            self.watch_peer(index);
+        }
+    }
+
+    /// Tells epoll what is wanted.
+    fn watch_peer(&mut self, index: usize) {
+        let Some(peer) = self.peers[index].as_deref_mut() else { return };
+        let wants_output = !peer.link.sender.is_empty();
+        let mut flags = epoll::EventFlags::IN;
+        flags.set(epoll::EventFlags::OUT, wants_output);
+        if peer.is_starved {
+            flags.remove(epoll::EventFlags::IN);
+        }
+        peer.wants_output = wants_output;
+        let name = epoll::EventData::new_u64(PEERS + index as u64);
+        if epoll::modify(&self.epoll, peer.link.socket.as_fd(), name, flags).is_err() {
+            self.close_peer(index, "the event loop refused it");
+        }
+    }
+
+    /// Something happened at a connection.
+    pub(super) fn on_peer(&mut self, index: usize, flags: epoll::EventFlags) {
+        if flags.contains(epoll::EventFlags::OUT) {
+            if index < self.peers.len() {
+                self.soil_peer(index);
+            }
+            self.flush_peers();
+        }
+        self.receive_from(index);
+    }
+
+    fn receive_from(&mut self, index: usize) {
+        let was_starved = self.peers.get(index).and_then(Option::as_deref).is_some_and(|peer| peer.is_starved);
+        for _ in 0..MESSAGES_PER_TURN {
+            let Some(peer) = self.peers.get_mut(index).and_then(Option::as_deref_mut) else { return };
+            let receiver = &mut peer.link.receiver;
+            match guarded(|| receiver.poll()) {
+                Ok(Ok(Polled::Incoming(incoming))) => self.on_incoming(index, incoming),
+                Ok(Ok(Polled::NeedsBytes)) => match receive_some(&mut peer.link) {
+                    Ok(true) => {}
+                    Ok(false) => break,
+                    Err(errno) => return self.close_peer(index, &format!("the connection broke: {errno}")),
+                },
+                Ok(Ok(Polled::NeedsMemory)) => {
+                    peer.is_starved = true;
+                    self.watch_peer(index);
+                    return self.wake_in(STARVED_PAUSE);
+                }
+                Ok(Err(error)) => {
+                    let bye = Bye { reason: ByeReason::Protocol, text: error.to_string() };
+                    peer.link.sender.bye(&bye);
+                    let _ = send(&mut peer.link);
+                    return self.close_peer(index, &bye.text);
+                }
+                Err(fault) => {
+                    self.faults += 1;
+                    return self.close_peer(index, &fault.0);
+                }
+            }
+        }
+        if was_starved && let Some(peer) = self.peers.get_mut(index).and_then(Option::as_deref_mut) {
+            peer.is_starved = false;
+            self.watch_peer(index);
+        }
+    }
+
+    /// Connections that found no buffer try again.
+    pub(super) fn wake_starved_peers(&mut self) {
+        for index in 0..self.peers.len() {
+            if self.peers[index].as_deref().is_some_and(|peer| peer.is_starved) {
+                self.receive_from(index);
+            }
+        }
+    }
+
+    fn on_incoming(&mut self, index: usize, incoming: Incoming) {
+        let Some(peer) = self.peers[index].as_deref_mut() else { return };
+        let (node, incarnation) = (peer.link.node, peer.link.incarnation);
+        match incoming {
+            Incoming::Message { segment, message, .. } => {
+                if let Some(&volume) = self.segments.get(&segment) {
+                    self.volume_event(volume, PartEvent::Peer { from: node, message });
+                }
+            }
+            Incoming::Announced { segment, .. } => {
+                peer.theirs.insert(segment);
+                if let Some(&volume) = self.segments.get(&segment) {
+                    self.volume_event(volume, PartEvent::PeerUp { node, incarnation });
+                }
+            }
+            Incoming::Withdrawn { segment, .. } => {
+                peer.theirs.remove(&segment);
+                if let Some(&volume) = self.segments.get(&segment) {
+                    self.volume_event(volume, PartEvent::PeerDown { node });
+                }
+            }
+            Incoming::Bye(bye) => self.close_peer(index, &bye.text),
+            // The receiver lets nothing else through on such a connection.
+            _ => self.close_peer(index, "it said what has no place here"),
+        }
+    }
+
+    /// Ends a connection; parts hear that the node is gone.
+    fn close_peer(&mut self, index: usize, why: &str) {
+        let Some(peer) = self.peers[index].take() else { return };
+        let node = peer.link.node;
+        tracing::info!(%node, why, "node not connected any more");
+        let _ = epoll::delete(&self.epoll, peer.link.socket.as_fd());
+        for segment in peer.theirs {
+            if let Some(&volume) = self.segments.get(&segment) {
+                self.volume_event(volume, PartEvent::PeerDown { node });
+            }
+        }
+    }
+
+    /// The node ends: the others are told, so that they wait for nothing.
+    pub(super) fn say_bye(&mut self) {
+        for peer in self.peers.iter_mut().flatten() {
+            peer.link.sender.bye(&Bye { reason: ByeReason::Stopping, text: "the node stops".into() });
+            let _ = send(&mut peer.link);
+        }
+    }
+}
