@@ -59,16 +59,17 @@ pub(crate) fn create_volume(request: &CreateVolume) -> Result<(), ControlError> 
         return Err(invalid("block_bytes", format!("{} is neither 512 nor 4096", request.block_bytes)));
     }
     pools(&request.pools)?;
-    if request.min_in_sync == 0 || request.min_in_sync as usize > request.pools.len() {
-        let most = request.pools.len();
+    // Without pools the node chooses two.
+    let most = if request.pools.is_empty() { 2 } else { request.pools.len() };
+    if request.min_in_sync == 0 || request.min_in_sync as usize > most {
         return Err(invalid("min_in_sync", format!("a volume of {most} images can want 1 to {most} of them")));
     }
     access(&request.access)
 }
 
 fn pools(pools: &[String]) -> Result<(), ControlError> {
-    if pools.is_empty() || pools.len() > IMAGES_MAX {
-        return Err(invalid("pools", format!("a volume has 1 to {IMAGES_MAX} images, each in a pool of its own")));
+    if pools.len() > IMAGES_MAX {
+        return Err(invalid("pools", format!("a volume has at most {IMAGES_MAX} images, each in a pool of its own")));
     }
     let mut seen = BTreeSet::new();
     match pools.iter().find(|pool| !seen.insert(pool.as_str())) {

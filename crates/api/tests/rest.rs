@@ -168,7 +168,7 @@ fn a_bad_value_is_refused_with_its_field_and_the_rule() {
         ("size_bytes", json!(0), "multiple of 4 KiB"),
         ("size_bytes", json!(1000), "multiple of 4 KiB"),
         ("size_bytes", json!(1_u64 << 60), "is more than a volume can have"),
-        ("pools", json!([]), "1 to 4 images"),
+        ("pools", json!(["a", "b", "c", "d", "e"]), "at most 4 images"),
         ("pools", json!(["a", "a"]), "named twice"),
         ("block_bytes", json!(520), "neither 512 nor 4096"),
         ("min_in_sync", json!(2), "`min_in_sync`"),

@@ -123,6 +123,8 @@ fn node(status: &Status) -> String {
         NodeState::Starting => "starting",
         NodeState::Serving => "serving",
         NodeState::Stopping => "stopping",
+        NodeState::Connected => "connected",
+        NodeState::Unreachable => "unreachable",
     };
     let portals = if node.portals.is_empty() { "nowhere".into() } else { node.portals.join(", ") };
     let hosts = count(status.sessions.len(), "session");

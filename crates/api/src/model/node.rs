@@ -31,7 +31,7 @@ pub struct Node {
     pub id: NodeId,
     /// Name from the configuration.
     pub name: String,
-    /// Version of the program.
+    /// Version of the program; empty for another node than the one that answers, and so are all numbers below.
     pub version: String,
     /// Site: the failure domain that it is in.
     pub site: String,
@@ -73,6 +73,10 @@ pub enum NodeState {
     Serving,
     /// Finishing what is in flight before it ends.
     Stopping,
+    /// Another node, connected to the one that answers; ask it for what it does.
+    Connected,
+    /// Another node, not connected to the one that answers.
+    Unreachable,
 }
 
 /// How a node reaches its disks.

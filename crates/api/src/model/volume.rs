@@ -145,7 +145,9 @@ pub struct CreateVolume {
     pub name: String,
     /// Size as the host sees it, in bytes: a multiple of 4 KiB. Space is taken as it is written.
     pub size_bytes: u64,
-    /// Names of the pools that get an image each, in the order in which reads prefer them.
+    /// Names of the pools that get an image each, in the order in which reads prefer them; of another node as
+    /// `node/pool`. Left out: one on the node that is asked and one on another.
+    #[serde(default)]
     pub pools: Vec<String>,
     /// Logical block as the host sees it: 512 (the default) or 4096.
     #[serde(default = "default_block_bytes")]

@@ -17,18 +17,25 @@ pub struct Serve {
     /// The configuration file
     #[arg(long, value_name = "FILE")]
     pub config: PathBuf,
+    /// End when the standard input ends: whoever started the node is gone
+    #[arg(long, hide = true)]
+    pub leash: bool,
 }
 
 /// Try it.
 #[derive(Args, Debug)]
 #[command(after_help = "\
-Everything is kept in the directory: the config store, two pools in files and the administration socket. Start it again \
-and it goes on with its data; delete the directory and it is gone. For real use see `dyad serve --help`.
+Two nodes and an arbiter run as processes of their own, with a volume that has an image on each: kill one, and it goes \
+on. Everything is kept in the directory: config store, pools in files, administration sockets. Start it again and it goes \
+on with its data; delete the directory and it is gone. For real use see `dyad serve --help`.
 
 Examples:
   dyad quickstart
   dyad quickstart --dir /srv/try --port 3270")]
 pub struct Quickstart {
+    /// One node alone instead of two and an arbiter
+    #[arg(long)]
+    pub single: bool,
     /// Directory for everything; made if missing
     #[arg(long, value_name = "DIR", default_value = "dyad-data")]
     pub dir: PathBuf,

@@ -96,8 +96,9 @@ pub struct CreateVolume {
     /// Size; space is taken as it is written
     #[arg(long)]
     pub size: Bytes,
-    /// Pool that gets an image; name it once per image, the one preferred for reads first
-    #[arg(long = "pool", value_name = "POOL", required = true)]
+    /// Pool that gets an image, of another node as NODE/POOL; name it once per image, the one preferred for reads first
+    /// [default: one on this node and one on another]
+    #[arg(long = "pool", value_name = "POOL")]
     pub pools: Vec<String>,
     /// Logical block that hosts see: 512 or 4096
     #[arg(long, value_name = "BYTES", default_value_t = 512)]

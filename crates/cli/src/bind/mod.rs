@@ -32,7 +32,9 @@ impl Control for BoundNode {
     }
 
     fn nodes(&self) -> Result<Vec<Node>, ControlError> {
-        self.0.node().map(|node| vec![told::node(&node)]).map_err(errors::query)
+        let now = self.0.status().map_err(errors::query)?;
+        let others = now.neighbours.iter().map(told::neighbour);
+        Ok(std::iter::once(told::node(&now.node)).chain(others).collect())
     }
 
     fn pools(&self) -> Result<Vec<Pool>, ControlError> {

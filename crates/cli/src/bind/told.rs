@@ -5,8 +5,8 @@ use dyad_api::model::{
     Redundancy, Session, Volume, VolumeState,
 };
 use dyad_node::control::{
-    BackendInfo, DiskInfo, ImageInfo, IoCounters, NodeInfo, NodePhase, PoolInfo, PoolPhase, SessionInfo, VolumeInfo,
-    VolumePhase,
+    BackendInfo, DiskInfo, ImageInfo, IoCounters, NeighbourInfo, NodeInfo, NodePhase, PoolInfo, PoolPhase, SessionInfo,
+    VolumeInfo, VolumePhase,
 };
 use dyad_units::Period;
 
@@ -50,6 +50,29 @@ pub(super) fn node(node: &NodeInfo) -> Node {
         buffer_bytes: node.buffers_held.value(),
         buffer_bytes_max: node.buffers_max.value(),
         faults: node.faults,
+    }
+}
+
+/// Another node, as far as the one that answers knows.
+pub(super) fn neighbour(node: &NeighbourInfo) -> Node {
+    Node {
+        id: node.id,
+        name: node.name.clone(),
+        version: String::new(),
+        site: node.site.clone(),
+        state: if node.is_connected { NodeState::Connected } else { NodeState::Unreachable },
+        uptime_seconds: 0,
+        start_counter: node.starts,
+        portals: Vec::new(),
+        disk_access: DiskAccess::IoUring,
+        disk_access_reason: String::new(),
+        data_dir: String::new(),
+        connections: 0,
+        half_open: 0,
+        refused_connections: 0,
+        buffer_bytes: 0,
+        buffer_bytes_max: 0,
+        faults: 0,
     }
 }
 

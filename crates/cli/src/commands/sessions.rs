@@ -65,6 +65,8 @@ fn state(state: NodeState) -> &'static str {
         NodeState::Starting => "starting",
         NodeState::Serving => "serving",
         NodeState::Stopping => "stopping",
+        NodeState::Connected => "connected",
+        NodeState::Unreachable => "UNREACHABLE",
     }
 }
 

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use super::keys::KEYS;
+use super::keys;
 
 /// How alike two names must be (Jaro-Winkler) for one to be offered instead of the other. By trial: catches one or
 /// two slips in every key, and offers nothing for a word that only shares its first letters.
@@ -64,7 +64,7 @@ impl ConfigError {
 
     pub(super) fn unknown_section(text: &str, place: usize, path: &str) -> Self {
         let path: String = path.chars().take(80).collect();
-        let known = KEYS.iter().filter_map(|key| key.path.rsplit_once('.')).map(|(section, _)| section);
+        let known = keys::all().filter_map(|key| key.path.rsplit_once('.')).map(|(section, _)| section);
         let what = match known.max_by(|a, b| alike(a, &path).total_cmp(&alike(b, &path))) {
             Some(near) if alike(near, &path) >= LIKENESS_MIN => {
                 format!("there is no section `[{path}]`; did you mean `[{near}]`?")
@@ -87,11 +87,11 @@ impl ConfigError {
 /// The known key that is most like `path`: the right name in another section, or a name with a slip.
 fn nearest(path: &str) -> Option<&'static str> {
     let last = |path: &str| path.rsplit('.').next().unwrap_or_default().to_owned();
-    if let Some(moved) = KEYS.iter().find(|known| last(known.path) == last(path)) {
+    if let Some(moved) = keys::all().find(|known| last(known.path) == last(path)) {
         return Some(moved.path);
     }
     let likeness = |known: &str| alike(known, path).max(alike(&last(known), &last(path)));
-    let best = KEYS.iter().map(|known| (likeness(known.path), known.path)).max_by(|a, b| a.0.total_cmp(&b.0))?;
+    let best = keys::all().map(|known| (likeness(known.path), known.path)).max_by(|a, b| a.0.total_cmp(&b.0))?;
     (best.0 >= LIKENESS_MIN).then_some(best.1)
 }
 

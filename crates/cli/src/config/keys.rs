@@ -26,8 +26,8 @@ pub(super) const DISCOVERY_SECRET_FILE: &str = "iscsi.discovery_chap.secret_file
 const SIZE: &str = "size: a number of bytes, or a text with KiB, MiB, GiB or TiB";
 const TIME: &str = "time: a text with ms, s, min or h";
 const NUMBER: &str = "whole number";
-const PATH: &str = "absolute path";
-const TEXT: &str = "text";
+pub(super) const PATH: &str = "absolute path";
+pub(super) const TEXT: &str = "text";
 
 const LEVELS: [(&str, tracing::Level); 5] = [
     ("error", tracing::Level::ERROR),
@@ -40,7 +40,7 @@ const FORMATS: [(&str, LogFormat); 2] = [("text", LogFormat::Text), ("json", Log
 const BACKENDS: [(&str, BackendChoice); 3] =
     [("auto", BackendChoice::Auto), ("io-uring", BackendChoice::IoUring), ("threads", BackendChoice::Threads)];
 
-fn quoted(value: impl ToString) -> Option<String> {
+pub(super) fn quoted(value: impl ToString) -> Option<String> {
     Some(toml::Value::String(value.to_string()).to_string())
 }
 
@@ -52,7 +52,7 @@ fn time(period: Period) -> Option<String> {
     quoted(period)
 }
 
-fn word<T: PartialEq>(words: &[(&'static str, T)], value: &T) -> Option<String> {
+pub(super) fn word<T: PartialEq>(words: &[(&'static str, T)], value: &T) -> Option<String> {
     words.iter().find(|(_, known)| known == value).and_then(|(word, _)| quoted(word))
 }
 
@@ -72,8 +72,13 @@ macro_rules! key {
     };
 }
 
+/// All keys, in the order of the reference.
+pub(super) fn all() -> impl Iterator<Item = &'static Key> {
+    KEYS.iter().chain(super::cluster::KEYS)
+}
+
 /// In the order of the reference; the keys without section come first, as TOML wants it.
-pub(super) const KEYS: &[Key] = &[
+const KEYS: &[Key] = &[
     key!(
         "node_name",
         TEXT,

@@ -3,6 +3,7 @@
 //! One table ([`keys::KEYS`]) says what a key is called, what it takes, what it means and where it goes. The parser,
 //! the reference in `docs/configuration.md` and the example in `packaging/dyad.toml` are made from it.
 
+mod cluster;
 mod error;
 mod keys;
 mod reference;
@@ -24,7 +25,6 @@ use toml::de::{DeTable, DeValue};
 pub use error::{ConfigError, ConfigErrors};
 pub use reference::{example, reference};
 
-use keys::KEYS;
 use value::Value;
 
 /// Where the administration socket is unless told otherwise; systemd makes the directory.
@@ -46,6 +46,7 @@ pub struct Config {
     /// What is logged.
     pub log: LogConfig,
     discovery: DiscoveryChap,
+    store: cluster::StoreKeys,
 }
 
 /// Where administrators come in.
@@ -93,6 +94,7 @@ impl Default for Config {
             api: ApiConfig { socket: SOCKET_DEFAULT.into(), socket_mode: 0o660, listen: None, token: None },
             log: LogConfig { level: tracing::Level::INFO, format: LogFormat::Text },
             discovery: DiscoveryChap::default(),
+            store: cluster::StoreKeys::default(),
         }
     }
 }
@@ -133,8 +135,8 @@ impl Reader<'_> {
             let path = format!("{prefix}{}", key.get_ref());
             let place = key.span().start;
             let section = format!("{path}.");
-            let is_section = KEYS.iter().any(|known| known.path.starts_with(&section));
-            match (KEYS.iter().find(|known| known.path == path), value.get_ref()) {
+            let is_section = keys::all().any(|known| known.path.starts_with(&section));
+            match (keys::all().find(|known| known.path == path), value.get_ref()) {
                 (Some(known), _) => self.key(known, place, value),
                 (None, DeValue::Table(inner)) if is_section => self.table(&section, inner),
                 (None, _) if is_section => {
@@ -159,6 +161,10 @@ impl Reader<'_> {
     fn finish(mut self) -> Result<Config, Vec<ConfigError>> {
         if self.errors.is_empty() {
             self.discovery_chap();
+            match cluster::store(&self.config) {
+                Ok(store) => self.config.settings.store = store,
+                Err((key, wrong)) => self.blame(key, format!("`{key}` {wrong}")),
+            }
             if let Err(bad) = self.config.settings.check() {
                 self.blame(bad.key, format!("`{}`: {}", bad.key, bad.problem));
             }

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::Config;
-use super::keys::{KEYS, Key};
+use super::keys::{self, Key};
 
 /// Width of comment lines in the example.
 const COMMENT_WIDTH: usize = 100;
@@ -20,7 +20,7 @@ pub fn reference() -> String {
     );
     let defaults = Config::default();
     let mut section = None;
-    for key in KEYS {
+    for key in keys::all() {
         if section != Some(section_of(key)) {
             section = Some(section_of(key));
             match section_of(key) {
@@ -44,7 +44,7 @@ pub fn example() -> String {
     );
     let defaults = Config::default();
     let mut section = "";
-    for key in KEYS {
+    for key in keys::all() {
         if section != section_of(key) {
             section = section_of(key);
             writeln!(text, "\n[{section}]").expect("a string takes everything");

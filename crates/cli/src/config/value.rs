@@ -78,6 +78,13 @@ impl Value<'_> {
         }
     }
 
+    pub fn texts(&self) -> Read<Vec<String>> {
+        match self.0 {
+            DeValue::Array(items) => items.iter().map(|item| Value(item.get_ref()).text()).collect(),
+            _ => self.text().map(|text| vec![text]),
+        }
+    }
+
     /// One of a few words.
     pub fn word<T: Copy>(&self, words: &[(&str, T)]) -> Read<T> {
         let text = self.text()?;

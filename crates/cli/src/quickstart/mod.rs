@@ -1,5 +1,6 @@
-//! `dyad quickstart`: a node to try, with everything in one directory and nothing to set up.
+//! `dyad quickstart`: nodes to try, with everything in one directory and nothing to set up.
 
+mod pair;
 mod place;
 mod screen;
 mod setup;
@@ -19,21 +20,15 @@ use crate::table;
 
 use place::Place;
 
-/// Runs a node to try until it is told to stop.
+/// Runs two nodes to try, or one, until told to stop.
 pub fn run(args: &args::Quickstart) -> Result<(), Failure> {
     let place = Place::open(&args.dir)?;
-    let port = place::free_port(args.port)?;
-    if args.port != 0 && port != args.port {
-        table::print(&format!("Port {} is taken by another program, so this node listens on {port}.\n", args.port));
-    }
     if place.is_new() {
         setup::check_space(&place, args.size)?;
     }
-    let config = config(args, &place, port);
-    log::to_file(&config.log, &place.log())?;
-    let life = Life::begin(&config)?;
-    let node = life.control();
-    let ended = life.run(Some(Box::pin(screen(node, place, args.size, SocketAddr::from(([127, 0, 0, 1], port))))));
+    // A directory goes on as what it was begun.
+    let is_single = place.store().exists() || args.single && !place.has_arbiter();
+    let ended = if is_single { run_single(args, place) } else { pair::run(args, &place) };
     if ended.is_ok() {
         let again = if args.dir.as_os_str() == "dyad-data" {
             "dyad quickstart".into()
@@ -43,6 +38,18 @@ pub fn run(args: &args::Quickstart) -> Result<(), Failure> {
         table::print(&format!("\nEverything is on disk; `{again}` goes on from here.\n"));
     }
     ended
+}
+
+fn run_single(args: &args::Quickstart, place: Place) -> Result<(), Failure> {
+    let port = place::free_port(args.port)?;
+    if args.port != 0 && port != args.port {
+        table::print(&format!("Port {} is taken by another program, so this node listens on {port}.\n", args.port));
+    }
+    let config = config(args, &place, port);
+    log::to_file(&config.log, &place.log())?;
+    let life = Life::begin(&config)?;
+    let node = life.control();
+    life.run(Some(Box::pin(screen(node, place, args.size, SocketAddr::from(([127, 0, 0, 1], port))))))
 }
 
 /// Completes the set-up, says how to use it, then shows what happens.

@@ -50,13 +50,24 @@ impl Place {
             }
             Err(error) => return Err(cannot("read", error)),
         }
-        if serve::is_served(&place.socket()) {
-            return Err(Failure::failed(
-                format!("a quickstart is already running in {}", dir.display()),
-                "use that one (`dyad status` in the same directory), or name another directory with --dir",
-            ));
+        // With two nodes it is the arbiter's store that says whether one is running: nodes may outlive it for a moment.
+        if !place.has_arbiter() && serve::is_served(&place.socket()) {
+            return Err(place.is_running());
         }
         Ok(place)
+    }
+
+    /// Whether it was begun with two nodes and an arbiter.
+    pub fn has_arbiter(&self) -> bool {
+        self.dir.join("arbiter").exists()
+    }
+
+    /// Another quickstart runs in it.
+    pub fn is_running(&self) -> Failure {
+        Failure::failed(
+            format!("a quickstart is already running in {}", self.shown.display()),
+            "use that one (`dyad status` in the same directory), or name another directory with --dir",
+        )
     }
 
     /// Whether it is not yet complete: no node has served from it.

@@ -39,7 +39,7 @@ pub fn welcome(node: &dyn Control, place: &Place, portal: SocketAddr) -> Result<
 }
 
 /// Lines to copy.
-fn uses(target: &str, portal: SocketAddr) -> String {
+pub fn uses(target: &str, portal: SocketAddr) -> String {
     let url = format!("iscsi://{portal}/{target}/0");
     format!(
         "\nUse it from this machine:\n\
@@ -66,7 +66,7 @@ pub async fn live(node: Arc<dyn Control>) -> Result<(), Failure> {
 }
 
 /// What was shown last.
-struct Picture {
+pub struct Picture {
     redraws: bool,
     lines: usize,
     shown: String,
@@ -74,12 +74,17 @@ struct Picture {
 }
 
 impl Picture {
+    /// One that prints a line per change.
+    pub fn plain() -> Self {
+        Self::new(false)
+    }
+
     fn new(redraws: bool) -> Self {
         Self { redraws, lines: 0, shown: String::new(), activity: None }
     }
 
     /// The characters that bring the screen up to date.
-    fn next(&mut self, status: &Status, columns: usize) -> String {
+    pub fn next(&mut self, status: &Status, columns: usize) -> String {
         let facts = facts(status);
         let activity = total(status);
         let before = self.activity.replace(activity).unwrap_or(activity);

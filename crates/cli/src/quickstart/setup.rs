@@ -9,8 +9,8 @@ use dyad_units::{Bytes, REGION_BYTES};
 use super::place::Place;
 use crate::failure::Failure;
 
-const POOLS: [&str; 2] = ["a", "b"];
-const VOLUME: &str = "demo";
+pub const POOLS: [&str; 2] = ["a", "b"];
+pub const VOLUME: &str = "demo";
 /// What a pool needs besides the data: journal, map, checksums; rounded up generously.
 const OVERHEAD: Bytes = Bytes::mib(128);
 /// What the directory needs besides the pools: the config store and the log.
@@ -52,22 +52,28 @@ pub fn complete(node: &dyn Control, place: &Place, size: Bytes) -> Result<(), Fa
     for name in POOLS.iter().filter(|name| !pools.iter().any(|pool| pool.name == **name)) {
         // Left by a creation that was cut off before the pool was recorded: nothing is in it.
         let _ = fs::remove_file(place.pool(name));
-        let path = place.pool(name).into_os_string().into_string();
-        let path = path.map_err(|_| Failure::failed("the directory's path is not UTF-8", "name another with --dir"))?;
-        let disk = CreateDisk { path, size_bytes: Some(pool_size(size).value()), atomic_4k: false };
-        node.create_pool(CreatePool { name: (*name).into(), disks: vec![disk] }).map_err(failed)?;
+        node.create_pool(pool(place, name, size)?).map_err(failed)?;
     }
     if !node.volumes().map_err(failed)?.iter().any(|volume| volume.name == VOLUME) {
-        node.create_volume(volume(size)).map_err(failed)?;
+        node.create_volume(volume(size, POOLS.map(String::from).to_vec())).map_err(failed)?;
     }
     place.set_ready()
 }
 
-fn volume(size: Bytes) -> CreateVolume {
+/// A pool in a file of the directory.
+pub fn pool(place: &Place, name: &str, size: Bytes) -> Result<CreatePool, Failure> {
+    let path = place.pool(name).into_os_string().into_string();
+    let path = path.map_err(|_| Failure::failed("the directory's path is not UTF-8", "name another with --dir"))?;
+    let disk = CreateDisk { path, size_bytes: Some(pool_size(size).value()), atomic_4k: false };
+    Ok(CreatePool { name: name.into(), disks: vec![disk] })
+}
+
+/// The volume, with an image in each of these pools.
+pub fn volume(size: Bytes, pools: Vec<String>) -> CreateVolume {
     CreateVolume {
         name: VOLUME.into(),
         size_bytes: size.value(),
-        pools: POOLS.map(String::from).to_vec(),
+        pools,
         block_bytes: 512,
         write_cache: true,
         min_in_sync: 1,

@@ -34,15 +34,21 @@ pub fn is_served(socket: &Path) -> bool {
     UnixStream::connect(socket).is_ok()
 }
 
+/// Whether the kernel takes a path of this length for a socket.
+pub fn check_socket_path(path: &Path) -> Result<(), Failure> {
+    if path.as_os_str().len() <= SOCKET_PATH_BYTES_MAX {
+        return Ok(());
+    }
+    Err(Failure::failed(
+        format!("{} is too long for a socket: at most {SOCKET_PATH_BYTES_MAX} bytes", path.display()),
+        "choose a shorter path (`api.socket` of the configuration, `--dir` of the quickstart)",
+    ))
+}
+
 impl OwnSocket {
     /// Takes the place. Fails when another process has it.
     pub fn take(path: &Path) -> Result<Self, Failure> {
-        if path.as_os_str().len() > SOCKET_PATH_BYTES_MAX {
-            return Err(Failure::failed(
-                format!("{} is too long for a socket: at most {SOCKET_PATH_BYTES_MAX} bytes", path.display()),
-                "choose a shorter path (`api.socket` of the configuration, `--dir` of the quickstart)",
-            ));
-        }
+        check_socket_path(path)?;
         let failed = |what: &str, error: std::io::Error| {
             Failure::failed(format!("cannot {what} {}: {error}", path.display()), "check its directory and its owner")
         };

@@ -46,7 +46,10 @@ fn it_serves_says_how_to_use_it_ends_cleanly_and_goes_on() {
         assert!(said.contains(words), "{words}\n{said}");
     }
     let made = volume(&dir);
-    assert_eq!(made["images"].as_array().unwrap().iter().map(|image| &image["pool"]).collect::<Vec<_>>(), ["a", "b"]);
+    assert_eq!(
+        made["images"].as_array().unwrap().iter().map(|image| &image["pool"]).collect::<Vec<_>>(),
+        ["a", "two/b"]
+    );
     assert_eq!(ask(&dir, &["status", "--check"]).code, 0);
 
     let (second, _, why) = Running::start(quickstart(&dir, 0, &shm)).end();

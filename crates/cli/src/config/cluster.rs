@@ -1,0 +1,235 @@
+//! Keys about the other nodes and the config store that they share.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use dyad_node::settings::StoreChoice;
+use dyad_store::Tls;
+use dyad_store::etcd::EtcdTls;
+
+use super::keys::{Key, PATH, TEXT, quoted, word};
+use super::{Config, read_secret};
+
+/// Largest file with certificates.
+const CERTIFICATES_BYTES_MAX: u64 = 1 << 20;
+
+/// Which kind of config store.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(super) enum StoreKind {
+    #[default]
+    Local,
+    Arbiter,
+    Etcd,
+}
+
+const KINDS: [(&str, StoreKind); 3] =
+    [("local", StoreKind::Local), ("arbiter", StoreKind::Arbiter), ("etcd", StoreKind::Etcd)];
+const TLS: [(&str, bool); 2] = [("off", true), ("required", false)];
+
+/// The keys of `[store]` until all are known.
+#[derive(Clone, Debug, Default)]
+pub(super) struct StoreKeys {
+    kind: StoreKind,
+    addresses: Vec<String>,
+    ca: Option<PathBuf>,
+    certificate: Option<PathBuf>,
+    key: Option<PathBuf>,
+    name: Option<String>,
+    prefix: Option<String>,
+    user: Option<String>,
+    password_file: Option<PathBuf>,
+}
+
+fn list(texts: &[String]) -> Option<String> {
+    let texts: Vec<_> = texts.iter().filter_map(quoted).collect();
+    (!texts.is_empty()).then(|| format!("[{}]", texts.join(", ")))
+}
+
+/// A key of `[store]` that is a path or a text and may be missing.
+macro_rules! optional {
+    ($path:expr, $takes:expr, $field:ident, $read:ident, $show:expr, $doc:expr) => {
+        Key {
+            path: $path,
+            takes: $takes,
+            doc: $doc,
+            get: |config| config.store.$field.as_ref().and_then($show),
+            set: |config, value| {
+                config.store.$field = Some(value.$read()?);
+                Ok(())
+            },
+        }
+    };
+}
+
+pub(super) const KEYS: &[Key] = &[
+    Key {
+        path: "peer.listen",
+        takes: "address with port",
+        doc: "Where the other nodes of the cluster come in. Not set: this node is alone. Needs a config store that nodes \
+              share (`store.kind`).",
+        get: |config| config.settings.peer.listen.and_then(quoted),
+        set: |config, value| {
+            let text = value.text()?;
+            let address =
+                text.parse().map_err(|_| format!("wants an address such as \"192.0.2.1:3261\", not `{text}`"))?;
+            config.settings.peer.listen = Some(address);
+            Ok(())
+        },
+    },
+    Key {
+        path: "peer.addresses",
+        takes: "list of texts, `address:port`",
+        doc: "Where the other nodes reach this one, in the order in which they try; at most 8. Not set: where it listens.",
+        get: |config| list(&config.settings.peer.addresses),
+        set: |config, value| {
+            config.settings.peer.addresses = value.texts()?;
+            Ok(())
+        },
+    },
+    Key {
+        path: "peer.tls",
+        takes: "`\"required\"` or `\"off\"`",
+        doc: "`off` is your word that the nodes have a network of their own on which nobody listens: in this version \
+              connections between them are not encrypted, and without it they stay on this machine.",
+        get: |config| word(&TLS, &config.settings.peer.allow_plain),
+        set: |config, value| {
+            config.settings.peer.allow_plain = value.word(&TLS)?;
+            Ok(())
+        },
+    },
+    Key {
+        path: "store.kind",
+        takes: "`\"local\"`, `\"arbiter\"` or `\"etcd\"`",
+        doc: "Where the cluster's records are kept: in a file of this node, which is alone then; at an arbiter, the \
+              tie-breaker of two nodes; in etcd, three or more members.",
+        get: |config| word(&KINDS, &config.store.kind),
+        set: |config, value| {
+            config.store.kind = value.word(&KINDS)?;
+            Ok(())
+        },
+    },
+    Key {
+        path: "store.addresses",
+        takes: "list of texts",
+        doc: "Of the arbiter, `address:port`; of etcd's members, URLs such as `https://etcd-1:2379`.",
+        get: |config| list(&config.store.addresses),
+        set: |config, value| {
+            config.store.addresses = value.texts()?;
+            Ok(())
+        },
+    },
+    optional!(
+        "store.ca",
+        PATH,
+        ca,
+        path,
+        |path| quoted(path.display()),
+        "File with the certificate of the authority that the store's certificate is of, PEM. Without TLS the store must be \
+         on this machine."
+    ),
+    optional!(
+        "store.certificate",
+        PATH,
+        certificate,
+        path,
+        |path| quoted(path.display()),
+        "File with this node's certificate, PEM."
+    ),
+    optional!(
+        "store.key",
+        PATH,
+        key,
+        path,
+        |path| quoted(path.display()),
+        "File with the private key of that certificate, PEM; not readable by everybody."
+    ),
+    optional!(
+        "store.name",
+        TEXT,
+        name,
+        text,
+        quoted,
+        "Name that the store's certificate has, where it is not its address."
+    ),
+    optional!("store.prefix", TEXT, prefix, text, quoted, "What all keys in etcd start with. Not set: `/dyad`."),
+    optional!(
+        "store.user",
+        TEXT,
+        user,
+        text,
+        quoted,
+        "Name of a user of etcd who may read and write below the prefix."
+    ),
+    optional!(
+        "store.password_file",
+        PATH,
+        password_file,
+        path,
+        |path| quoted(path.display()),
+        "File with that user's password, which nobody but its owner and group can read."
+    ),
+];
+
+/// The store that the keys describe.
+pub(super) fn store(config: &Config) -> Result<StoreChoice, (&'static str, String)> {
+    let keys = &config.store;
+    let wants_addresses = || ("store.addresses", "name at least one address".to_owned());
+    match keys.kind {
+        StoreKind::Local => Ok(StoreChoice::Local),
+        _ if keys.addresses.is_empty() => Err(wants_addresses()),
+        StoreKind::Arbiter => {
+            let address = |text: &String| {
+                let wrong = || ("store.addresses", format!("wants addresses such as \"192.0.2.3:3262\", not `{text}`"));
+                text.parse::<SocketAddr>().map_err(|_| wrong())
+            };
+            let addresses = keys.addresses.iter().map(address).collect::<Result<Vec<_>, _>>()?;
+            let tls = match (&keys.ca, &keys.certificate, &keys.key) {
+                (None, None, None) => None,
+                (Some(ca), Some(certificate), Some(key)) => {
+                    let (authority, certificate) = (pem(ca)?, pem(certificate)?);
+                    let tls = Tls { authority, certificate, key: pem(key)? };
+                    let name = keys.name.clone().unwrap_or_else(|| addresses[0].ip().to_string());
+                    Some((tls, name))
+                }
+                _ => return Err(("store.ca", "wants `ca`, `certificate` and `key` together".to_owned())),
+            };
+            Ok(StoreChoice::Arbiter { addresses, tls })
+        }
+        StoreKind::Etcd => {
+            let identity = match (&keys.certificate, &keys.key) {
+                (None, None) => None,
+                (Some(certificate), Some(key)) => Some((pem(certificate)?, pem(key)?)),
+                _ => return Err(("store.certificate", "wants `certificate` and `key` together".to_owned())),
+            };
+            let tls = keys.ca.as_ref().map(|ca| {
+                let authority = pem(ca)?;
+                Ok::<_, (&'static str, String)>(EtcdTls { authority, identity, name: keys.name.clone() })
+            });
+            let user = match (&keys.user, &keys.password_file) {
+                (None, None) => None,
+                (Some(user), Some(file)) => {
+                    let password = read_secret(file).map_err(|wrong| ("store.password_file", wrong))?;
+                    Some((user.clone(), password))
+                }
+                _ => return Err(("store.user", "wants `user` and `password_file` together".to_owned())),
+            };
+            Ok(StoreChoice::Etcd {
+                endpoints: keys.addresses.clone(),
+                prefix: keys.prefix.clone().unwrap_or_else(|| "/dyad".to_owned()),
+                tls: tls.transpose()?,
+                user,
+                allow_plain: config.settings.peer.allow_plain,
+            })
+        }
+    }
+}
+
+fn pem(path: &PathBuf) -> Result<Vec<u8>, (&'static str, String)> {
+    let wrong = |what: String| ("store.ca", format!("{} cannot be read: {what}", path.display()));
+    let found = fs::metadata(path).map_err(|error| wrong(error.to_string()))?;
+    if found.len() > CERTIFICATES_BYTES_MAX {
+        return Err(wrong(format!("it has more than {CERTIFICATES_BYTES_MAX} bytes")));
+    }
+    fs::read(path).map_err(|error| wrong(error.to_string()))
+}
