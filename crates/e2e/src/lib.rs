@@ -6,6 +6,7 @@
 
 pub mod admin;
 pub mod bridge;
+pub mod cluster;
 pub mod conformance;
 pub mod crash;
 pub mod device;
