@@ -1,6 +1,7 @@
 //! Everything stops, and a new process finds what is left.
 
 use dyad_cluster::SegmentRecord;
+use dyad_mirror::MirrorState;
 
 use super::{Cast, Mirrored, Side};
 use crate::disk::{SimDisk, Survival};
@@ -19,6 +20,7 @@ pub struct Wreck {
     cast: Cast,
     life: u64,
     versions: u32,
+    was_unequal: bool,
 }
 
 impl Mirrored {
@@ -39,7 +41,9 @@ impl Mirrored {
         model.crash(crash);
         let life = if crash == Crash::Power { self.life + 1 } else { self.life };
         let stored = self.stored.clone();
-        Wreck { sides, stored, model, cast: self.cast.clone(), life, versions: self.next_version }
+        let status = self.status();
+        let was_unequal = crash == Crash::Process && (status.state != MirrorState::Serving || status.suspect > 0);
+        Wreck { was_unequal, sides, stored, model, cast: self.cast.clone(), life, versions: self.next_version }
     }
 }
 
@@ -53,6 +57,8 @@ impl Wreck {
             let handle = rig.find(image as u64).ok_or_else(|| Violation(format!("image {image} is gone")))?;
             sides.push(Side { rig, handle });
         }
-        Mirrored::around(sides, self.stored, self.model, self.cast, self.life, self.versions, rng)
+        let mut mirrored = Mirrored::around(sides, self.stored, self.model, self.cast, self.life, self.versions, rng)?;
+        mirrored.excuses.forgot = self.was_unequal;
+        Ok(mirrored)
     }
 }

@@ -116,6 +116,9 @@ pub struct Excuses {
     pub faults: bool,
     /// Blocks may be unreadable: no good copy is left.
     pub medium: bool,
+    /// The process died before a power cut was made up for on both images: the one that was not told so yet may be
+    /// taken out as one that forgot (M11).
+    pub forgot: bool,
 }
 
 impl Mirrored {
