@@ -181,6 +181,12 @@ impl World {
                 let peer = other(step);
                 let (from, to) = if inward { (peer, node) } else { (node, peer) };
                 self.cut(from, to, beats, end, rng);
+                // Sometimes the store is behind the same cut: then nobody tells the node what the others did, while a
+                // third one still talks to both (M5: every lease counts).
+                if fault.seed >> 62 == 0 {
+                    self.reach.cut[node] += 1;
+                    self.mend_later(end, Mend::StoreCut(node));
+                }
             }
             FaultKind::Isolation { store, hosts, beats } => {
                 for peer in (0..self.plan.nodes).filter(|peer| *peer != node) {
@@ -245,7 +251,11 @@ impl World {
         let way = &mut self.beats[from][to];
         if late {
             way.late += 1;
-            way.until = way.until.max(end);
+            // Beats have a connection of their own: what lay in it may come, and the rest flow, while everything else is
+            // still cut off (M5: an answer that comes so late is worth nothing).
+            let span = end.saturating_sub(self.queue.now());
+            let quarters = 2 + (end / MILLIS) % 3;
+            way.until = way.until.max(end - span + span * quarters / 4);
         } else {
             way.lost += 1;
         }

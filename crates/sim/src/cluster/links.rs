@@ -37,7 +37,7 @@ impl World {
         let jitter = self.jitter();
         let way = &mut self.beats[from][to];
         let at = match *way {
-            way if way.late > 0 => way.until,
+            way if way.late > 0 => way.until.max(now),
             way if is_cut || way.lost > 0 => return self.coverage.count("beat lost"),
             _ => now,
         };

@@ -64,7 +64,7 @@ pub struct Reach {
 pub struct BeatWay {
     /// Reasons why they are lost.
     pub lost: u32,
-    /// Reasons why they are late, and until when.
+    /// Reasons why they are late.
     pub late: u32,
     /// Until when.
     pub until: Time,
