@@ -190,7 +190,7 @@ fn create(path: &Path, identity: StoreId) -> Result<(), OpenError> {
     renamed.map_err(|source| io_error(path, source))
 }
 
-fn sync_parent(path: &Path) -> io::Result<()> {
+pub(crate) fn sync_parent(path: &Path) -> io::Result<()> {
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
     File::open(parent.unwrap_or(Path::new(".")))?.sync_all()
 }

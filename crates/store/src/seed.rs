@@ -6,9 +6,14 @@
 //! a segment over.
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::{fs, io};
 
 use dyad_cluster::{Key, Kind, Record, SegmentRecord, SetError, Store, StoreError, Version, Versioned};
 use dyad_units::{Epoch, StoreId};
+
+use crate::error::OpenError;
+use crate::local::{LocalStore, sync_parent};
 
 /// What one node's cache holds.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -120,6 +125,43 @@ fn add_images(
 
 fn differs(key: Key, epoch: Epoch) -> SeedError {
     SeedError::Differs { key, at: format!("epoch {epoch}") }
+}
+
+/// Makes a new store in the file `path` with the records, which is there whole or not at all: an arbiter must not
+/// serve a half of it. Its identity is `fresh`.
+///
+/// # Errors
+/// [`PlantError`].
+pub fn plant(path: &Path, fresh: StoreId, seed: &Seed) -> Result<(), PlantError> {
+    let io = |source| PlantError::Open(OpenError::Io { path: path.to_owned(), source });
+    if path.try_exists().map_err(io)? {
+        return Err(PlantError::Exists { path: path.to_owned() });
+    }
+    let unfinished = path.with_extension("seed");
+    match fs::remove_file(&unfinished) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(io(error)),
+        Ok(()) | Err(_) => {}
+    }
+    fill(&LocalStore::open(&unfinished, || fresh)?, seed)?;
+    fs::rename(&unfinished, path).and_then(|()| sync_parent(path)).map_err(io)
+}
+
+/// A new store cannot be made.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PlantError {
+    /// There is one.
+    #[error("there is a config store already: {}", .path.display())]
+    Exists {
+        /// Its file.
+        path: PathBuf,
+    },
+    /// Its file cannot be made.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// The records do not go into it.
+    #[error(transparent)]
+    Seed(#[from] SeedError),
 }
 
 /// Puts the records into an empty store. May be repeated, after a failure too: what is there already is left.

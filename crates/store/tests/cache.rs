@@ -7,7 +7,7 @@ use std::time::Duration;
 use dyad_cluster::{
     Key, Kind, NewSegment, PoolRecord, Record, SegmentRecord, SetError, Store, StoreError, Version, Versioned, Watcher,
 };
-use dyad_store::{Cache, CachedStore, Known, LocalStore, Seed, SeedError, fill};
+use dyad_store::{Cache, CachedStore, Known, LocalStore, PlantError, Seed, SeedError, fill, plant};
 use dyad_units::{Bytes, Epoch, ImageId, LayerId, NodeId, PoolId, SegmentId, StoreId, VolumeId};
 use tempfile::TempDir;
 
@@ -174,10 +174,14 @@ fn while_the_store_is_away_all_that_was_known_can_be_read_after_a_restart_too() 
 fn a_cache_with_a_record_that_rotted_does_not_say_that_it_knows_all() {
     let (_dir, path) = dir();
     let store = Arc::new(Puppet::default());
-    store.says(&[at(1, pool(1, "the-name-that-rots")), at(2, pool(2, "b"))]);
+    // So many that they are in several pages: the file's own checksums are looked at at the root only.
+    let others: Vec<_> = (2..=250).map(|id| at(id.into(), pool(id, &format!("{id}-{}", "x".repeat(58))))).collect();
+    store.says(&[&[at(1, pool(1, "the-name-that-rots"))][..], &others].concat());
     {
         let cached = cached(&path, &store);
         assert!(cached.wait_until_synced(PATIENCE));
+        // It said version 0: that of the newest node's record, which was asked for first, and there is none.
+        assert_eq!(cached.cache().at(), Version(250));
     }
     drop(store);
     let whole = std::fs::read(&path).unwrap();
@@ -188,16 +192,13 @@ fn a_cache_with_a_record_that_rotted_does_not_say_that_it_knows_all() {
     places.iter().for_each(|&place| bytes[place] = b'T');
     std::fs::write(&path, bytes).unwrap();
     let (cache, damage) = Cache::open(&path).unwrap();
-    let Some(known) = cache.known() else {
-        // The file's own checksums may find it first: then nothing at all is known, and it says so.
-        assert!(damage.is_some());
-        return;
-    };
-    assert_eq!(known.records, [at(2, pool(2, "b"))]);
+    assert!(damage.is_none(), "it was to be found in the record");
+    let known = cache.known().unwrap();
+    assert_eq!(known.records, others);
     assert_eq!(known.at, Version(0));
     let second = Known { store: STORE, at: Version(1), records: vec![at(1, pool(1, "the-name-that-rots"))] };
     let seed = Seed::gather(STORE, vec![known, second], Vec::new()).unwrap();
-    assert_eq!(seed.records.len(), 2);
+    assert_eq!(seed.records.len(), 250);
 }
 
 #[test]
@@ -302,4 +303,46 @@ fn a_new_store_is_filled_once_however_often_it_is_tried() {
         let back = records.iter().find(|record| record.key() == key);
         store.compare_and_set(key, now, back).unwrap();
     }
+}
+
+/// A node's cache, its own store, and an export say the same in three ways.
+#[test]
+fn records_are_read_from_whatever_a_node_has_and_planted_whole_or_not_at_all() {
+    let (dir, path) = dir();
+    let local = dir.path().join("config.redb");
+    let store = Arc::new(LocalStore::open(&local, || STORE).unwrap());
+    for record in [pool(1, "a"), Record::Segment(segment(4))] {
+        store.compare_and_set(record.key(), None, Some(&record)).unwrap();
+    }
+    let refused = Known::read(&local).unwrap_err();
+    assert!(refused.to_string().contains("in use by another process"), "{refused}");
+    let (cache, _) = Cache::open(&path).unwrap();
+    let cached = CachedStore::new(store, Arc::new(cache)).unwrap();
+    assert!(cached.wait_until_synced(PATIENCE));
+    drop(cached);
+
+    let (of_store, of_cache) = (Known::read(&local).unwrap(), Known::read(&path).unwrap());
+    let sorted = |mut known: Known| {
+        known.records.sort_by_key(|found| found.record.key());
+        known
+    };
+    assert_eq!(sorted(of_store.clone()), sorted(of_cache));
+    let export = dir.path().join("export");
+    of_store.export(&export).unwrap();
+    assert!(of_store.export(&export).is_err(), "not over another one");
+    assert_eq!(Known::read(&export).unwrap(), of_store);
+    std::fs::write(dir.path().join("text"), "no records").unwrap();
+    assert!(Known::read(&dir.path().join("text")).is_err());
+    assert!(Known::read(&dir.path().join("missing")).is_err());
+
+    let new = dir.path().join("arbiter.redb");
+    // An attempt before that ended half way.
+    std::fs::write(new.with_extension("seed"), b"half").unwrap();
+    let seed = Seed::gather(STORE, vec![of_store], Vec::new()).unwrap();
+    plant(&new, OTHER, &seed).unwrap();
+    assert!(matches!(plant(&new, OTHER, &seed), Err(PlantError::Exists { .. })));
+    let planted = LocalStore::open(&new, || STORE).unwrap();
+    assert_eq!(planted.identity(), OTHER);
+    assert_eq!(planted.get(pool(1, "a").key()).unwrap().unwrap().record, pool(1, "a"));
+    assert!(!new.with_extension("seed").exists());
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use dyad_cluster::{Key, Version, Versioned};
 use dyad_units::StoreId;
-use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
+use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, TableHandle};
 
 use crate::error::OpenError;
 use crate::local::{damaged, guarded, open_checked};
@@ -17,16 +17,16 @@ const STORE_ROW: &str = "store";
 const AT_ROW: &str = "at";
 
 /// The file, open.
-pub(super) struct CacheFile {
+pub(crate) struct CacheFile {
     database: Database,
 }
 
 /// What is in it.
 #[derive(Default)]
-pub(super) struct Content {
-    pub(super) store: Option<StoreId>,
-    pub(super) at: Version,
-    pub(super) records: Vec<Versioned>,
+pub(crate) struct Content {
+    pub(crate) store: Option<StoreId>,
+    pub(crate) at: Version,
+    pub(crate) records: Vec<Versioned>,
 }
 
 impl CacheFile {
@@ -40,6 +40,16 @@ impl CacheFile {
         }
         let content = guarded(path, || file.read())?.map_err(|error| damaged(path, &error.to_string()))?;
         Ok((file, content))
+    }
+
+    /// What is in the cache at `path`, which nobody uses; none: it is no cache.
+    pub(crate) fn look(path: &Path) -> Result<Option<Content>, OpenError> {
+        let file = Self { database: open_checked(path, false)? };
+        let read = || -> Result<Option<Content>, redb::Error> {
+            let view = file.database.begin_read()?;
+            if view.list_tables()?.any(|table| table.name() == STORE.name()) { file.read().map(Some) } else { Ok(None) }
+        };
+        guarded(path, read)?.map_err(|error| damaged(path, &error.to_string()))
     }
 
     /// Puts a file that cannot be used out of the way.

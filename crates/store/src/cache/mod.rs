@@ -11,5 +11,6 @@ mod file;
 mod known;
 mod through;
 
+pub(crate) use file::CacheFile;
 pub use known::Cache;
 pub use through::CachedStore;

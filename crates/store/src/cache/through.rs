@@ -138,17 +138,30 @@ impl Shared {
     fn learn_all(&self) {
         let cache = Arc::clone(&self.cache);
         self.inner.watch(Box::new(move |changed| cache.hear(changed)));
-        // The first list shows how far the store was at least; all that came later is heard.
-        let mut at = None;
-        let mut pause = PAUSE_MIN;
+        // The first round shows how far the store is at least; the second has all up to there, and what came later is
+        // heard.
+        let Some(at) = self.learn_lists() else { return };
+        if self.learn_lists().is_none() {
+            return;
+        }
+        self.cache.complete(at);
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner).is_synced = true;
+        self.changed.notify_all();
+    }
+
+    /// Asks for the records of all kinds, as long as it takes; the newest version of them, or none if there is no more
+    /// time.
+    fn learn_lists(&self) -> Option<Version> {
+        let mut newest = Version(0);
         for kind in KINDS {
+            let mut pause = PAUSE_MIN;
             loop {
                 if self.is_closing() {
-                    return;
+                    return None;
                 }
                 match self.list(kind) {
                     Ok(all) => {
-                        at.get_or_insert_with(|| all.iter().map(|found| found.version).max().unwrap_or(Version(0)));
+                        newest = all.iter().map(|found| found.version).max().max(Some(newest)).unwrap_or(newest);
                         break;
                     }
                     Err(_) => self.sleep(pause),
@@ -156,9 +169,7 @@ impl Shared {
                 pause = (pause * 2).min(PAUSE_MAX);
             }
         }
-        self.cache.complete(at.unwrap_or(Version(0)));
-        self.progress.lock().unwrap_or_else(PoisonError::into_inner).is_synced = true;
-        self.changed.notify_all();
+        Some(newest)
     }
 
     fn is_closing(&self) -> bool {
