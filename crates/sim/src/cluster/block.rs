@@ -65,6 +65,8 @@ pub struct Block {
     writes: Vec<Write>,
     /// Reads that were asked before are not judged: all memory was lost, or a fork made, while they were under way.
     era: Order,
+    /// When a node last lost its memory: what was not durable then may be there in parts (A5).
+    lost_at: Order,
     /// After a forced promotion (M10) the block may hold anything that was ever written.
     is_forked: bool,
     /// A write of some sectors was under way when memory was lost: it is merged into whatever was left.
@@ -134,7 +136,13 @@ impl Block {
         self.awake();
         if self.find(value).is_none() {
             let was_under_way = |write: &Write| write.begun <= self.era && self.era < write.until;
-            let is_part = |write: &&Write| write.is_candidate || write.until == Order::MAX || was_under_way(write);
+            let may_be_torn = |write: &Write| !write.is_durable && write.holders == 0 && write.forgot != 0;
+            let last = self.writes.iter().filter(|write| write.is_certain()).map(Write::s).max();
+            let is_last = |write: &Write| write.is_certain() && Some(write.s()) == last;
+            let is_part = |write: &&Write| {
+                let is_open = write.is_candidate || write.until == Order::MAX || was_under_way(write);
+                is_open || may_be_torn(write) || is_last(write)
+            };
             let parts = self.writes.iter().filter(is_part);
             let is_torn = (tears || self.mixes) && value.is_torn() && value.is_made_of(parts.map(|write| write.value));
             if !is_torn && !self.is_forked {
@@ -143,8 +151,8 @@ impl Block {
                     self.tell()
                 ));
             }
-            let found =
-                Write { value, begun: self.era, until: self.era, is_acked: false, is_candidate: true, ..NOTHING };
+            let torn_at = self.era.max(self.lost_at);
+            let found = Write { value, begun: torn_at, until: torn_at, is_acked: false, is_candidate: true, ..NOTHING };
             self.writes.push(found);
         }
         let Some(write) = self.find(value) else { return Ok(()) };
@@ -198,6 +206,7 @@ impl Block {
 
     /// These nodes lost their memory.
     pub fn forgot(&mut self, nodes: Nodes, now: Order) {
+        self.lost_at = now;
         for write in &mut self.writes {
             write.forgot |= nodes;
             write.holders &= !nodes;

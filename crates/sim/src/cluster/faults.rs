@@ -146,7 +146,9 @@ impl World {
                 machine.ppm = ppm;
                 machine.clock.change(now, ppm);
             }
-            FaultKind::HandOver | FaultKind::TakeOut | FaultKind::Promote => self.command(fault.kind, node),
+            FaultKind::HandOver | FaultKind::TakeOut | FaultKind::Detach | FaultKind::Promote => {
+                self.command(fault.kind, node)
+            }
             _ => self.strike_net(fault, node, end, rng),
         }
         Ok(())
@@ -284,7 +286,8 @@ impl World {
         let (at, command) = match kind {
             FaultKind::HandOver => (self.owner(0), Command::HandOver { to: node_id(node) }),
             FaultKind::TakeOut => (self.owner(0), Command::TakeOut { image: id }),
-            _ if state != ImageState::InSync => (Some(node), Command::Promote { image: id }),
+            FaultKind::Detach if state != ImageState::InSync => (self.owner(0), Command::Detach { image: id }),
+            FaultKind::Promote if state != ImageState::InSync => (Some(node), Command::Promote { image: id }),
             _ => return,
         };
         self.questions += 1;
@@ -365,6 +368,7 @@ fn name(kind: FaultKind) -> &'static str {
         FaultKind::Drift { .. } => "fault: clock drift",
         FaultKind::HandOver => "administrator: hand-over (M12)",
         FaultKind::TakeOut => "administrator: take out",
+        FaultKind::Detach => "administrator: detach",
         FaultKind::Promote => "administrator: forced promotion (M10)",
     }
 }

@@ -138,6 +138,8 @@ pub enum FaultKind {
     HandOver,
     /// An administrator takes this node's image out; it is brought back at the end.
     TakeOut,
+    /// An administrator detaches this node's image, which is behind; it is brought back at the end.
+    Detach,
     /// An administrator promotes this node's image, which is behind, while the owner is off (M10).
     Promote,
 }
@@ -213,6 +215,8 @@ enum Mood {
     Disks,
     /// Nothing but an administrator's changes.
     Planned,
+    /// An image that was taken out is promoted while the owner is off (M10).
+    Forced,
 }
 
 /// One volume in eight wants two images for an acknowledgement. Drawn apart from the rest of the plan, which was there
@@ -248,7 +252,7 @@ impl Plan {
             policy: draw_policy(seed, images),
             interval: [100, 300, 1000, 3000][rng.index(4)],
             hosts: (0..1 + rng.index(3)).collect(),
-            quota: 150 + rng.below(600),
+            quota: 400 + rng.below(1600),
             until,
             faults: Vec::new(),
             skipped: Vec::new(),
@@ -258,21 +262,40 @@ impl Plan {
     }
 
     fn draw_faults(&mut self, rng: &mut Rng) {
-        let mood =
-            [Mood::Mixed, Mood::Mixed, Mood::Mixed, Mood::Crashes, Mood::Cuts, Mood::Power, Mood::Disks, Mood::Planned]
-                [rng.index(8)];
+        let mood = [
+            Mood::Mixed,
+            Mood::Mixed,
+            Mood::Mixed,
+            Mood::Mixed,
+            Mood::Crashes,
+            Mood::Crashes,
+            Mood::Cuts,
+            Mood::Power,
+            Mood::Power,
+            Mood::Disks,
+            Mood::Planned,
+            Mood::Forced,
+        ][rng.index(12)];
         let has_rot = mood == Mood::Disks && rng.chance(1, 3);
         let count = 1 + rng.below(6);
         let mut at = (300 + rng.below(2000)) * MILLIS;
-        for _ in 0..count {
+        if mood == Mood::Forced {
+            self.images = 2; // with a third one in sync nothing has to be forced
+            at = self.draw_promotion(at, rng);
+        }
+        for number in 0..count {
             let kind = self.draw_kind(mood, has_rot, rng);
             let lasts = draw_length(kind, rng);
-            let aim = self.draw_aim(kind, rng);
-            let trigger = match rng.below(8) {
+            let mut aim = self.draw_aim(kind, rng);
+            let mut trigger = match rng.below(8) {
                 0..=3 => Trigger::Writing,
                 4..=5 => Trigger::Resyncing,
                 _ => Trigger::Time,
             };
+            // Many a run begins with the owner's failing amid writes.
+            if number == 0 && matches!(mood, Mood::Mixed | Mood::Crashes | Mood::Power) && rng.chance(1, 2) {
+                (aim, trigger) = (Aim::Owner, Trigger::Writing);
+            }
             self.faults.push(Fault { at, trigger, aim, kind, lasts, seed: rng.bits() });
             // Sometimes two at once, sometimes when the first is over.
             at += match rng.below(3) {
@@ -286,11 +309,25 @@ impl Plan {
         }
     }
 
+    /// An image is taken out, the other one goes on alone and loses its power, the first is promoted. When it is over.
+    fn draw_promotion(&mut self, at: Time, rng: &mut Rng) -> Time {
+        let alone = at + (200 + rng.below(1500)) * MILLIS;
+        let promoted = alone + (900 + rng.below(1500)) * MILLIS;
+        let off = promoted - alone + (200 + rng.below(3000)) * MILLIS;
+        let mut plan = |at, trigger, aim, kind, lasts| {
+            self.faults.push(Fault { at, trigger, aim, kind, lasts, seed: rng.bits() });
+        };
+        plan(at, Trigger::Time, Aim::Follower, FaultKind::TakeOut, 0);
+        plan(alone, Trigger::Time, Aim::Owner, FaultKind::PowerLoss, off);
+        plan(promoted, Trigger::Time, Aim::Behind, FaultKind::Promote, 0);
+        alone + off
+    }
+
     fn draw_aim(&self, kind: FaultKind, rng: &mut Rng) -> Aim {
         let any = Aim::Node(rng.index(self.nodes));
         match kind {
             FaultKind::HandOver => Aim::Follower,
-            FaultKind::Promote => Aim::Behind,
+            FaultKind::Promote | FaultKind::Detach => Aim::Behind,
             _ => [Aim::Owner, Aim::Owner, Aim::Follower, Aim::Follower, Aim::Behind, any][rng.index(6)],
         }
     }
@@ -358,7 +395,8 @@ impl Plan {
             Mood::Power => &[power, power, power, crash, cut, store, FaultKind::Promote],
             Mood::Disks if has_rot => &[FaultKind::Rot, FaultKind::Rot, link, FaultKind::Pause, planned],
             Mood::Disks => &[slow, FaultKind::DiskStuck, fails, fails, crash, cut],
-            Mood::Planned => &[planned, planned, link, store, slow, crash],
+            Mood::Planned => &[planned, planned, FaultKind::Detach, link, store, slow, crash],
+            Mood::Forced => &[planned, cut, store, crash, power, link],
         };
         all[rng.index(all.len())]
     }

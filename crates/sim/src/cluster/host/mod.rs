@@ -187,7 +187,7 @@ impl Habits {
             abort: [0, 5, 40][rng.index(3)],
             weights,
             spread: [2, 6, 16][rng.index(3)],
-            long: [0, 2, 8][rng.index(3)],
+            long: [0, 1, 4][rng.index(3)],
         }
     }
 }
