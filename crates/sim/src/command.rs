@@ -1,9 +1,11 @@
 //! `dyad-sim cluster`: campaigns of whole clusters, and single seeds.
 
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
 
-use crate::cluster::{Campaign, Coverage, Outcome, Plan, campaign};
+use crate::cluster::{Campaign, Outcome, Plan, campaign};
+use crate::record::{self, Entry, SEEDS_PER_ENTRY, Sum};
 
 /// What is asked for.
 #[derive(Clone, Debug, Default)]
@@ -20,13 +22,20 @@ pub struct Asked {
     pub keeps_going: bool,
     /// Whether to print the story of a single seed that breaks nothing.
     pub tells: bool,
+    /// Where the campaign is written down.
+    pub file: Option<PathBuf>,
+    /// Which commit ran, for that.
+    pub commit: String,
+    /// Only add up what is written in the file.
+    pub sums: bool,
 }
 
 /// Runs and prints; failure if a rule was broken.
 pub fn run(asked: &Asked) -> ExitCode {
-    match asked.seed {
-        Some(seed) => run_one(seed, asked.tells),
-        None => run_many(asked),
+    match (asked.seed, &asked.file) {
+        (Some(seed), _) => run_one(seed, asked.tells),
+        (None, Some(file)) if asked.sums => sum(file),
+        (None, _) => run_many(asked),
     }
 }
 
@@ -62,31 +71,85 @@ fn tell_smallest(campaign: &mut Campaign, seed: u64) {
 }
 
 fn run_many(asked: &Asked) -> ExitCode {
-    let begin = Instant::now();
-    let mut campaign = Campaign::default();
-    let mut total = Coverage::default();
-    let (mut runs, mut failures, mut answered, mut events) = (0_u64, 0_u64, 0_u64, 0_u64);
-    for seed in (asked.from..asked.from.saturating_add(asked.seeds)).step_by(asked.step.max(1) as usize) {
-        let Outcome { violation, answered: some, events: more, coverage, .. } = campaign.play(Plan::draw(seed), false);
-        total.add_run(&coverage);
-        (runs, answered, events) = (runs + 1, answered + some, events + more);
-        if let Some(violation) = violation {
-            failures += 1;
-            println!("seed {seed}: {violation}");
-            if failures == 1 {
-                tell_smallest(&mut campaign, seed);
-            }
-            if !asked.keeps_going {
-                break;
+    println!("code {}", record::CODE);
+    let mut runs = Runs { campaign: Campaign::default(), total: Entry { from: asked.from, ..Entry::default() } };
+    let until = asked.from.saturating_add(asked.seeds);
+    let mut from = asked.from;
+    while from < until {
+        let piece = (from, until.min(from.saturating_add(SEEDS_PER_ENTRY)));
+        let entry = runs.play(asked, piece);
+        if let Some(file) = &asked.file
+            && let Err(error) = entry.append(file, &asked.commit)
+        {
+            eprintln!("cannot write {}: {error}", file.display());
+            return ExitCode::FAILURE;
+        }
+        if runs.total.violations > 0 && !asked.keeps_going {
+            break;
+        }
+        from = piece.1;
+    }
+    let Entry { seeds, violations, ops, events, seconds, coverage, .. } = runs.total;
+    println!("{coverage}");
+    println!(
+        "{seeds} seeds from {}: {violations} violations; {ops} host operations ({:.0} a second), {events} events, \
+         {seconds:.1} s",
+        asked.from,
+        ops as f64 / seconds.max(0.001)
+    );
+    if let Some(shortfall) = coverage.shortfall() {
+        println!("{shortfall}");
+        return ExitCode::FAILURE;
+    }
+    if violations == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// A campaign under way.
+struct Runs {
+    campaign: Campaign,
+    total: Entry,
+}
+
+impl Runs {
+    /// Plays the seeds from the first to the one before the second; ends at the first violation unless asked otherwise.
+    fn play(&mut self, asked: &Asked, (from, until): (u64, u64)) -> Entry {
+        let begin = Instant::now();
+        let mut entry = Entry { from, ..Entry::default() };
+        for seed in (from..until).step_by(asked.step.max(1) as usize) {
+            let Outcome { violation, answered, events, coverage, .. } = self.campaign.play(Plan::draw(seed), false);
+            entry.coverage.add_run(&coverage);
+            self.total.coverage.add_run(&coverage);
+            (entry.seeds, entry.ops, entry.events) = (entry.seeds + 1, entry.ops + answered, entry.events + events);
+            if let Some(violation) = violation {
+                entry.violations += 1;
+                println!("seed {seed}: {violation}");
+                if self.total.violations + entry.violations == 1 {
+                    tell_smallest(&mut self.campaign, seed);
+                }
+                if !asked.keeps_going {
+                    break;
+                }
             }
         }
+        entry.seconds = begin.elapsed().as_secs_f64();
+        let total = &mut self.total;
+        (total.seeds, total.violations) = (total.seeds + entry.seeds, total.violations + entry.violations);
+        (total.ops, total.events) = (total.ops + entry.ops, total.events + entry.events);
+        total.seconds += entry.seconds;
+        entry
     }
-    let seconds = begin.elapsed().as_secs_f64().max(0.001);
-    println!("{total}");
-    println!(
-        "{runs} seeds from {}: {failures} violations; {answered} host operations ({:.0} a second), {events} events, {seconds:.1} s",
-        asked.from,
-        answered as f64 / seconds
-    );
-    if failures == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// What the file's entries of the present code come to.
+pub fn sum(file: &Path) -> ExitCode {
+    match Sum::read(file, record::CODE) {
+        Ok(sum) => {
+            println!("{}", sum.tell());
+            if sum.violations == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+        }
+        Err(error) => {
+            eprintln!("cannot read {}: {error}", file.display());
+            ExitCode::FAILURE
+        }
+    }
 }

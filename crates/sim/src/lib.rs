@@ -19,6 +19,7 @@ pub mod mirrored;
 pub mod model;
 pub mod pattern;
 pub mod player;
+pub mod record;
 pub mod restart;
 pub mod rig;
 pub mod rng;

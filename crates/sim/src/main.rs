@@ -10,7 +10,9 @@ use dyad_sim::model::Crash;
 
 const USAGE: &str = "usage: dyad-sim pool|mirrored [--seeds COUNT] [--from SEED]
        dyad-sim cluster [--seeds COUNT] [--from SEED] [--step COUNT] [--keep-going yes]
-       dyad-sim cluster --seed SEED [--story yes]";
+       dyad-sim cluster --seed SEED [--story yes]
+       dyad-sim cluster --campaign FILE [--commit ID] [--seeds COUNT] [--from SEED]
+       dyad-sim cluster --sum FILE";
 
 #[derive(Clone, Copy)]
 enum Stage {
@@ -94,6 +96,9 @@ fn parse_cluster(mut options: &[String]) -> Option<Asked> {
             "--step" => asked.step = value.parse().ok()?,
             "--keep-going" => asked.keeps_going = value == "yes",
             "--story" => asked.tells = value == "yes",
+            "--campaign" => asked.file = Some(value.into()),
+            "--sum" => (asked.file, asked.sums) = (Some(value.into()), true),
+            "--commit" => asked.commit.clone_from(value),
             _ => return None,
         }
         options = rest;

@@ -161,16 +161,30 @@ impl Coverage {
         self.runs_failed_in_resync += u64::from(run.failed_in_resync);
     }
 
-    /// Adds another process's campaign.
-    pub fn add(&mut self, other: &Self) {
-        for (what, times) in &other.counts {
-            self.count_by(what, *times);
-        }
-        self.runs += other.runs;
-        self.runs_took_over_writing += other.runs_took_over_writing;
-        self.runs_failed_in_resync += other.runs_failed_in_resync;
+    /// All counts by name; those of whole runs among them.
+    pub fn rows(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
+        let of_runs =
+            [(TOOK_OVER_WRITING, self.runs_took_over_writing), (FAILED_IN_RESYNC, self.runs_failed_in_resync)];
+        self.counts.iter().map(|(what, times)| (*what, *times)).chain(of_runs)
+    }
+
+    /// What a campaign of so many seeds must have seen and has not; a few seeds prove nothing either way.
+    pub fn shortfall(&self) -> Option<String> {
+        let judge = |what: &str, part: u64, percent: u64| {
+            let is_short = self.runs >= RUNS_JUDGED && part * 100 < self.runs * percent;
+            is_short.then(|| format!("too few {what}: {part} of {}, at least {percent} % are wanted", self.runs))
+        };
+        judge(TOOK_OVER_WRITING, self.runs_took_over_writing, 30)
+            .or_else(|| judge(FAILED_IN_RESYNC, self.runs_failed_in_resync, 10))
     }
 }
+
+/// Name of the count of such runs.
+const TOOK_OVER_WRITING: &str = "seeds that took over with writes in flight";
+/// Name of the count of such runs.
+const FAILED_IN_RESYNC: &str = "seeds that failed again during a resync";
+/// From so many seeds on, what a campaign has to have seen is judged: fewer vary too much.
+const RUNS_JUDGED: u64 = 300;
 
 fn reason_name(reason: dyad_cluster::OutReason) -> &'static str {
     use dyad_cluster::OutReason as Reason;
