@@ -214,6 +214,8 @@ impl Part {
             ChangeRefused::TooMany => CommandError::Underway,
             ChangeRefused::NotServing => CommandError::NotServing,
         });
+        // What came back may catch up (M13): nothing else may ever ask again.
+        self.returns.look_at = Some(self.now);
         self.commands.end(|waiting| waiting.id == id && waiting.kind == Kind::Change, &result, out);
     }
 

@@ -16,6 +16,8 @@ use super::world::{Run, World, violation};
 /// Longest time until everything is served and in sync again. The longest single wait is the pause of an image that
 /// was slow several times (M8), which doubles up to five minutes.
 const HEAL_MAX: Time = 700 * SECONDS;
+/// What a node asks an administrator for is decided after this.
+const DECISION: Time = 5 * SECONDS;
 /// Looks at that.
 const LOOK: Time = 250 * MILLIS;
 /// Longest time for reading everything, and for the last closes.
@@ -103,6 +105,9 @@ impl World {
                 return violation(format!("the stall does not end: {}", self.statuses()));
             }
             self.administer();
+            if now > begun + DECISION {
+                self.accept_losses();
+            }
             self.run_until(now + LOOK)?;
             self.poke();
         }
@@ -148,11 +153,33 @@ impl World {
                     _ => None,
                 })
                 .collect();
-            for command in commands {
-                self.questions += 1;
-                let id = self.questions;
-                self.tell_part(owner, segment, PartEvent::Command { id, command });
-                self.later(self.queue.now(), owner, Local::Disk);
+            commands.into_iter().for_each(|command| self.order(owner, segment, command));
+        }
+    }
+
+    fn order(&mut self, node: usize, segment: usize, command: Command) {
+        self.questions += 1;
+        let id = self.questions;
+        self.tell(|| format!("administrator to node {node}: {command:?}"));
+        self.tell_part(node, segment, PartEvent::Command { id, command });
+        self.later(self.queue.now(), node, Local::Disk);
+    }
+
+    /// A node asks for an administrator's decision (M8): its image, the only one in sync, forgot recent writes before it
+    /// was flushed alone. He promotes it and accepts the loss (M10).
+    fn accept_losses(&mut self) {
+        for segment in 0..self.segments.len() {
+            let record = &self.segments[segment].stored;
+            let Some((node, image)) =
+                record.in_sync().next().and_then(|image| Some((self.place(image.node)?, image.id)))
+            else {
+                continue;
+            };
+            let process = self.machines[node].process.as_ref();
+            let slot = process.and_then(|process| process.parts[segment].as_ref());
+            if slot.is_some_and(|slot| slot.part.status().sentence.contains("promote one by force")) {
+                self.coverage.count("loss accepted by the administrator (M8)");
+                self.order(node, segment, Command::Promote { image });
             }
         }
     }
