@@ -155,7 +155,12 @@ impl Block {
             let found = Write { value, begun: torn_at, until: torn_at, is_acked: false, is_candidate: true, ..NOTHING };
             self.writes.push(found);
         }
+        let lost_at = self.lost_at;
         let Some(write) = self.find(value) else { return Ok(()) };
+        let is_gone = !write.is_durable && !write.is_acked && write.forgot != 0 && holders & !write.forgot == 0;
+        if write.seen.is_none() && is_gone && asked < lost_at {
+            return Ok(()); // Answered before all who had it lost their memory.
+        }
         if now < write.begun {
             return Err(format!("it shows {value} before that was asked for"));
         }
@@ -211,16 +216,19 @@ impl Block {
             write.forgot |= nodes;
             write.holders &= !nodes;
         }
+        // What was overwritten by a write that is still there may be lost without anybody's noticing.
+        let is_covered = |write: &Write| self.writes.iter().any(|other| other.is_safe() && write.f() < other.begun);
         let is_exposed = |write: &Write| write.is_certain() && !write.is_durable && write.holders == 0;
-        if self.writes.iter().any(is_exposed) {
+        if self.writes.iter().any(|write| is_exposed(write) && !is_covered(write)) {
             self.begin_era(now);
         }
     }
 
     /// Everything that is not durable anywhere may be gone: old or new, but one of them (A5).
     fn begin_era(&mut self, now: Order) {
-        let safe: Vec<Order> = self.writes.iter().filter(|write| write.is_safe()).map(|write| write.begun).collect();
-        self.writes.retain(|write| !safe.iter().any(|&begun| write.f() < begun));
+        let is_durable = |write: &&Write| write.is_acked && write.is_durable;
+        let durable: Vec<Order> = self.writes.iter().filter(is_durable).map(|write| write.begun).collect();
+        self.writes.retain(|write| !durable.iter().any(|&begun| write.f() < begun));
         self.era = now;
         self.mixes |= self.writes.iter().any(|write| write.until == Order::MAX && write.value.is_torn());
         for write in &mut self.writes {
