@@ -84,6 +84,11 @@ impl Cluster {
         self.until("both images are in sync", || images_in_sync(&self.nodes[node]) == Some(2))
     }
 
+    /// The process of a node.
+    pub fn process_id(&self, node: usize) -> anyhow::Result<i32> {
+        Ok(i32::try_from(self.nodes[node].pid()?)?)
+    }
+
     /// How a host reaches the volume at each node.
     pub fn paths(&self) -> anyhow::Result<[Options; 2]> {
         let shown = self.nodes.iter().find_map(|node| node.admin().get(&format!("/v1/volumes/{VOLUME}")).ok());

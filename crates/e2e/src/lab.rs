@@ -157,6 +157,11 @@ impl Lab {
         self.process.as_mut().context("it is not running")
     }
 
+    /// Number of the process.
+    pub fn pid(&self) -> anyhow::Result<u32> {
+        Ok(self.process.as_ref().context("it is not running")?.pid())
+    }
+
     /// Everything that it has logged so far, over all its lives.
     pub fn log(&self) -> String {
         fs::read_to_string(self.path("dyad.log")).unwrap_or_default()

@@ -12,8 +12,8 @@ use crate::catalog::{Known, KnownPool, KnownVolume};
 use crate::clock;
 use crate::reactor::{PoolLook, Service, Snapshot, VolumeLook};
 
-/// Of an image whose pool was away for a while.
-const BEHIND: &str = "its pool was missing and is back; it lacks what was written meanwhile and has to be caught up";
+/// Of an image whose node or pool was away for a while.
+const BEHIND: &str = "it was away, and catches up";
 
 pub(super) fn merge(handle: &NodeHandle, known: &Known, snapshot: Snapshot) -> NodeStatus {
     let pools = known.pools.iter().map(|pool| pool_info(pool, &snapshot)).collect();

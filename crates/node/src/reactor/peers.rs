@@ -21,6 +21,11 @@ const MESSAGES_PER_TURN: usize = 512;
 pub(super) const PEERS: u64 = u64::MAX - 2048;
 /// Other nodes at most, by the names there are.
 const PEERS_MAX: usize = 1024;
+/// A node of which no beat was heard for so long counts as not connected, whatever TCP says: it is stopped, or the network
+/// between is gone. Longer than a lease (M5), after which it grants nothing and others may follow it.
+const SILENCE_MAX: Period = Period::from_millis(1000);
+/// How often that is looked at.
+const SILENCE_LOOK: Period = Period::from_millis(100);
 /// Pause of a connection that found no buffer.
 const STARVED_PAUSE: Period = Period::from_millis(1);
 
@@ -72,6 +77,27 @@ impl Reactor {
         }
         // What came with the greeting is in the receiver already.
         self.receive_from(index);
+        self.wake_in(SILENCE_LOOK);
+    }
+
+    /// Ends connections to nodes that are silent.
+    pub(super) fn end_silent_peers(&mut self) {
+        let now = crate::clock::now();
+        for index in 0..self.peers.len() {
+            let Some(node) = self.peers[index].as_deref().map(|peer| peer.link.node) else { continue };
+            let heard = self.beats.leases().heard(node);
+            if heard.is_none_or(|at| now.since(at) > SILENCE_MAX) {
+                if let Some(peer) = self.peers[index].as_deref_mut() {
+                    let text = "nothing was heard of this node for too long".to_owned();
+                    peer.link.sender.bye(&Bye { reason: ByeReason::Silence, text });
+                    let _ = send(&mut peer.link);
+                }
+                self.close_peer(index, "nothing was heard of it for too long");
+            }
+        }
+        if self.peers.iter().any(Option::is_some) {
+            self.wake_in(SILENCE_LOOK);
+        }
     }
 
     fn peer_of(&self, node: NodeId) -> Option<usize> {

@@ -306,6 +306,7 @@ impl Reactor {
                 }
                 self.wake_starved();
                 self.wake_starved_peers();
+                self.end_silent_peers();
                 self.wake_listeners();
             }
         }
