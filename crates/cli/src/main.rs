@@ -1,5 +1,6 @@
 //! `dyad`: runs a node, or asks one.
 
+mod arbiter;
 mod args;
 mod bind;
 mod client;
@@ -35,6 +36,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
     match cli.command {
         Command::Config(command) => offline::config(&command),
         Command::Serve(args) => serve::run(&args),
+        Command::Arbiter(args) => arbiter::run(&args, cli.json),
         Command::Quickstart(args) => quickstart::run(&args),
         Command::Token => offline::token(cli.json),
         Command::Openapi => {

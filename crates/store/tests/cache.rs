@@ -318,7 +318,10 @@ fn records_are_read_from_whatever_a_node_has_and_planted_whole_or_not_at_all() {
     assert!(refused.to_string().contains("in use by another process"), "{refused}");
     let (cache, _) = Cache::open(&path).unwrap();
     let cached = CachedStore::new(store, Arc::new(cache)).unwrap();
-    assert!(cached.wait_until_synced(PATIENCE));
+    assert!(cached.wait_until_synced(PATIENCE) && cached.cache().flush(PATIENCE));
+    // As an administrator copies it, while the node runs.
+    let copy = dir.path().join("copy.redb");
+    std::fs::copy(&path, &copy).unwrap();
     drop(cached);
 
     let (of_store, of_cache) = (Known::read(&local).unwrap(), Known::read(&path).unwrap());
@@ -327,6 +330,7 @@ fn records_are_read_from_whatever_a_node_has_and_planted_whole_or_not_at_all() {
         known
     };
     assert_eq!(sorted(of_store.clone()), sorted(of_cache));
+    assert_eq!(sorted(of_store.clone()), sorted(Known::read(&copy).unwrap()));
     let export = dir.path().join("export");
     of_store.export(&export).unwrap();
     assert!(of_store.export(&export).is_err(), "not over another one");

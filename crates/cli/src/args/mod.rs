@@ -1,5 +1,6 @@
 //! The command line. Help texts are part of the interface: a test keeps a picture of them.
 
+mod arbiter;
 mod node;
 mod objects;
 
@@ -7,6 +8,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+pub use arbiter::{Arbiter, ArbiterCommand, ServeArbiter};
 pub use node::{ConfigCommand, Quickstart, Serve};
 pub use objects::{
     CreatePool, CreateVolume, DiskCommand, ImageCommand, NodeCommand, PoolCommand, SessionCommand, VolumeCommand,
@@ -78,6 +80,8 @@ pub struct Reach {
 pub enum Command {
     /// Run a node until it is told to stop
     Serve(Serve),
+    /// Run an arbiter, the tie-breaker of two nodes, until it is told to stop
+    Arbiter(Arbiter),
     /// Try Dyad: one node with two pools in files and one mirrored volume, without root
     Quickstart(Quickstart),
     /// One glance: is the data redundant, and what is wrong if not?

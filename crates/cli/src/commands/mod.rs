@@ -38,6 +38,7 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
         Command::Node(NodeCommand::List) => sessions::list_nodes(&at),
         Command::Node(NodeCommand::Show { name }) => at.node(name.as_deref()),
         Command::Serve(_)
+        | Command::Arbiter(_)
         | Command::Quickstart(_)
         | Command::Config(_)
         | Command::Token

@@ -214,13 +214,20 @@ impl Reader<'_> {
 
 /// Reads a secret that stands alone in a file which nobody but its owner and group can read.
 pub fn read_secret(path: &Path) -> Result<String, String> {
-    let told = |what: String| format!("{} {what}", path.display());
-    let found = fs::metadata(path).map_err(|error| told(format!("cannot be read: {error}")))?;
-    if found.mode() & 0o007 != 0 {
-        return Err(told(format!("can be read by everybody; `chmod o= {}` first", path.display())));
-    }
-    let text = read_bounded(path, SECRET_FILE_BYTES_MAX).map_err(told)?;
+    let text = read_text(path, SECRET_FILE_BYTES_MAX, true)?;
     Ok(text.trim_end_matches(['\n', '\r']).to_owned())
+}
+
+/// Reads a text of bounded size; one that is secret from a file which only its owner and group can read.
+pub fn read_text(path: &Path, most: u64, is_secret: bool) -> Result<String, String> {
+    let told = |what: String| format!("{} {what}", path.display());
+    if is_secret {
+        let found = fs::metadata(path).map_err(|error| told(format!("cannot be read: {error}")))?;
+        if found.mode() & 0o007 != 0 {
+            return Err(told(format!("can be read by everybody; `chmod o= {}` first", path.display())));
+        }
+    }
+    read_bounded(path, most).map_err(told)
 }
 
 /// Reads a text of bounded size. Errors are half sentences that follow the file's name.

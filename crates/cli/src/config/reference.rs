@@ -16,7 +16,7 @@ pub fn reference() -> String {
          file\nwill do. A key that is not in this list is refused, with its line and the nearest that is; `dyad config \
          check FILE`\nchecks a file without starting anything. Changes take effect at the next start.\n\n\
          This page is generated from the program (`dyad config reference`); `packaging/dyad.toml` is the same as a \
-         file to\nstart from (`dyad config example`).\n",
+         file to\nstart from (`dyad config example`). An arbiter has no file: `dyad arbiter --help`.\n",
     );
     let defaults = Config::default();
     let mut section = None;

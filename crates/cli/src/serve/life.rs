@@ -12,11 +12,11 @@ use dyad_units::Period;
 use rustix::fs::Mode;
 use sd_notify::NotifyState;
 use tokio::runtime::Runtime;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 
 use super::listen::{self, OwnSocket};
+use super::signals::Signals;
 use super::watchdog;
 use crate::bind::{self, BoundNode};
 use crate::config::Config;
@@ -192,39 +192,4 @@ fn wait_on_a_thread(node: Node) -> Result<oneshot::Receiver<Result<(), StopError
     });
     waiting.map_err(|error| Failure::failed(format!("cannot start threads: {error}"), "check `ulimit -u`"))?;
     Ok(ended)
-}
-
-/// The signals that end a process.
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-    hang_up: Signal,
-}
-
-impl Signals {
-    fn new() -> Result<Self, Failure> {
-        let listen = |kind| signal(kind).map_err(|error| Failure::failed(format!("cannot take signals: {error}"), ""));
-        Ok(Self {
-            terminate: listen(SignalKind::terminate())?,
-            interrupt: listen(SignalKind::interrupt())?,
-            hang_up: listen(SignalKind::hangup())?,
-        })
-    }
-
-    /// Waits for one that means the end. A hang-up does only where the process belongs to a terminal's screen; a
-    /// service gets it as "read your configuration again", which takes a restart.
-    async fn end(&mut self, hang_up_ends: bool) -> &'static str {
-        loop {
-            tokio::select! {
-                _ = self.terminate.recv() => return "SIGTERM",
-                _ = self.interrupt.recv() => return "SIGINT",
-                _ = self.hang_up.recv() => {
-                    if hang_up_ends {
-                        return "SIGHUP";
-                    }
-                    tracing::warn!("SIGHUP is ignored: a changed configuration takes effect at the next start");
-                }
-            }
-        }
-    }
 }

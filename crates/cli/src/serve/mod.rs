@@ -3,7 +3,8 @@
 pub mod life;
 mod listen;
 pub mod log;
-mod watchdog;
+pub mod signals;
+pub mod watchdog;
 
 use crate::args;
 use crate::config::Config;

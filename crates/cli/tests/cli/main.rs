@@ -1,5 +1,6 @@
 //! The program as people and programs see it.
 
+mod arbiter;
 mod common;
 mod people;
 mod programs;

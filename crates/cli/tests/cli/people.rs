@@ -106,6 +106,8 @@ fn the_command_line_is_described() {
         "--help",
         "status --help",
         "serve --help",
+        "arbiter --help",
+        "arbiter seed --help",
         "quickstart --help",
         "pool create --help",
         "volume create --help",
