@@ -3,10 +3,12 @@
 /// Events since the pool was opened.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Counters {
-    /// Blocks that did not match their checksum when read (P7).
+    /// Blocks that did not match their checksum when read, each counted once until it is overwritten (P7).
     pub blocks_damaged: u64,
-    /// Blocks rewritten from another image (P8, P14).
+    /// Blocks rewritten from another image: equalised, resynced or healed (P8, M14, P14).
     pub blocks_mended: u64,
+    /// Those among them that had been found damaged (P14).
+    pub blocks_healed: u64,
     /// Blocks believed although no checksum matched, because no image had better (P8).
     pub blocks_adopted: u64,
     /// Blocks of the recent log that matched no entry after a crash (P6, A5).
@@ -42,6 +44,8 @@ pub struct PoolUse {
     pub over_budget: bool,
     /// Extents of all images that the disk lost (P12).
     pub extents_lost: u64,
+    /// Blocks of all images that were found damaged and not overwritten since (P7).
+    pub blocks_damaged: u64,
     /// Whether the disk failed a write or a sync (P11).
     pub poisoned: bool,
     /// Requests in flight.

@@ -85,7 +85,7 @@ pub(super) fn pool(pool: &PoolInfo) -> Pool {
         PoolPhase::Open if pool.disks.iter().any(|disk| disk.is_poisoned) => {
             (Health::Failed, "its disk failed a write or a sync and is out of use until the node is restarted".into())
         }
-        PoolPhase::Open if pool.damaged > pool.healed || pool.lost > 0 => {
+        PoolPhase::Open if pool.damaged_now > 0 || pool.lost > 0 => {
             (Health::Damaged, "it holds blocks that have no good copy here".into())
         }
         PoolPhase::Open => (Health::Online, String::new()),

@@ -41,14 +41,13 @@ fn of_pool(pool: &PoolInfo, troubles: &mut Vec<Trouble>) {
         let advice = "volumes with an image elsewhere go on; mend or replace the disk, then restart the node";
         troubles.push(trouble(Severity::Warning, object(), what, advice));
     }
-    let unhealed = pool.damaged.saturating_sub(pool.healed);
     if pool.lost > 0 {
         let what = format!("its disk lost {} extents", pool.lost);
         let advice = "restore what volumes without another image held there from a backup";
         troubles.push(trouble(Severity::Critical, object(), what, advice));
     }
-    if unhealed > 0 {
-        let what = format!("{unhealed} blocks were found damaged and could not be healed");
+    if pool.damaged_now > 0 {
+        let what = format!("{} blocks were found damaged and are not healed", pool.damaged_now);
         let advice = "they give hosts an error until they are written again; look at the disk's health";
         troubles.push(trouble(Severity::Critical, object(), what, advice));
     } else if pool.healed > 0 {

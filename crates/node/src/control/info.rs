@@ -137,8 +137,10 @@ pub struct PoolInfo {
     pub marked_regions: u64,
     /// Blocks found damaged since it was opened (P7).
     pub damaged: u64,
-    /// Blocks rewritten with good data since it was opened (P14).
+    /// Damaged blocks rewritten with good data since it was opened (P14).
     pub healed: u64,
+    /// Blocks known to be damaged now.
+    pub damaged_now: u64,
     /// Blocks adopted after a crash because no image could verify them (P8).
     pub adopted: u64,
     /// Blocks found torn after a crash (A5).

@@ -174,6 +174,7 @@ impl Pool {
         let slots: Vec<Slot> = image.map.entries().filter_map(|(_, entry)| entry.slot()).collect();
         self.extents_lost -= image.lost().count() as u64;
         self.sums.forget_image(at);
+        self.damage.forget_image(at);
         self.shadow.retain(|&(owner, _), _| owner != at as u32);
         self.space.void_promises(at);
         self.carried -= image.unsettled.len();

@@ -12,6 +12,7 @@ mod admin;
 mod checkpoint;
 mod close;
 mod commit;
+mod damage;
 mod examine;
 mod flush;
 mod image;
@@ -79,6 +80,7 @@ pub struct Pool {
     carried: usize,
     /// Extents of all images that are flagged lost (P12).
     extents_lost: u64,
+    damage: damage::Damage,
     checkpoint: checkpoint::Checkpoint,
     admin: Vec<admin::Pending>,
     /// Records among them, which wait for changes of lower epochs.
@@ -140,6 +142,7 @@ impl Pool {
             shortage: shortage::Shortage::default(),
             carried: 0,
             extents_lost: images.iter().flatten().map(|image| image.lost().count() as u64).sum(),
+            damage: damage::Damage::default(),
             checkpoint: checkpoint::Checkpoint::default(),
             admin: Vec::new(),
             records_waiting: 0,
@@ -254,6 +257,7 @@ impl Pool {
             regions_marked,
             over_budget: self.images.iter().flatten().any(|image| image.regions.is_over_budget()),
             extents_lost: self.extents_lost,
+            blocks_damaged: self.damage.blocks_now(),
             poisoned: self.poison.is_poisoned(),
             requests: self.images.iter().flatten().map(|image| u64::from(image.requests)).sum(),
         }

@@ -108,7 +108,7 @@ impl Pool {
         let piece = read.piece;
         let bad = self.unmatched(read, written, &buf);
         if bad != 0 {
-            self.counters.blocks_damaged += u64::from(bad.count_ones());
+            self.counters.blocks_damaged += self.damage.found(read.at, piece.extent, bad);
             return Reply::Failed(ImageError::Damaged { extent: piece.extent, blocks: bad });
         }
         zero_unwritten(&mut buf, piece, written);

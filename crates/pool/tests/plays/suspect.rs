@@ -56,6 +56,35 @@ fn an_adopted_block_survives_a_crash_of_the_process() {
     assert_eq!(bench.read(1, 0, 1), [2; 4096]);
 }
 
+/// Blocks that a resync rewrote were reported as damaged ones that had been healed, and hid those that had not.
+#[test]
+fn only_what_was_damaged_is_healed_and_damage_is_counted_once() {
+    let mut bench = torn();
+    let piece = Piece::new(Extent(1), 0, 2).unwrap();
+    for _ in 0..2 {
+        let read = bench.ask(Request::Read { piece });
+        assert!(matches!(read, Reply::Failed(ImageError::Damaged { blocks: 1, .. })), "{read:?}");
+    }
+    assert_eq!((bench.pool().counters().blocks_damaged, bench.pool().usage().blocks_damaged), (1, 1));
+    let mend = bench.write_of(7, 0, &[5; 8192]);
+    assert!(matches!(bench.ask(Request::Mend(mend)), Reply::Written(_)));
+    assert_eq!((bench.pool().counters().blocks_healed, bench.pool().usage().blocks_damaged), (0, 1));
+    let mend = bench.write_of(1, 0, &[5; 8192]);
+    assert!(matches!(bench.ask(Request::Mend(mend)), Reply::Written(_)));
+    assert_eq!((bench.pool().counters().blocks_healed, bench.pool().usage().blocks_damaged), (1, 0));
+    assert_eq!(bench.pool().counters().blocks_mended, 4);
+}
+
+/// What a host overwrites is good, and was not healed.
+#[test]
+fn an_overwritten_block_is_not_damaged_any_more() {
+    let mut bench = torn();
+    let piece = Piece::new(Extent(1), 0, 1).unwrap();
+    assert!(matches!(bench.ask(Request::Read { piece }), Reply::Failed(ImageError::Damaged { .. })));
+    bench.write(1, 0, &[6; 4096]);
+    assert_eq!((bench.pool().counters().blocks_healed, bench.pool().usage().blocks_damaged), (0, 0));
+}
+
 /// Heads-up 2: the second life's L is whole, but what the power cut left open is still open.
 #[test]
 fn a_crash_before_everything_was_compared_forgets_no_suspect() {
