@@ -14,6 +14,9 @@ pub struct Args {
     /// No deeper than this many steps
     #[arg(long)]
     depth: Option<u32>,
+    /// No more than about this many states
+    #[arg(long)]
+    states: Option<u64>,
 }
 
 pub fn run(args: &Args) -> anyhow::Result<Tally> {
@@ -21,5 +24,6 @@ pub fn run(args: &Args) -> anyhow::Result<Tally> {
     all.extend(args.quick.then(|| "--quick".to_owned()));
     all.extend(args.only.iter().flat_map(|name| ["--only".to_owned(), name.clone()]));
     all.extend(args.depth.iter().flat_map(|depth| ["--depth".to_owned(), depth.to_string()]));
+    all.extend(args.states.iter().flat_map(|states| ["--states".to_owned(), states.to_string()]));
     cargo::check(&all.iter().map(String::as_str).collect::<Vec<_>>(), &[])
 }

@@ -111,9 +111,13 @@ impl Reader<'_> {
             self.at += bytes[begin..].iter().position(|byte| !is_word(*byte)).unwrap_or(bytes.len() - begin);
             let word = &self.raw[begin..self.at];
             let rest = &self.raw[self.at..];
-            let Some(value) = [": ", "("].iter().find(|mark| rest.starts_with(**mark)) else { continue };
+            let value = match rest.as_bytes() {
+                [b':', b' ', ..] => 2,
+                [b'(', ..] => 1,
+                _ => continue,
+            };
             let Some((_, treat)) = rules.named.iter().find(|(name, _)| *name == word) else { continue };
-            self.at += value.len();
+            self.at += value;
             self.treat(*treat);
         }
         self.text.push_str(&self.raw[self.copied..]);

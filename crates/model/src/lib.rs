@@ -25,4 +25,4 @@ mod leases;
 mod parts;
 mod search;
 
-pub use search::{Found, Model, Report, Violation, explore};
+pub use search::{Bounds, Found, Model, Report, Violation, explore};

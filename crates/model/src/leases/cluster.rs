@@ -134,7 +134,7 @@ impl Cluster {
                 self.answers[usize::from(from)][usize::from(to)].clear();
                 self.spent.delays += 1;
             }
-            Action::Claim { node, asked } => self.claim(usize::from(node), asked),
+            Action::Claim { node, asked } => return self.claim(usize::from(node), asked),
             Action::Propose { node, fate } => self.propose(usize::from(node), fate),
             Action::Arrive => {
                 if let Some((record, expected)) = self.late.take() {
@@ -220,15 +220,15 @@ impl Cluster {
         }
     }
 
-    fn claim(&mut self, at: usize, asked: u8) {
-        let Some(known) = self.nodes[at].life.as_ref().map(|life| life.known.clone()) else { return };
+    fn claim(&mut self, at: usize, asked: u8) -> Result<(), Violation> {
+        let Some(known) = self.nodes[at].life.as_ref().map(|life| life.known.clone()) else { return Ok(()) };
         let mut shown = [Shown::Unknown; IMAGES_MAX];
         for (other, shown) in self.nodes.iter().zip(&mut shown) {
             if other.at == at || asked >> other.at & 1 == 1 {
                 *shown = other.shown(&known);
             }
         }
-        self.nodes[at].make_mut().claim(shown);
+        self.nodes[at].make_mut().claim(shown)
     }
 
     fn change(&mut self, owner: usize, changes: &[Change], purpose: Purpose) {

@@ -6,6 +6,7 @@ use dyad_mirror::Leases;
 use dyad_units::{BootId, Epoch, Moment, NodeId, SegmentId};
 
 use crate::leases::store::{Known, STORE};
+use crate::search::Violation;
 
 /// The segment.
 pub(crate) const SEGMENT: SegmentId = SegmentId::from_bytes([0x77; 16]);
@@ -92,9 +93,9 @@ impl Node {
     }
 
     /// Claims the segment if it is its turn (M6, M9).
-    pub(crate) fn claim(&mut self, shown: [Shown; IMAGES_MAX]) {
+    pub(crate) fn claim(&mut self, shown: [Shown; IMAGES_MAX]) -> Result<(), Violation> {
         let (me, now) = (self.id(), self.clock);
-        let Some(life) = &mut self.life else { return };
+        let Some(life) = &mut self.life else { return Ok(()) };
         life.leases.look(now);
         let view = View {
             record: &life.known.0,
@@ -106,9 +107,13 @@ impl Node {
             shown,
         };
         if let Verdict::Claim { changes } = decide(&view) {
+            if life.leases.promised_until(SEGMENT) > now {
+                return Err(Violation::new("M6", format!("node {} claims although it promised not to", self.at)));
+            }
             life.leases.grant_for(SEGMENT, None); // M6: none until the first answer
             life.propose(&changes, Purpose::Claim);
         }
+        Ok(())
     }
 
     /// What became of the proposal.

@@ -151,9 +151,12 @@ impl World {
             }
             PartAction::Send { to, message } => self.send(at, to, message),
             PartAction::Propose { record, expected } => {
-                if let Some(life) = &mut self.nodes[at].make_mut().life {
-                    life.proposal = Some((Known::new(*record), expected));
+                let Some(life) = &mut self.nodes[at].make_mut().life else { return Ok(None) };
+                let claims = life.part.status().role == PartRole::Claiming;
+                if claims && life.leases.promised_until(record.id) > self.now {
+                    return Err(Violation::new("M6", format!("node {at} claims although it promised not to")));
                 }
+                life.proposal = Some((Known::new(*record), expected));
             }
             PartAction::Read => return Ok(Some(PartEvent::Seen(Some(Box::new((*self.store.0).clone()))))),
             PartAction::Note(note) => self.note(note),

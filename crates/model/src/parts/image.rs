@@ -46,7 +46,7 @@ pub(crate) struct Image {
     /// Of earlier lives.
     unsettled: Vec<Piece>,
     pub(crate) lived_through: bool,
-    /// It was not compared yet since a crash.
+    /// It was not compared yet since the machine ended.
     is_suspect: bool,
 }
 
@@ -220,7 +220,8 @@ impl Image {
         Examined { stamp, blocks: std::array::from_fn::<_, { BLOCKS_PER_EXTENT as usize }, _>(state) }
     }
 
-    /// The process ends; the machine stays up.
+    /// The process ends; the machine stays up, and L with it: nothing is suspect, but the next owner wants to know which
+    /// writes others may lack (M3, P6).
     pub(crate) fn crash(&mut self) {
         let recent = self.written.drain(..).filter(|(number, ..)| *number > self.settled);
         for (.., piece) in recent {
@@ -228,7 +229,6 @@ impl Image {
                 self.unsettled.push(piece);
             }
         }
-        self.is_suspect |= !self.unsettled.is_empty();
     }
 
     /// The machine ends: what was not flushed is gone.
