@@ -2,71 +2,9 @@
 
 mod cast;
 
-use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::Arc;
-use std::time::{Duration, Instant};
-
 use cast::Stage;
+use cast::pair::{Pair, in_sync, is_served, wait_until};
 use dyad_bench::disk::Disk;
-use dyad_node::control::VolumePhase;
-use dyad_node::settings::StoreChoice;
-use dyad_store::LocalStore;
-use dyad_store::arbiter::{ArbiterServer, ServeConfig};
-use dyad_units::StoreId;
-
-/// The arbiter and two nodes.
-struct Pair {
-    one: Stage,
-    other: Stage,
-    _arbiter: ArbiterServer,
-    _dir: tempfile::TempDir,
-}
-
-fn loopback() -> SocketAddr {
-    SocketAddr::from((Ipv4Addr::LOCALHOST, 0))
-}
-
-/// Looks until it is so.
-fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(20);
-    while !is_so() {
-        assert!(Instant::now() < deadline, "{what}: not in time");
-        std::thread::sleep(Duration::from_millis(10));
-    }
-}
-
-impl Pair {
-    fn new() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let store = LocalStore::open(&dir.path().join("config.redb"), || StoreId::from_bytes([7; 16])).unwrap();
-        let config = ServeConfig { listen: vec![loopback()], tls: None };
-        let arbiter = ArbiterServer::start(Arc::new(store), &config).unwrap();
-        let addresses = arbiter.addresses().to_vec();
-        let node = |name: &str| {
-            let store = StoreChoice::Arbiter { addresses: addresses.clone(), tls: None };
-            Stage::with(|settings| {
-                settings.node_name = name.into();
-                settings.store = store;
-                settings.peer.listen = Some(loopback());
-            })
-        };
-        let pair = Self { one: node("one"), other: node("other"), _arbiter: arbiter, _dir: dir };
-        pair.one.add_pool("a");
-        pair.other.add_pool("b");
-        // A node hears of the other's pool by the store's news.
-        wait_until("two images", || pair.one.handle().create_volume(pair.one.volume("v", &[])).is_ok());
-        wait_until("served at the other", || pair.other.handle().volume("v").is_ok_and(|v| is_served(&v.phase)));
-        pair
-    }
-}
-
-fn is_served(phase: &VolumePhase) -> bool {
-    matches!(phase, VolumePhase::Serving { comparing: 0 })
-}
-
-fn in_sync(stage: &Stage) -> usize {
-    stage.handle().images().unwrap().iter().filter(|image| image.state == "in-sync").count()
-}
 
 /// A host that comes again until it is let in and its command is carried out.
 fn write(stage: &Stage, at: u64, data: &[u8]) {

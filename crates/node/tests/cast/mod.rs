@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "each test file uses a part of the cast")]
 
+pub mod pair;
+
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
