@@ -56,6 +56,8 @@ pub struct Actor {
     /// Epoch of the newest record that was answered, and of the one that may be there.
     pub(crate) epoch: Epoch,
     pub(crate) epoch_maybe: Epoch,
+    /// Epoch of the record that was on its way when the disk failed: refused, and there or not (P11).
+    pub(crate) epoch_in_doubt: Option<Epoch>,
     /// Last answered stamp per region (P5).
     pub(crate) written: BTreeMap<Region, Stamp>,
     /// Answered writes that not all images may have (M3): above what was said to be settled.
@@ -87,6 +89,7 @@ impl Actor {
             closed_maybe: Stamp::NEVER,
             epoch: Epoch::new(0),
             epoch_maybe: Epoch::new(0),
+            epoch_in_doubt: None,
             written: BTreeMap::new(),
             unsettled: Vec::new(),
             settled_said: WriteNumber::new(0),
@@ -336,6 +339,10 @@ impl Actor {
     /// The disk answered a change with an error: nothing unflushed is believed from now on (P11, P12).
     pub(crate) fn poison(&mut self) {
         self.is_poisoned = true;
+        self.epoch_in_doubt = self.sent.values().find_map(|sent| match sent {
+            Sent::Record { epoch } => Some(*epoch),
+            _ => None,
+        });
         self.model.poison();
     }
 }

@@ -2,7 +2,7 @@
 
 use dyad_units::Extent;
 
-use crate::disk::Survival;
+use crate::disk::{Fault, Kind, SimDisk, Survival};
 use crate::habits::Habits;
 use crate::model::{Crash, Violation};
 use crate::player::{Player, Scene, Stop};
@@ -11,6 +11,11 @@ use crate::rng::Rng;
 
 /// Crashes while recovering from one crash, at most: then it is left alone to finish.
 const TROUBLES_MAX: u32 = 6;
+
+/// One run in so many has a disk that fails now and then (P11): a poisoned pool does little more, so most have a good one.
+const FAULTY_EVERY: u64 = 4;
+/// Operations of a kind that pass before the order to fail strikes, at most.
+const FAULT_AFTER_MAX: u64 = 60;
 
 /// What a run went through.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -21,6 +26,8 @@ pub struct Summary {
     pub power_cuts: u64,
     /// Crashes in the middle of a recovery.
     pub troubles: u64,
+    /// Disks that failed a write or a sync.
+    pub failed_disks: u64,
     /// Torn blocks that were seen.
     pub torn: u64,
     /// Requests answered.
@@ -35,6 +42,7 @@ impl Summary {
             process_crashes: self.process_crashes + other.process_crashes,
             power_cuts: self.power_cuts + other.power_cuts,
             troubles: self.troubles + other.troubles,
+            failed_disks: self.failed_disks + other.failed_disks,
             torn: self.torn + other.torn,
             requests: self.requests + other.requests,
         }
@@ -97,7 +105,13 @@ fn play(
 ) -> Result<(), Stop> {
     let scene = draw_scene(rng);
     let mut player = Player::new(scene, seed ^ 0x5eed)?;
+    // A source of their own, so that faults change nothing in the runs without.
+    let mut faults = Rng::new(seed ^ 0xbad_d15c);
+    let is_faulty = faults.chance(1, FAULTY_EVERY);
     for _ in 0..1 + rng.below(4) {
+        if is_faulty && faults.chance(1, 2) {
+            order_fault(&mut player.rig.disk, &mut faults);
+        }
         if keeps_story {
             player.keep_story();
         }
@@ -113,12 +127,26 @@ fn play(
         summary.requests += player.answered();
         story.extend(player.story().lines().map(str::to_owned));
         let crash = if rng.chance(1, 2) { Crash::Power } else { Crash::Process };
-        let survivor = player.crash(crash, draw_survival(rng), rng);
+        let mut survivor = player.crash(crash, draw_survival(rng), rng);
         story.push(format!("--- {crash:?}"));
+        survivor.disk.repair();
+        if player.rig.failed().is_some() {
+            summary.failed_disks += 1;
+            story.push("--- of a disk that had failed".into());
+            // What a failed sync gave up on is clean in the page cache, and so is gone at any moment.
+            survivor.disk.evict_clean();
+        }
         player = recover_amid_trouble(survivor, rng, keeps_story, summary, story)?;
         summary.torn += player.actors.iter().map(|(_, actor)| actor.model.torn()).sum::<u64>();
     }
     Ok(())
+}
+
+/// The disk will fail changes of one kind, once or for good; what a failed sync could not write it drops.
+fn order_fault(disk: &mut SimDisk, rng: &mut Rng) {
+    let kind = [Kind::Write, Kind::Durable, Kind::Sync][rng.index(3)];
+    let times = if rng.chance(1, 2) { 1 } else { u64::MAX };
+    disk.order(Fault { kind, after: rng.below(FAULT_AFTER_MAX), times });
 }
 
 /// Any way of losing what was not synced.

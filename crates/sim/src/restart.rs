@@ -215,7 +215,7 @@ impl Player {
             let (sure, maybe) = (actor.closed, actor.closed_maybe);
             return Err(Violation(format!("closed is {}, not {sure} or {maybe} (M4)", survey.closed)).into());
         }
-        let known = [actor.epoch, actor.epoch_maybe];
+        let known = [actor.epoch, actor.epoch_maybe, actor.epoch_in_doubt.unwrap_or(actor.epoch)];
         let record = String::from_utf8_lossy(&survey.record).into_owned();
         if !known.iter().any(|&epoch| record == record_of(epoch)) {
             return Err(Violation(format!("the record is {record:?}, not that of {known:?} (M3, M9)")).into());
@@ -230,6 +230,7 @@ impl Player {
         // What was seen stays, whatever is asked next and however that ends (M3, M4).
         let actor = &mut self.actors[at].1;
         (actor.epoch, actor.closed, actor.closed_maybe) = (survey.epoch, survey.closed, survey.closed);
+        actor.epoch_in_doubt = None;
         Ok(*survey)
     }
 
