@@ -6,7 +6,7 @@ use dyad_units::{Extent, Piece};
 use crate::engine::Pool;
 use crate::engine::shortage::NeedsSlot;
 use crate::engine::write::{Held, Kind, Waiting};
-use crate::entry::LOST;
+use crate::entry::{Entry, LOST};
 use crate::format::recent::{RecentHead, RecentKind};
 use crate::format::state::PageOwner;
 use crate::map::LeafIndex;
@@ -97,6 +97,20 @@ impl Pool {
 
     pub(super) fn release(&mut self, at: usize, token: Token, piece: Piece) {
         self.space.settle((at, piece.extent), Some(Space::Reserved), false, true);
+        self.give_up_if_empty(at, piece.extent);
         self.reply(at, token, Reply::Done);
+    }
+
+    /// An unmap that left nothing spared the slot for the write that is not coming (P15). Nothing is said of it in L:
+    /// whoever replays the unmap there finds the extent empty.
+    fn give_up_if_empty(&mut self, at: usize, extent: Extent) {
+        let entry = self.image(at).map.entry(extent);
+        let is_used = entry.has_write_in_flight() || self.space.is_reserved(at, extent);
+        let is_kept = entry.written() != 0 || entry.has(LOST) || is_used || self.poison.is_poisoned();
+        if let Some(slot) = entry.slot().filter(|_| !is_kept) {
+            self.change_entry(at, extent, Entry::unplace);
+            self.sums.forget(slot);
+            self.space.free_after_commit(slot);
+        }
     }
 }

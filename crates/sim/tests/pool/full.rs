@@ -211,6 +211,51 @@ fn promises_to_an_owner_end_with_its_epoch() {
     assert_eq!(player.rig.pool.usage().slots_promised, 0);
 }
 
+/// What broke: an extent whose last block was unmapped while a write was promised its slot kept that slot empty after the
+/// promise was given back, until somebody wrote or unmapped there again (P3, P15).
+#[test]
+fn a_slot_that_was_kept_for_a_write_that_never_came_is_given_up() {
+    for unmaps_again in [false, true] {
+        let mut player = must(Player::new(tight(), 37), "set up");
+        let (piece, other) = (Piece::new(Extent(3), 5, 1).unwrap(), Piece::new(Extent(3), 9, 1).unwrap());
+        let free = player.rig.pool.usage().slots_free;
+        assert!(must(player.write(0, piece), "write"));
+        must(player.flush(0), "flush");
+        for promised in [piece, other] {
+            assert!(matches!(must(player.request(0, Request::Reserve { piece: promised }), "reserve"), Reply::Done));
+        }
+        must(player.unmap(0, piece), "unmap");
+        assert!(matches!(must(player.request(0, Request::Release { piece }), "release"), Reply::Done));
+        must(player.flush(0), "flush");
+        assert_eq!(player.rig.pool.usage().slots_free, free - 1, "another write may still come");
+        assert!(matches!(must(player.request(0, Request::Release { piece: other }), "release"), Reply::Done));
+        if unmaps_again {
+            must(player.unmap(0, piece), "unmap");
+        }
+        must(player.flush(0), "flush");
+        assert_eq!(player.rig.pool.usage().slots_free, free);
+        let survivor = player.crash(Crash::Process, Survival::Nothing, &mut Rng::new(1));
+        let mut player = must(survivor.recover(&mut Rng::new(2)), "recover");
+        assert_eq!(player.rig.pool.usage().slots_free, free);
+        must(player.read(0, piece), "read");
+    }
+}
+
+/// A release is not in L: a crash of the process before the slot's return is committed finds it by the unmap.
+#[test]
+fn a_slot_given_up_by_a_release_is_free_after_a_crash_of_the_process() {
+    let mut player = must(Player::new(tight(), 38), "set up");
+    let piece = Piece::new(Extent(3), 5, 1).unwrap();
+    let free = player.rig.pool.usage().slots_free;
+    assert!(must(player.write(0, piece), "write"));
+    assert!(matches!(must(player.request(0, Request::Reserve { piece }), "reserve"), Reply::Done));
+    must(player.unmap(0, piece), "unmap");
+    assert!(matches!(must(player.request(0, Request::Release { piece }), "release"), Reply::Done));
+    let survivor = player.crash(Crash::Process, Survival::Everything, &mut Rng::new(1));
+    let player = must(survivor.recover(&mut Rng::new(2)), "recover");
+    assert_eq!(player.rig.pool.usage().slots_free, free);
+}
+
 #[test]
 fn random_work_on_a_tight_pool_never_hangs_and_never_breaks_a_promise() {
     for seed in 0..12 {
