@@ -62,6 +62,19 @@ fn an_owner_that_was_paused_answers_nothing_stale() {
     assert_eq!(world.get(owner, 3), 2);
 }
 
+/// M9: broke once (two real nodes, the owner stopped by a signal, its connection up): the claim took 20 s, because the new
+/// owner waited for the word of the old one's image.
+#[test]
+fn a_paused_owner_whose_connection_stays_up_is_followed_within_two_seconds() {
+    let mut world = World::serving(2, 1);
+    let owner = world.owner();
+    world.put(2, 7, 42);
+    world.pause(owner);
+    let before = world.now;
+    assert_eq!(world.get(2, 7), 42);
+    assert!(world.now.since(before) < Period::from_secs(2), "{}", world.now.since(before));
+}
+
 /// M7: whatever became of a claim, it is found out, and there is one owner.
 #[test]
 fn a_claim_with_an_unknown_outcome_is_found_out() {

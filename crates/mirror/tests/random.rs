@@ -20,6 +20,9 @@ use smallvec::smallvec;
 const FIRST: u64 = 60 * 8;
 const COUNT: u64 = 64;
 
+/// Longer than a play.
+const LONG: Period = Period::from_secs(1_000_000);
+
 struct Chance(u64);
 
 impl Chance {
@@ -85,7 +88,8 @@ impl Play {
     fn new(seed: u64) -> Self {
         let mut chance = Chance(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
         let images = 1 + chance.below(3).min(1) as u8 + u8::from(chance.one_in(4));
-        let stage = Stage::serving(images);
+        let mut stage = Stage::serving(images);
+        stage.leases = chance.one_in(3).then(|| [stage.now + LONG; 4]);
         Self {
             stage,
             chance,
@@ -206,7 +210,10 @@ impl Play {
             215..225 => {
                 let period = Period::from_millis(1 << self.chance.below(14));
                 let end = self.stage.now + period;
+                let mut ticks = 0;
                 while let Some(next) = self.stage.mirror.next_deadline().filter(|at| *at <= end) {
+                    ticks += 1;
+                    assert!(ticks < 20_000, "it never rests: {next:?} at {:?}", self.stage.now);
                     self.stage.tick_at(next);
                 }
                 self.stage.now = end.max(self.stage.now);
@@ -218,6 +225,7 @@ impl Play {
             234 => self.lose_power(),
             237..240 => self.break_or_mend_a_link(),
             240..243 => self.resync(),
+            243..246 => self.change_a_lease(),
             235..237 => {
                 let moods = [StoreMood::Accepts, StoreMood::Accepts, StoreMood::Away, StoreMood::AcceptsSilently];
                 self.stage.mood = moods[self.chance.below(4) as usize];
@@ -262,6 +270,23 @@ impl Play {
             self.stage.images[at].cut_off(|nth| seed >> (nth % 48) & 1 == 0);
             self.cut.insert(at);
             self.stage.event(Event::Lost { image });
+        }
+    }
+
+    /// A lease goes missing, for longer or shorter than its image may do without (M5).
+    fn change_a_lease(&mut self) {
+        let at = self.chance.below(self.stage.images.len() as u64) as usize;
+        let (is_granted, period) = (self.chance.one_in(2), Period::from_millis(self.chance.below(2000)));
+        let now = self.stage.now;
+        if let Some(leases) = self.stage.leases.as_mut().filter(|_| is_granted || self.cut.is_empty()) {
+            leases[at] = if is_granted { now + LONG } else { now + period };
+        }
+    }
+
+    fn grant_all_leases(&mut self) {
+        let now = self.stage.now;
+        if let Some(leases) = &mut self.stage.leases {
+            leases.fill(now + LONG);
         }
     }
 
@@ -375,6 +400,7 @@ impl Play {
         self.joined += self.stage.mirror.status().counters.joined;
         self.cut.clear();
         self.gone.clear();
+        self.grant_all_leases();
         self.stage.restart();
         self.stage.answers.clear();
     }
@@ -382,6 +408,7 @@ impl Play {
     /// The faults end, and so does every stall.
     fn settle(&mut self) {
         self.mend_all_links();
+        self.grant_all_leases();
         self.stage.mood = StoreMood::Accepts;
         self.stage.images.iter_mut().for_each(|image| image.failures.clear());
         self.stage.pass(Period::from_secs(120));
@@ -408,7 +435,8 @@ impl Play {
         // A last image that fails everything stays as it is, and is asked again now and then.
         let is_broken = self.stage.images.iter().any(|image| image.poisoned);
         assert!(is_broken || status.suspect == 0);
-        assert!(is_broken || self.stage.mirror.next_deadline().is_none(), "an idle segment needs no time");
+        let is_timeless = self.stage.mirror.next_deadline().is_none() || self.stage.leases.is_some();
+        assert!(is_broken || is_timeless, "an idle segment needs no time but for leases");
         for at in 0..COUNT as usize {
             if self.is_all_good() && status.suspect == 0 {
                 let start = self.clock;

@@ -131,3 +131,26 @@ fn what_reveals_waits_for_leases() {
     pair.pass(Period::from_secs(1));
     assert_eq!(pair.state_of(1), (ImageState::Stale, Some(OutReason::Silent)));
 }
+
+/// M5, M16: broke once (random play): while nobody knew whether the image had joined, its lease ran out; it could not be
+/// taken out before that was known, and the moment to look at it again stayed in the past.
+#[test]
+fn a_lease_that_ends_while_a_join_is_not_known_lets_time_pass() {
+    let mut pair = behind();
+    pair.leases = Some([pair.now + Period::from_secs(1_000_000); 4]);
+    begin(&mut pair);
+    while pair.mirror.status().counters.copied < 8 {
+        let busy = (0..2).find(|&at| !pair.images[at].pending.is_empty()).expect("it goes on");
+        pair.reply(busy, 0);
+    }
+    pair.mood = cast::StoreMood::Away;
+    pair.pass(Period::from_secs(30));
+    let joins = |record: &dyad_cluster::SegmentRecord| record.in_sync().count() == 2;
+    assert!(joins(pair.proposals.last().unwrap()) && !joins(&pair.store), "its outcome is not known");
+    pair.leases.as_mut().unwrap()[1] = pair.now;
+    pair.tick_at(pair.now);
+    pair.pass(Period::from_secs(10));
+    pair.mood = cast::StoreMood::Accepts;
+    pair.pass(Period::from_secs(10));
+    assert_eq!(pair.state_of(1), (ImageState::Stale, Some(OutReason::Silent)), "in, and out again");
+}

@@ -49,7 +49,11 @@ impl Core {
     pub(crate) fn begin_own(&mut self, op: &mut Op, out: &mut Vec<Action>) {
         match op.task {
             Task::Equalise(_) => self.enter(op),
-            Task::Show | Task::Survey => {
+            Task::Show => {
+                let targets = self.members.readable().minus(self.claimed_out());
+                self.start_survey(op, targets, out);
+            }
+            Task::Survey => {
                 let targets = self.members.readable();
                 self.start_survey(op, targets, out);
             }

@@ -132,8 +132,11 @@ impl Core {
                 continue;
             }
             let since = *self.leases.out_since[at].get_or_insert(self.now);
-            if self.now >= since + self.grace(image) && !self.fail_image(image, OutReason::Silent, out) {
-                self.leases.out_since[at] = Some(self.now); // the last one stays; nothing can be read meanwhile
+            if self.now >= since + self.grace(image) {
+                self.fail_image(image, OutReason::Silent, out);
+                // Looked at again: the last one stays, and so does one that joins until that is known; nothing can be
+                // read meanwhile.
+                self.leases.out_since[at] = Some(self.now);
             }
         }
     }

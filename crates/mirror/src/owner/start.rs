@@ -55,6 +55,15 @@ impl Core {
         self.send_all(op, out);
     }
 
+    /// Whom the claim takes out by the caller's knowledge.
+    pub(crate) fn claimed_out(&self) -> Images {
+        let place = |change: &Change| match change {
+            Change::TakeOut { image, .. } => self.members.place_of(*image),
+            _ => None,
+        };
+        self.claim.iter().filter_map(place).collect()
+    }
+
     pub(crate) fn on_survey_reply(
         &mut self,
         op: &mut Op,

@@ -7,7 +7,7 @@
 //! ```
 
 use dyad_cluster::takeover::{Kept, OwnerSign, Shown, Verdict, View, WaitReason, Witness, decide};
-use dyad_cluster::{Change, IMAGES_MAX, ImageState, Incarnation};
+use dyad_cluster::{Change, IMAGES_MAX, ImageState, Incarnation, OutReason};
 use dyad_contract::image::{Survey, Token};
 use dyad_units::{ImageId, Moment};
 
@@ -216,9 +216,14 @@ impl Part {
                 self.claim = None;
                 // M6: nothing is granted from here on; a beat that came before was looked at just now.
                 leases.grant_for(self.record.id, None);
-                let confirms: Vec<_> =
-                    changes.into_iter().filter(|change| matches!(change, Change::Confirm { .. })).collect();
-                self.begin_reign(confirms, leases, out);
+                // Whoever was asked and was silent is not asked again: the old owner, paused, would hold everything up (M9).
+                let is_known = |change: &Change| match change {
+                    Change::Confirm { .. } => true,
+                    Change::TakeOut { reason, .. } => *reason == OutReason::Silent,
+                    _ => false,
+                };
+                let changes = changes.into_iter().filter(is_known).collect();
+                self.begin_reign(changes, leases, out);
             }
             Verdict::Wait { why, until } => self.wait_to_claim(why, until),
         }

@@ -6,9 +6,9 @@ pub mod image;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use dyad_cluster::{AckPolicy, ImageState, Incarnation, NewSegment, OutReason, Outcome, SegmentRecord};
+use dyad_cluster::{AckPolicy, IMAGES_MAX, ImageState, Incarnation, NewSegment, OutReason, Outcome, SegmentRecord};
 use dyad_contract::volume::{VolumeDone, VolumeError, VolumeOp, VolumeResult};
-use dyad_mirror::{Action, ChangeRefused, Event, ImageIndex, Mirror, MirrorState, Note, OpId, Setup, Tuning};
+use dyad_mirror::{Action, ChangeRefused, Event, ImageIndex, Lease, Mirror, MirrorState, Note, OpId, Setup, Tuning};
 use dyad_payload::{Payload, Slab};
 use dyad_units::{BootId, Bytes, Epoch, ImageId, LayerId, Moment, NodeId, Period, PoolId, SegmentId, Span, VolumeId};
 
@@ -48,6 +48,8 @@ pub struct Stage {
     pub abandoned: BTreeSet<u64>,
     pub changed: BTreeMap<u64, Result<Epoch, ChangeRefused>>,
     pub handed_over: Option<(NodeId, Epoch)>,
+    /// As if the images were on other nodes: until when each granted a lease (M5). None: they are not.
+    pub leases: Option<[Moment; IMAGES_MAX]>,
     waiting: Option<SegmentRecord>,
     next_id: u64,
     out: Vec<Action>,
@@ -94,6 +96,7 @@ impl Stage {
             abandoned: BTreeSet::new(),
             changed: BTreeMap::new(),
             handed_over: None,
+            leases: None,
             waiting: None,
             next_id: 0,
             out: Vec::new(),
@@ -134,9 +137,18 @@ impl Stage {
     pub fn ask(&mut self, op: VolumeOp) -> OpId {
         let id = OpId(self.next_id);
         self.next_id += 1;
+        self.grant();
         self.mirror.handle(self.now, Event::Op { id, op, arrived: self.now }, &mut self.out);
         self.carry_out();
         id
+    }
+
+    /// The mirror is told which leases it holds, as before every door.
+    fn grant(&mut self) {
+        if let Some(leases) = self.leases {
+            let leases = leases.map(|end| if end > self.now { Lease::Until(end) } else { Lease::Missing });
+            self.mirror.set_leases(self.now, &leases, &mut self.out);
+        }
     }
 
     pub fn abort(&mut self, id: OpId) {
@@ -145,6 +157,7 @@ impl Stage {
     }
 
     pub fn event(&mut self, event: Event) {
+        self.grant();
         self.mirror.handle(self.now, event, &mut self.out);
         self.carry_out();
     }
@@ -247,6 +260,7 @@ impl Stage {
     /// The time comes.
     pub fn tick_at(&mut self, now: Moment) {
         self.now = self.now.max(now);
+        self.grant();
         self.mirror.tick(self.now, &mut self.out);
         self.carry_out();
     }
@@ -313,6 +327,12 @@ impl Stage {
             for action in std::mem::take(&mut self.out) {
                 match action {
                     Action::Answer { id, result } => {
+                        if let (Ok(VolumeDone::Data(_)), Some(leases)) = (&result, self.leases) {
+                            let mut in_sync = self.mirror.record().in_sync();
+                            let held =
+                                |id: ImageId| leases[usize::from(self.mirror.index_of(id).unwrap().0)] > self.now;
+                            assert!(in_sync.all(|image| held(image.id)), "M5: read without a lease");
+                        }
                         let before = self.answers.insert(id.0, result);
                         assert!(before.is_none(), "{id:?} is answered twice");
                     }
