@@ -246,6 +246,11 @@ impl Block {
         }
     }
 
+    /// The node's image is out: whatever it has, it will not be asked (M9), and does not keep from loss (A1).
+    pub fn left(&mut self, node: Nodes) {
+        self.writes.iter_mut().for_each(|write| write.holders &= !node);
+    }
+
     /// An image that was behind became owner by an administrator's decision (M10).
     pub fn forked(&mut self, now: Order) {
         self.writes.retain(|write| write.until == Order::MAX);

@@ -208,6 +208,11 @@ impl Book {
         self.each(volume, |history, _| history.joined(node));
     }
 
+    /// An image of the volume is not in sync any more.
+    pub fn left(&mut self, volume: usize, node: Nodes) {
+        self.each(volume, |history, _| history.left(node));
+    }
+
     /// An image that was behind became owner (M10).
     pub fn forked(&mut self, volume: usize) {
         let now = self.order();

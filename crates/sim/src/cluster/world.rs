@@ -283,6 +283,12 @@ impl World {
         if now.forks.len() > before.forks.len() {
             self.book.forked(segment);
         }
+        for image in before.in_sync() {
+            let stays = now.image(image.id).is_some_and(|image| image.state == ImageState::InSync);
+            if let Some(node) = self.place(image.node).filter(|_| !stays) {
+                self.book.left(segment, 1 << node);
+            }
+        }
         for image in now.images.iter().filter(|image| image.state == ImageState::InSync) {
             let was = before.image(image.id).map(|image| image.state);
             if was != Some(ImageState::InSync)
