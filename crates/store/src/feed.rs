@@ -14,8 +14,8 @@ use std::time::Duration;
 
 use dyad_cluster::{Changed, Key, Record, Version, Versioned, Watcher};
 
-/// How long a new watcher waits for the first contact with the store. Longer, and whoever starts while the
-/// store is away would wait in vain.
+/// How long a new watcher waits for the first contact with the store, and for the stream to be as far as the store.
+/// Longer, and whoever starts while the store is away would wait in vain.
 const BASE_WAIT: Duration = Duration::from_secs(2);
 
 /// A row as it came: of a record that cannot be read only the version is known.
@@ -80,6 +80,13 @@ impl Feed {
         waited.unwrap_or_else(PoisonError::into_inner).0.position.is_some()
     }
 
+    /// Waits, for a bounded time, until everything up to `version` was told. Of a record that is made and deleted while
+    /// the stream is behind and breaks, nobody would hear that it is gone, although a watcher may have read it.
+    pub(crate) fn wait_for(&self, version: Version) {
+        let is_behind = |inner: &mut Inner| inner.position < Some(version);
+        drop(self.based.wait_timeout_while(self.lock(), BASE_WAIT, is_behind));
+    }
+
     /// Adds a watcher of everything after `after`; none: the store's version is not known.
     pub(crate) fn add(&self, tell: Watcher, after: Option<Version>) {
         let mut inner = self.lock();
@@ -116,6 +123,7 @@ impl Feed {
     pub(crate) fn advance(&self, version: Version) {
         let mut inner = self.lock();
         inner.position = inner.position.max(Some(version));
+        self.based.notify_all();
     }
 
     /// The whole content at `version`: the difference is told, and changes follow from there.
@@ -228,6 +236,29 @@ mod tests {
         feed.snapshot(Version(2), vec![seen(1, 2)]);
         feed.snapshot(Version(3), vec![Seen { key: key(1), version: Version(3), record: None }]);
         assert_eq!(heard(&log), [(1, 2, true)]);
+    }
+
+    /// A record that a watcher could have read was deleted while the stream, which had not told it yet, was broken: the
+    /// watcher never heard of the deletion, and a cache would have kept the record.
+    #[test]
+    fn a_watcher_begins_when_the_stream_is_as_far_as_the_store() {
+        let (feed, _) = feed();
+        feed.snapshot(Version(2), vec![seen(1, 2)]);
+        let (feed, log) = (Arc::new(feed), Heard::default());
+        let streaming = Arc::clone(&feed);
+        let stream = std::thread::spawn(move || {
+            streaming.change(key(3), Version(3), Some(Some(record(3))));
+            streaming.advance(Version(3));
+        });
+        feed.wait_for(Version(3));
+        let late = Arc::clone(&log);
+        let tell = move |changed: &dyad_cluster::Changed| {
+            late.lock().unwrap().push((changed.key.id_bytes()[0], changed.version.0, changed.now.is_some()));
+        };
+        feed.add(Box::new(tell), Some(Version(3)));
+        stream.join().unwrap();
+        feed.snapshot(Version(9), vec![seen(1, 2)]);
+        assert_eq!(heard(&log), [(3, 9, false)]);
     }
 
     #[test]

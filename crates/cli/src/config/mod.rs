@@ -1,6 +1,6 @@
 //! The configuration file of `dyad serve`: TOML, every key known here, everything else refused with its line.
 //!
-//! One table ([`keys::KEYS`]) says what a key is called, what it takes, what it means and where it goes. The parser,
+//! One table ([`keys::all`]) says what a key is called, what it takes, what it means and where it goes. The parser,
 //! the reference in `docs/configuration.md` and the example in `packaging/dyad.toml` are made from it.
 
 mod cluster;

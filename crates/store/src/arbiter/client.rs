@@ -140,6 +140,9 @@ impl Store for ArbiterStore {
 
     fn watch(&self, watcher: Watcher) {
         let after = if self.feed.wait_for_base() { self.calls.read(ping).ok() } else { None };
+        if let Some(version) = after {
+            self.feed.wait_for(version);
+        }
         self.feed.add(watcher, after);
     }
 }

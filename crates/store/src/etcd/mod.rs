@@ -131,6 +131,9 @@ impl Store for EtcdStore {
             true => self.wait(async move { calls.version().await }).ok(),
             false => None,
         };
+        if let Some(version) = after {
+            self.feed.wait_for(version);
+        }
         self.feed.add(watcher, after);
     }
 }
