@@ -230,13 +230,18 @@ impl Block {
         let durable: Vec<Order> = self.writes.iter().filter(is_durable).map(|write| write.begun).collect();
         self.writes.retain(|write| !durable.iter().any(|&begun| write.f() < begun));
         self.era = now;
-        self.mixes |= self.writes.iter().any(|write| write.until == Order::MAX && write.value.is_torn());
+        self.merge_into_unknown();
         for write in &mut self.writes {
             (write.is_acked, write.is_durable, write.seen, write.holders) = (false, false, None, 0);
             if write.until != Order::MAX {
                 (write.begun, write.until, write.is_candidate) = (now, now, true);
             }
         }
+    }
+
+    /// A write of some sectors that is under way is merged into what is there now, which its host does not know.
+    fn merge_into_unknown(&mut self) {
+        self.mixes |= self.writes.iter().any(|write| write.until == Order::MAX && write.value.is_torn());
     }
 
     /// The node's image is in sync from now on: it has what the others have.
@@ -255,6 +260,7 @@ impl Block {
     pub fn forked(&mut self, now: Order) {
         self.writes.retain(|write| write.until == Order::MAX);
         (self.era, self.is_forked) = (now, true);
+        self.merge_into_unknown();
     }
 
     /// Forgets writes that nobody can see any more, not even a read asked at `oldest`.
@@ -274,7 +280,8 @@ impl Block {
         }
         let last = self.writes.iter().filter(|write| write.is_certain()).max_by_key(|write| write.s())?;
         let is_before = |write: &Write| write.value == last.value || write.f() < last.s();
-        (last.until != Order::MAX && self.writes.iter().all(is_before)).then_some(last.value)
+        let is_merge = self.mixes && last.value.is_torn();
+        (last.until != Order::MAX && self.writes.iter().all(is_before) && !is_merge).then_some(last.value)
     }
 
     /// Whether it holds this value for certain, whatever is under way.
@@ -286,7 +293,8 @@ impl Block {
             return false;
         };
         let is_before = |write: &Write| write.until == Order::MAX || write.value == value || write.f() < last.s();
-        last.value == value && self.writes.iter().all(is_before)
+        let is_merge = self.mixes && value.is_torn();
+        last.value == value && self.writes.iter().all(is_before) && !is_merge
     }
 
     /// Whether reads of zeros could only mean an unmap that begins now.
@@ -347,6 +355,19 @@ mod tests {
         block.read(value(2), 61, 62, BOTH, false).unwrap();
         block.read(value(3), 63, 64, BOTH, false).unwrap();
         assert!(block.read(value(2), 65, 66, BOTH, false).is_err(), "once new, never old again");
+    }
+
+    /// Seed 3002617: three sectors were written while an old image was promoted (M10). They were merged into what that image
+    /// had, and the host, which did not know it, was blamed for an image that does not compare.
+    #[test]
+    fn what_a_write_of_some_sectors_left_over_a_fork_is_not_known() {
+        let mut block = two_writes();
+        let merged = value(2).with_sectors(3, 5, 3);
+        block.begin(merged, 50);
+        block.forked(55);
+        block.acked(merged, 60, BOTH, false).unwrap();
+        assert!(!block.holds(merged));
+        assert_eq!(block.certain(), None);
     }
 
     #[test]
