@@ -243,7 +243,7 @@ pub enum BlockState {
     Verified(BlockSum),
     /// The data matches no checksum that is known for it; the sum of what is there.
     Unverified(BlockSum),
-    /// Cannot be read, or flagged lost.
+    /// Cannot be read, flagged lost, or known to be bad since a resync found no good copy (M15).
     Unreadable,
 }
 

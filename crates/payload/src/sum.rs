@@ -21,6 +21,13 @@ impl BlockSum {
         assert_eq!(block.len(), BLOCK, "a block has 4096 bytes");
         Self(checksum(CrcAlgorithm::Crc64Nvme, block))
     }
+
+    /// What is kept in place of this sum for a block that is known to be bad (M15): reading it fails, and a crash does not
+    /// make anybody believe it.
+    #[must_use]
+    pub fn of_bad(self) -> Self {
+        Self(!self.0)
+    }
 }
 
 /// The same over any bytes, to tell them apart.

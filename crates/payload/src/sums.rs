@@ -40,19 +40,19 @@ impl Sums {
         Ok(Self(Kept::Spilled(buf.freeze())))
     }
 
-    /// Sums that none of the blocks of `data` matches: whoever keeps them knows the blocks as bad.
+    /// Sums that none of the blocks of `data` matches: whoever keeps them knows the blocks as bad ([`BlockSum::of_bad`]).
     ///
     /// # Errors
     /// As [`Self::of`].
     pub fn unmatched(data: &Payload, slab: &Slab) -> Result<Self, Exhausted> {
         let sums = Self::of(data, slab)?;
         if let Kept::Inline(mut inline, len) = sums.0 {
-            inline.iter_mut().for_each(|sum| sum.0 = !sum.0);
+            inline.iter_mut().for_each(|sum| *sum = sum.of_bad());
             return Ok(Self(Kept::Inline(inline, len)));
         }
         let mut buf = slab.take(sums.len() * SUM_BYTES)?;
         for (bytes, sum) in buf.chunks_exact_mut(SUM_BYTES).zip(sums.iter()) {
-            bytes.copy_from_slice(&(!sum.0).to_le_bytes());
+            bytes.copy_from_slice(&sum.of_bad().0.to_le_bytes());
         }
         Ok(Self(Kept::Spilled(buf.freeze())))
     }

@@ -128,6 +128,13 @@ impl Pool {
         bad
     }
 
+    /// Whether a resync left the block bad on purpose, because no image had it (M15).
+    pub(super) fn is_known_bad(&self, read: &Read, block: u8, found: BlockSum) -> bool {
+        let layer = self.image(read.at).meta.layer;
+        let kept = table::mix(found.of_bad(), layer, read.piece.extent, block, read.alloc);
+        self.sums.slot(read.slot).of(block) == Some(kept)
+    }
+
     fn examined(&self, read: &Read, written: u64, buf: Option<&BufMut>) -> Reply {
         let mut blocks = [BlockState::Unwritten; 64];
         let bad = buf.map_or(0, |buf| self.unmatched(read, written, buf));
@@ -135,6 +142,8 @@ impl Pool {
             *state = match buf.map(|buf| BlockSum::of(&buf[block * BLOCK..][..BLOCK])) {
                 None => BlockState::Unreadable,
                 Some(sum) if bad >> block & 1 == 0 => BlockState::Verified(sum),
+                // Nobody may adopt what is not there to be believed (M15).
+                Some(sum) if self.is_known_bad(read, block as u8, sum) => BlockState::Unreadable,
                 Some(sum) => BlockState::Unverified(sum),
             };
         }

@@ -192,12 +192,15 @@ impl Pool {
         let layer = self.layer_id(at);
         for (&block, sums) in &named.blocks {
             let found = BlockSum::of(&data[usize::from(block - first) * BLOCK..][..BLOCK]);
-            is_lost |= belief != Belief::Whole && sums.last() != Some(&found);
+            // What a resync left bad on purpose is there as it was sent, and stays bad (M15).
+            let is_shown = |sum: &&BlockSum| **sum == found || **sum == found.of_bad();
+            let shown = sums.iter().rev().find(is_shown).copied();
+            is_lost |= belief != Belief::Whole && sums.last() != shown.as_ref();
             let newer = named.healed_from.map_or(0, |from| from[usize::from(block)] as usize);
-            heals &= sums[newer.min(sums.len())..].contains(&found);
-            if sums.contains(&found) {
+            heals &= sums[newer.min(sums.len())..].iter().any(|sum| is_shown(&sum));
+            if let Some(sum) = shown {
                 believed |= 1 << block;
-                self.put_sum(at, extent, slot, block, table::mix(found, layer, extent, block, entry.alloc()));
+                self.put_sum(at, extent, slot, block, table::mix(sum, layer, extent, block, entry.alloc()));
             } else if entry.written() >> block & 1 == 0 || !self.matches_table(disk, (slot, block), found, (at, extent))
             {
                 torn += 1;

@@ -1,6 +1,7 @@
 //! After an opening without L: what is suspect, until when, and over how many crashes (P8, M11).
 
 use dyad_contract::image::{BlockState, ImageError, Reply, Request};
+use dyad_payload::{Slab, Sums};
 use dyad_units::{Extent, Piece, STATE_EXTENT, Stamp};
 
 use crate::cast::{Bench, stamp};
@@ -113,4 +114,28 @@ fn marks_of_suspects_are_kept() {
     settle_all(&mut bench);
     bench.close();
     assert_eq!(bench.pool().usage().regions_marked, 0);
+}
+
+/// A block that a resync had left bad, because no image had it, was adopted after the next crash: hosts read zeros in place
+/// of what they had written (M15, P8; cluster seeds 5135 and 7984).
+#[test]
+fn what_is_bad_on_purpose_stays_bad_over_every_crash() {
+    let mut bench = Bench::new();
+    let piece = Piece::new(Extent(1), 3, 1).unwrap();
+    let mut write = bench.write_of(1, 3, &[0; 4096]);
+    write.sums = Sums::unmatched(&write.data, &Slab::new(1 << 20)).unwrap();
+    assert!(matches!(bench.ask(Request::Mend(write)), Reply::Written(_)));
+    let is_bad = |bench: &mut Bench| {
+        let Reply::Examined(examined) = bench.ask(Request::Examine { extent: Extent(1) }) else {
+            panic!("not examined")
+        };
+        let read = bench.ask(Request::Read { piece });
+        examined.blocks[3] == BlockState::Unreadable && matches!(read, Reply::Failed(ImageError::Damaged { .. }))
+    };
+    assert!(is_bad(&mut bench));
+    bench.crash();
+    assert!(is_bad(&mut bench), "from the recent log");
+    bench.flush();
+    bench.cut_power();
+    assert!(is_bad(&mut bench), "from the disk");
 }
