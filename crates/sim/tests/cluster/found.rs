@@ -2,7 +2,7 @@
 //! one: `cargo run --release -p dyad-sim --example plan FIRST_SEED` on the code that breaks the rule.
 
 use dyad_cluster::AckPolicy;
-use dyad_sim::cluster::{Aim, Campaign, Fault, FaultKind, Plan, Trigger};
+use dyad_sim::cluster::{Aim, Beats, Campaign, DiskFault, Fault, FaultKind, Plan, Trigger};
 
 /// One node's power fails amid a write, it is back before the next owner serves, and its stream opens a moment earlier
 /// than the segment is served: the owner looked for images that could catch up while it did not serve yet, and never
@@ -38,4 +38,57 @@ fn an_image_that_was_there_before_the_owner_served_catches_up() {
     let outcome = Campaign::default().play(plan, false);
     assert!(outcome.violation.is_none(), "{:?}", outcome.violation);
     assert!(outcome.coverage.of("image joined (M16)") > 0, "it came back by a resync");
+}
+
+/// Two images catch up from one whose disk fails all reads: blocks that none could give are left bad (M15). Then the source's
+/// disk fails a write, another node takes over with a suspect extent, no image verifies those blocks, and they were
+/// adopted as they lay there (P8): zeros in place of what hosts had written.
+#[test]
+fn a_block_that_a_resync_left_bad_is_never_adopted() {
+    let fault = |at, trigger, aim, kind, lasts, seed| Fault { at, trigger, aim, kind, lasts, seed };
+    let isolation = FaultKind::Isolation { store: true, hosts: false, beats: Beats::Late };
+    let all_reads = FaultKind::DiskFails { kind: DiskFault::Read, times: u64::MAX };
+    let one_write = FaultKind::DiskFails { kind: DiskFault::Durable, times: 1 };
+    let plan = Plan {
+        seed: 5135,
+        nodes: 3,
+        images: 3,
+        segments: 2,
+        regions: 1,
+        unit: 512,
+        disk_bytes: 12 << 20,
+        log_bytes: 24 << 10,
+        ppm_bound: 1000,
+        is_beyond_bound: false,
+        policy: AckPolicy::default(),
+        interval: 1000,
+        hosts: vec![0, 1],
+        quota: 536,
+        until: 11_000_000_000,
+        faults: vec![
+            fault(999_000_000, Trigger::Resyncing, Aim::Follower, isolation, 2_615_000_000, 12_424_378_733_767_060_179),
+            fault(4_015_000_000, Trigger::Time, Aim::Follower, FaultKind::DiskStuck, 0, 0),
+            fault(
+                4_050_000_000,
+                Trigger::Resyncing,
+                Aim::Follower,
+                all_reads,
+                2_079_000_000,
+                2_556_404_083_210_638_541,
+            ),
+            fault(
+                5_124_000_000,
+                Trigger::Resyncing,
+                Aim::Owner,
+                FaultKind::Pause,
+                1_791_000_000,
+                16_725_755_342_816_047_493,
+            ),
+            fault(9_132_000_000, Trigger::Time, Aim::Behind, one_write, 393_000_000, 8_595_183_522_470_037_965),
+        ],
+        skipped: vec![1],
+    };
+    let outcome = Campaign::default().play(plan, false);
+    assert!(outcome.violation.is_none(), "{:?}", outcome.violation);
+    assert!(outcome.coverage.of("unreadable at the source (M15)") > 0, "blocks were left bad");
 }
