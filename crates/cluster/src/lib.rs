@@ -36,7 +36,7 @@ pub use access::{Access, AccessError, Chap, ChapPair, INITIATORS_MAX, InitiatorN
 pub use change::{Change, ChangeError};
 pub use forks::{FORKS_MAX, Fork};
 pub use name::{NAME_BYTES_MAX, Name, ParseNameError};
-pub use node::{Incarnation, NodeRecord, PEERS_MAX};
+pub use node::{Incarnation, NodeRecord, NodeState, PEERS_MAX};
 pub use plan::{Presence, Step, StepOrder, next_step};
 pub use pool::{DiskRecord, PoolRecord};
 pub use propose::{Outcome, propose};

@@ -27,6 +27,24 @@ pub struct NodeRecord {
     pub incarnation: Incarnation,
     /// Where the other nodes reach it, `address:port`, in the order in which they try; none: it has no neighbours.
     pub peers: Vec<String>,
+    /// Where hosts reach it: its portals, as it listens.
+    pub portals: Vec<String>,
+    /// Where administrators reach it over the network; none: on its own machine only.
+    pub admin: Vec<String>,
+    /// What the administrator wants of it.
+    pub state: NodeState,
+}
+
+/// What the administrator wants of a node.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
+pub enum NodeState {
+    /// It serves.
+    #[default]
+    Active,
+    /// It gives its segments to other nodes and takes none, as long as another in-sync image is there.
+    Draining,
+    /// It is of this cluster no more. The record stays: nobody with this id is let in again.
+    Removed,
 }
 
 /// Most addresses at which other nodes try a node: a few networks, each with both families.

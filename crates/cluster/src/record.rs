@@ -159,7 +159,7 @@ mod tests {
     use super::{DecodeError, Record};
     use crate::access::{Access, Chap, ChapPair, INITIATORS_MAX, InitiatorName};
     use crate::forks::{FORKS_MAX, Fork};
-    use crate::node::{Incarnation, NodeRecord};
+    use crate::node::{Incarnation, NodeRecord, NodeState};
     use crate::pool::{DiskRecord, PoolRecord};
     use crate::segment::{IMAGES_MAX, SegmentRecord};
     use crate::state::OutReason;
@@ -203,6 +203,9 @@ mod tests {
                 site,
                 incarnation,
                 peers: vec!["[2001:db8::1]:3261".to_owned(), "192.0.2.1:3261".to_owned()],
+                portals: vec!["192.0.2.1:3260".to_owned()],
+                admin: vec!["http://192.0.2.1:8400".to_owned()],
+                state: NodeState::Draining,
             }),
             Record::Pool(pool),
         ]

@@ -27,6 +27,8 @@ pub struct Settings {
     pub store: StoreChoice,
     /// The way to the other nodes.
     pub peer: PeerSettings,
+    /// Where administrators reach this node over the network, for the other nodes to know; empty, the default: nowhere.
+    pub admin: Vec<String>,
     /// iSCSI.
     pub iscsi: IscsiSettings,
     /// Disks.
@@ -163,6 +165,7 @@ impl Default for Settings {
             recent_log: Bytes::mib(8),
             store: StoreChoice::Local,
             peer: PeerSettings::default(),
+            admin: Vec::new(),
             iscsi: IscsiSettings::default(),
             disk: DiskSettings::default(),
             buffers: Bytes::mib(512),

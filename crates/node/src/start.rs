@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::JoinHandle;
 
-use dyad_cluster::{Incarnation, Kind, Name, NodeRecord, Record, SetError, Store, StoreError, Version};
+use dyad_cluster::{Incarnation, Kind, Name, NodeRecord, NodeState, Record, SetError, Store, StoreError, Version};
 use dyad_mirror::{LeaseTuning, Leases};
 use dyad_payload::Slab;
 use dyad_units::{BootId, ClusterId, NodeId};
@@ -55,6 +55,12 @@ pub enum StartError {
     /// The config store cannot be written.
     #[error("the start cannot be recorded in the config store")]
     WriteStore(#[source] SetError),
+    /// The node is of the cluster no more.
+    #[error(
+        "this node was removed from the cluster: to let the machine join as a new node, move its data directory away \
+         and run `dyad node join`"
+    )]
+    Removed,
     /// There is no memory that outlives the process.
     #[error(transparent)]
     Shm(#[from] ShmError),
@@ -129,7 +135,8 @@ impl Node {
             Some(door) if settings.peer.addresses.is_empty() => vec![door.address().to_string()],
             _ => settings.peer.addresses.clone(),
         };
-        let (identity, node) = record_start(&*store, &settings, known, reached)?;
+        let portals = listeners.iter().map(|listener| listener.address.to_string()).collect();
+        let (identity, node) = record_start(&*store, &settings, known, (reached, portals))?;
         tracing::info!(node = %node.name, id = %node.id, start = node.incarnation.start, "starting");
         Self::start_threads(Start { settings, store, shm, listeners, door, identity, node })
     }
@@ -302,12 +309,12 @@ fn raise_descriptor_limit(settings: &Settings) {
 }
 
 /// Counts the start, durably, before anything else is done (M11); the first one makes the node's identity. `reached`:
-/// where the other nodes reach this one.
+/// where the other nodes reach this one, and where hosts do.
 fn record_start(
     store: &dyn Store,
     settings: &Settings,
     known: Option<Identity>,
-    reached: Vec<String>,
+    (peers, portals): (Vec<String>, Vec<String>),
 ) -> Result<(Identity, NodeRecord), StartError> {
     let boot = clock::boot_id().map_err(system("the kernel does not tell which start of the machine this is"))?;
     let boot = BootId::from_bytes(boot);
@@ -330,16 +337,22 @@ fn record_start(
         store: store.identity(),
         starts: 0,
     });
-    if let Some((_, other)) = nodes.iter().find(|(_, node)| node.name == name && node.id != identity.node) {
+    let bears = |node: &NodeRecord| node.name == name && node.id != identity.node && node.state != NodeState::Removed;
+    if let Some((_, other)) = nodes.iter().find(|(_, node)| bears(node)) {
         let problem = format!("node {} of this cluster is called {name} already; choose another name", other.id);
         return Err(BadSetting { key: "node_name", problem }.into());
     }
     let recorded = nodes.into_iter().find(|(_, node)| node.id == identity.node);
+    let state = recorded.as_ref().map_or(NodeState::Active, |(_, node)| node.state);
+    if state == NodeState::Removed {
+        return Err(StartError::Removed);
+    }
     let counted = recorded.as_ref().map_or(0, |(_, node)| node.incarnation.start);
     identity.starts = identity.starts.max(counted).saturating_add(1);
     identity.write(&settings.data_dir).map_err(system("the file with the node's identity"))?;
     let incarnation = Incarnation { boot, start: identity.starts };
-    let record = NodeRecord { id: identity.node, name, site, incarnation, peers: reached };
+    let admin = settings.admin.clone();
+    let record = NodeRecord { id: identity.node, name, site, incarnation, peers, portals, admin, state };
     let new = Record::Node(record.clone());
     let expected = recorded.map(|(version, _)| version);
     store.compare_and_set(new.key(), expected, Some(&new)).map_err(StartError::WriteStore)?;

@@ -169,7 +169,7 @@ impl Inner {
 mod tests {
     use std::sync::{Arc, Mutex};
 
-    use dyad_cluster::{Key, NodeRecord, Record, Version};
+    use dyad_cluster::{Key, NodeRecord, NodeState, Record, Version};
     use dyad_units::{BootId, NodeId};
 
     use super::{Feed, Seen};
@@ -183,7 +183,9 @@ mod tests {
     fn record(id: u8) -> Record {
         let incarnation = dyad_cluster::Incarnation { boot: BootId::from_bytes([1; 16]), start: 1 };
         let (name, site) = ("n".parse().unwrap(), "s".parse().unwrap());
-        Record::Node(NodeRecord { id: NodeId::from_bytes([id; 16]), name, site, incarnation, peers: Vec::new() })
+        let (peers, portals, admin) = (Vec::new(), Vec::new(), Vec::new());
+        let (id, state) = (NodeId::from_bytes([id; 16]), NodeState::Active);
+        Record::Node(NodeRecord { id, name, site, incarnation, peers, portals, admin, state })
     }
 
     fn seen(id: u8, version: u64) -> Seen {

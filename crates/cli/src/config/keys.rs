@@ -341,6 +341,7 @@ const KEYS: &[Key] = &[
             let address =
                 text.parse().map_err(|_| format!("wants an address such as \"127.0.0.1:8400\", not `{text}`"))?;
             config.api.listen = Some(address);
+            config.settings.admin = vec![format!("http://{address}")];
             Ok(())
         },
     },
