@@ -29,10 +29,14 @@ pub enum Mend {
     Speed(NodeNo),
     /// The store can be reached.
     Store,
+    /// It answers as fast as usual.
+    StoreSlow,
     /// It loses nothing any more.
     StoreFlaky,
     /// A node reaches it.
     StoreCut(NodeNo),
+    /// Two nodes' connection breaks and comes back.
+    Reset(NodeNo, NodeNo),
     /// A host reaches a node.
     Host(usize, NodeNo),
     /// A disk works as usual.
@@ -149,12 +153,13 @@ impl World {
             FaultKind::HandOver | FaultKind::TakeOut | FaultKind::Detach | FaultKind::Promote => {
                 self.command(fault.kind, node)
             }
+            FaultKind::OwnerCutOff { twist } => self.cut_off(fault, node, twist, rng)?,
             _ => self.strike_net(fault, node, end, rng),
         }
         Ok(())
     }
 
-    fn rest_until(&mut self, node: NodeNo, end: Time) {
+    pub(super) fn rest_until(&mut self, node: NodeNo, end: Time) {
         let machine = &mut self.machines[node];
         machine.rests_until = machine.rests_until.max(end);
         self.queue.push(end, Happening::Boot(node));
@@ -238,7 +243,7 @@ impl World {
         }
     }
 
-    fn cut(&mut self, from: NodeNo, to: NodeNo, beats: Beats, end: Time, rng: &mut Rng) {
+    pub(super) fn cut(&mut self, from: NodeNo, to: NodeNo, beats: Beats, end: Time, rng: &mut Rng) {
         let patience = 50 * MILLIS + rng.below(PATIENCE_MAX);
         if let Some((at, event)) = self.net.cut(self.queue.now(), from, to, patience) {
             self.queue.push(at, Happening::Net(event));
@@ -321,6 +326,8 @@ impl World {
                     self.net.slow_down(peer, node, 0);
                 }
             }
+            Mend::Reset(one, other) => self.break_link(one, other, 30 * MILLIS),
+            Mend::StoreSlow => self.reach.slow = 0,
             Mend::Store => self.reach.away = self.reach.away.saturating_sub(1),
             Mend::StoreFlaky => self.reach.flaky = self.reach.flaky.saturating_sub(1),
             Mend::StoreCut(node) => self.reach.cut[node] = self.reach.cut[node].saturating_sub(1),
@@ -351,6 +358,7 @@ fn name(kind: FaultKind) -> &'static str {
         FaultKind::CutOneWay { .. } => "fault: one-way cut",
         FaultKind::Isolation { store: true, .. } => "fault: partition from all and the store",
         FaultKind::Isolation { store: false, .. } => "fault: partition from the others",
+        FaultKind::OwnerCutOff { .. } => "fault: the owner is cut off from all but its hosts",
         FaultKind::LinkBreak { .. } => "fault: connection reset",
         FaultKind::BeatsOnly { .. } => "fault: beats lost or late",
         FaultKind::SlowNet => "fault: slow net",

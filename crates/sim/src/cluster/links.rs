@@ -38,7 +38,9 @@ impl World {
         let way = &mut self.beats[from][to];
         let at = match *way {
             way if way.late > 0 => way.until.max(now),
-            way if is_cut || way.lost > 0 => return self.coverage.count("beat lost"),
+            way if (is_cut && !(way.open.0..way.open.1).contains(&now)) || way.lost > 0 => {
+                return self.coverage.count("beat lost");
+            }
             _ => now,
         };
         if at > now {
@@ -88,6 +90,7 @@ impl World {
             self.coverage.count("store was asked late");
         }
         let delay = if is_late { self.rng.below(2000 * MILLIS) } else { 100_000 + self.rng.below(500_000) };
+        let delay = delay + self.reach.slow;
         self.queue.push(now + delay, Happening::Asked { node, life, segment, question, what });
         question
     }

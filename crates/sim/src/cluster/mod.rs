@@ -21,6 +21,7 @@ pub mod campaign;
 mod clock;
 mod config;
 mod coverage;
+mod cut_off;
 mod faults;
 mod finish;
 mod happening;
@@ -39,5 +40,6 @@ mod world;
 
 pub use campaign::{Campaign, Outcome};
 pub use coverage::Coverage;
+pub use cut_off::Twist;
 pub use plan::{Aim, Beats, DiskFault, Fault, FaultKind, Plan, Trigger};
 pub use world::World;

@@ -1,5 +1,7 @@
 //! What a run is made of, drawn up front from its seed, so that single faults and hosts can be left out of it.
 
+use super::cut_off::Twist;
+use super::host::WATCHER;
 use super::queue::{MILLIS, SECONDS, Time};
 use crate::rng::Rng;
 use dyad_cluster::{AckPolicy, OnFew};
@@ -102,6 +104,11 @@ pub enum FaultKind {
         other: usize,
         /// Late rather than lost.
         late: bool,
+    },
+    /// This node, the owner, reaches neither the others nor the config store, but its hosts.
+    OwnerCutOff {
+        /// What else happens then.
+        twist: Twist,
     },
     /// Letters between this node and all others are slow.
     SlowNet,
@@ -217,6 +224,8 @@ enum Mood {
     Planned,
     /// An image that was taken out is promoted while the owner is off (M10).
     Forced,
+    /// Owners are cut off from those who may follow them, while hosts read (M5, M6).
+    Leases,
 }
 
 /// One volume in eight wants two images for an acknowledgement. Drawn apart from the rest of the plan, which was there
@@ -275,13 +284,18 @@ impl Plan {
             Mood::Disks,
             Mood::Planned,
             Mood::Forced,
-        ][rng.index(12)];
+            Mood::Leases,
+            Mood::Leases,
+        ][rng.index(14)];
         let has_rot = mood == Mood::Disks && rng.chance(1, 3);
         let count = 1 + rng.below(6);
         let mut at = (300 + rng.below(2000)) * MILLIS;
         if mood == Mood::Forced {
             self.images = 2; // with a third one in sync nothing has to be forced
             at = self.draw_promotion(at, rng);
+        }
+        if mood == Mood::Leases {
+            return self.draw_leases(at, rng);
         }
         for number in 0..count {
             let kind = self.draw_kind(mood, has_rot, rng);
@@ -307,6 +321,14 @@ impl Plan {
                 break;
             }
         }
+    }
+
+    /// Two or three images, clocks that keep to the bound, and a host that reads all the time.
+    fn draw_leases(&mut self, at: Time, rng: &mut Rng) {
+        (self.images, self.is_beyond_bound) = (2 + rng.index(2), false);
+        self.nodes = self.nodes.max(self.images);
+        self.hosts.push(WATCHER);
+        self.draw_cut_offs(at, rng);
     }
 
     /// An image is taken out, the other one goes on alone and loses its power, the first is promoted. When it is over.
@@ -396,7 +418,7 @@ impl Plan {
             Mood::Disks if has_rot => &[FaultKind::Rot, FaultKind::Rot, link, FaultKind::Pause, planned],
             Mood::Disks => &[slow, FaultKind::DiskStuck, fails, fails, crash, cut],
             Mood::Planned => &[planned, planned, FaultKind::Detach, link, store, slow, crash],
-            Mood::Forced => &[planned, cut, store, crash, power, link],
+            Mood::Leases | Mood::Forced => &[planned, cut, store, crash, power, link],
         };
         all[rng.index(all.len())]
     }

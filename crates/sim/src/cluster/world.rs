@@ -51,6 +51,8 @@ pub struct Reach {
     pub away: u32,
     /// Reasons why it loses things.
     pub flaky: u32,
+    /// How much later than usual every question reaches it.
+    pub slow: Time,
     /// Of each node, reasons why it does not.
     pub cut: Vec<u32>,
     /// Nodes that missed a change.
@@ -68,6 +70,8 @@ pub struct BeatWay {
     pub late: u32,
     /// Until when.
     pub until: Time,
+    /// From when until when they get through a cut.
+    pub open: (Time, Time),
     /// Arrival of the last.
     pub last: Time,
 }
@@ -123,7 +127,11 @@ impl World {
         let segments: Vec<Segment> = (0..plan.segments).map(|at| found_segment(&plan, at, size, &store)).collect();
         let machines = (0..plan.nodes).map(|no| found_machine(&plan, no, &mut rng, templates, slab)).collect();
         let blocks = size.value() / crate::pattern::BLOCK as u64;
-        let host = |no: usize, rng: &mut Rng| Host::new(no, no % plan.segments, plan.nodes, plan.quota, rng.fork());
+        let host = |no: usize, rng: &mut Rng| {
+            // Whoever watches looks at what faults aim at, all the time.
+            let (volume, times) = if no == super::host::WATCHER { (0, 3) } else { (no % plan.segments, 1) };
+            Host::new(no, volume, plan.nodes, plan.quota * times, rng.fork())
+        };
         let all: Vec<Host> = (0..4).map(|no| host(no, &mut rng)).collect();
         let hosts = all.into_iter().filter(|host| plan.hosts.contains(&host.number())).collect::<Vec<_>>();
         let net = Net::new(plan.nodes, 20_000 + rng.below(200_000));

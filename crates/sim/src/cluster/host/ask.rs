@@ -95,8 +95,10 @@ impl Host {
     pub(in crate::cluster) fn begin(&mut self, wish: Wish, now: Time, book: &mut Book, is_inspection: bool) {
         self.next_op += 1;
         let begun = book.order();
-        let patience =
-            (!is_inspection && self.rng.chance(self.habits.abort, 1000)).then(|| now + self.rng.below(3_000_000));
+        let is_impatient = !is_inspection && self.rng.chance(self.habits.abort, 1000);
+        let patience = is_impatient.then(|| now + self.rng.below(3_000_000));
+        let hurry = self.habits.hurry.filter(|_| !is_inspection).map(|hurry| now + self.rng.below(hurry));
+        let patience = patience.or(hurry);
         let stage = Stage::Waits(now);
         let id = self.next_op;
         self.ops.push(Op {

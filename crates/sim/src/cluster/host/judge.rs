@@ -79,7 +79,11 @@ impl Host {
             Err(error) => return Err(format!("{:?} was answered by: {error}", op.wish)),
         };
         // A host that is aborting does not always try again.
-        let tries = op.may_be_renewed() && op.attempt < ATTEMPTS_MAX && (op.is_inspection || self.rng.chance(15, 16));
+        let is_hurried = self.habits.hurry.is_some() && matches!(op.stage, Stage::Sent { aborted: Some(_), .. });
+        let tries = op.may_be_renewed()
+            && !is_hurried
+            && op.attempt < ATTEMPTS_MAX
+            && (op.is_inspection || self.rng.chance(15, 16));
         if again && tries {
             let pause = (1 + self.rng.below(30)) * MILLIS;
             let op = &mut self.ops[at];

@@ -16,6 +16,10 @@ pub use judge::Excuses;
 pub(super) use judge::{Court, Verdict};
 pub(super) use paths::Deed;
 
+/// Number of the host that hardly does anything but read, and gives up what takes long: it never runs out of things to
+/// ask, as one does whose every write hangs.
+pub const WATCHER: usize = 3;
+
 use super::block::Order;
 use super::happening::SessionNo;
 use super::queue::{MILLIS, SECONDS, Time};
@@ -169,6 +173,8 @@ pub(super) struct Habits {
     pub(super) spread: u64,
     /// Of 100: how often an operation is long.
     pub(super) long: u64,
+    /// It gives up within so long whatever is not answered, and does not try again.
+    pub(super) hurry: Option<Time>,
 }
 
 impl Habits {
@@ -188,6 +194,22 @@ impl Habits {
             weights,
             spread: [2, 6, 16][rng.index(3)],
             long: [0, 1, 4][rng.index(3)],
+            hurry: None,
+        }
+    }
+
+    /// Reads through all nodes in turn, most of it where nobody writes.
+    fn of_watcher() -> Self {
+        Self {
+            depth: 12,
+            think: 6 * MILLIS,
+            prefers: None,
+            durable: 0,
+            abort: 0,
+            weights: [2, 0, 0, 92, 3, 0, 0],
+            spread: 64,
+            long: 0,
+            hurry: Some(800 * MILLIS),
         }
     }
 }
@@ -195,7 +217,7 @@ impl Habits {
 impl Host {
     /// A host of this volume with paths through all nodes.
     pub fn new(no: usize, volume: usize, nodes: usize, quota: u64, mut rng: Rng) -> Self {
-        let habits = Habits::draw(&mut rng, nodes);
+        let habits = if no == WATCHER { Habits::of_watcher() } else { Habits::draw(&mut rng, nodes) };
         Self {
             no,
             volume,
