@@ -21,8 +21,8 @@ pub use owner::{
     OpId, Refusal, ResyncStage, ResyncStatus, Setup, SetupError, Tuning, Waiting,
 };
 pub use part::{
-    Command, CommandError, Part, PartAction, PartCounters, PartEvent, PartImage, PartNote, PartRole, PartSetup,
-    PartStatus, PartTuning, PeerMessage,
+    Command, CommandError, LOSS_RANGES_MAX, LossForecast, LossList, LossRanges, LossReport, OtherImage, Part,
+    PartAction, PartCounters, PartEvent, PartImage, PartNote, PartRole, PartSetup, PartStatus, PartTuning, PeerMessage,
 };
 
 /// The model checker clones machines and takes what they show for their state (design section 10).

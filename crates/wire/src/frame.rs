@@ -85,6 +85,10 @@ kinds! {
     Shown = 0x37,
     /// `PeerMessage::Released`.
     Released = 0x38,
+    /// `PeerMessage::List`.
+    List = 0x39,
+    /// `PeerMessage::Listed`.
+    Listed = 0x3a,
     /// `PeerMessage::Ask` with `Request::Read`.
     AskRead = 0x40,
     /// `PeerMessage::Ask` with `Request::Write`.

@@ -13,6 +13,10 @@ pub enum Asker {
     Mirror(Token),
     /// Another node.
     Peer(NodeId, Token),
+    /// This node's part, for what a forced promotion loses (M10).
+    Loss(u64),
+    /// Another node, for the same.
+    Lister(NodeId, Token),
 }
 
 /// What has to be done, in this order.
@@ -67,6 +71,13 @@ pub enum ImageAction {
         to: Asker,
         /// None: it cannot be asked.
         survey: Option<Box<Survey>>,
+    },
+    /// What the image answered to [`Image::look`](crate::Image::look).
+    Looked {
+        /// Who asked.
+        to: Asker,
+        /// None: it cannot be asked.
+        reply: Option<Reply>,
     },
     /// The image keeps a newer record durably.
     Adopted {

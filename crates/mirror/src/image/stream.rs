@@ -141,7 +141,7 @@ impl Image {
         (self.in_flight, self.recording, self.next_record) = (0, None, None);
         self.waiting.clear();
         (self.opening, self.stream) = (None, None);
-        out.extend(self.shows.drain(..).map(|(_, to)| ImageAction::Shown { to, survey: None }));
+        out.extend(self.shows.drain(..).map(|(_, to)| unanswered(to)));
     }
 
     /// The connection to this node ended: nothing of it comes any more.
@@ -164,12 +164,17 @@ impl Image {
 
     /// Somebody wants to know what the image knows; nothing changes by it (M11).
     pub fn show(&mut self, to: Asker, out: &mut Vec<ImageAction>) {
+        self.look(to, Request::Show, out);
+    }
+
+    /// As [`Self::show`], for any request that changes nothing.
+    pub fn look(&mut self, to: Asker, request: Request, out: &mut Vec<ImageAction>) {
         if self.down.is_some() || self.shows.len() >= SHOWS_MAX {
-            return out.push(ImageAction::Shown { to, survey: None });
+            return out.push(unanswered(to));
         }
         let token = self.own_token();
         self.shows.push((token, to));
-        out.push(ImageAction::Pool { token, request: Request::Show });
+        out.push(ImageAction::Pool { token, request });
     }
 
     /// The owner asks for something on its stream.
@@ -199,7 +204,10 @@ impl Image {
             self.go_on(out);
         } else if let Some(at) = self.shows.iter().position(|(known, _)| *known == token) {
             let (_, to) = self.shows.swap_remove(at);
-            self.on_shown(to, reply, out);
+            match to {
+                Asker::Loss(_) | Asker::Lister(..) => out.push(ImageAction::Looked { to, reply: Some(reply) }),
+                _ => self.on_shown(to, reply, out),
+            }
         } else {
             self.on_recorded(reply, out);
         }
@@ -242,5 +250,13 @@ impl Image {
     pub(super) fn own_token(&mut self) -> Token {
         self.own_token += 1;
         Token(self.own_token)
+    }
+}
+
+/// To whoever asked: it cannot be asked.
+const fn unanswered(to: Asker) -> ImageAction {
+    match to {
+        Asker::Loss(_) | Asker::Lister(..) => ImageAction::Looked { to, reply: None },
+        _ => ImageAction::Shown { to, survey: None },
     }
 }

@@ -111,10 +111,12 @@ impl Part {
         match command {
             Command::Stop => {
                 self.wait_for(id, Kind::Stop);
-                self.stop(leases, out);
+                self.stop(out);
                 return Ok(());
             }
             Command::Promote { image } => return self.begin_promotion(id, image, leases),
+            Command::ForecastLoss { image } => return self.begin_forecast(id, image),
+            Command::ListLoss { image } => return self.begin_list(id, image),
             _ => self.check_serving()?,
         }
         let change = match command {
@@ -124,7 +126,7 @@ impl Part {
             Command::Detach { image } => Change::Detach { image },
             Command::Reattach { image } => Change::Reattach { image },
             Command::Drop { image } => Change::Drop { image },
-            Command::Promote { .. } | Command::Stop => return Ok(()),
+            _ => return Ok(()), // begun above
         };
         self.wait_for(id, Kind::Change);
         self.tell_mirror(Event::Change { id, change });
@@ -171,7 +173,7 @@ impl Part {
     }
 
     /// Begins to end in good order (M12).
-    fn stop(&mut self, leases: &mut Leases, out: &mut Vec<PartAction>) {
+    fn stop(&mut self, out: &mut Vec<PartAction>) {
         self.life = Life::Stopping;
         self.claim = None;
         self.commands.promotion = None;
@@ -180,7 +182,7 @@ impl Part {
         for key in keys {
             self.answer(key, Err(dyad_contract::volume::VolumeError::Busy), out);
         }
-        let _ = leases;
+        self.losses.fail(&CommandError::NotServing, out);
         if let Some(reign) = &mut self.reign {
             reign.mirror.stop(self.now, &mut self.mirror_out);
             self.acts.extend(self.mirror_out.drain(..));

@@ -6,6 +6,7 @@ use dyad_contract::volume::{VolumeOp, VolumeResult};
 use dyad_units::{Epoch, ImageId, Moment, NodeId};
 
 use crate::owner::{Note, OpId};
+use crate::part::loss::LossReport;
 use crate::part::message::PeerMessage;
 
 /// What happened.
@@ -89,8 +90,8 @@ pub enum PartEvent {
     },
 }
 
-/// What an administrator, or the balancer, may ask of a part. All but [`Command::Promote`] and [`Command::Stop`] are
-/// for the owner's node.
+/// What an administrator, or the balancer, may ask of a part. All but [`Command::Promote`],
+/// [`Command::ForecastLoss`], [`Command::ListLoss`] and [`Command::Stop`] are for the owner's node.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Command {
     /// Let this node be the owner (M12).
@@ -101,6 +102,18 @@ pub enum Command {
     /// Forced promotion of this node's image, which is not in sync: the loss was shown and accepted, and the old owner
     /// is known to be off (M10).
     Promote {
+        /// The image, on this node.
+        image: ImageId,
+    },
+    /// What a forced promotion of this node's image would lose, as exactly as can be known (M10). Changes nothing;
+    /// answered by [`PartAction::Loss`], or by [`PartAction::Done`] with an error.
+    ForecastLoss {
+        /// The image, on this node.
+        image: ImageId,
+    },
+    /// What only this node's image has, which a forced promotion left behind (M10): detached, or taken out. Reads as much of
+    /// the volume as was written there since, one extent at a time; answered like [`Command::ForecastLoss`].
+    ListLoss {
         /// The image, on this node.
         image: ImageId,
     },
@@ -225,6 +238,13 @@ pub enum PartAction {
         id: u64,
         /// How it ended.
         result: Result<(), CommandError>,
+    },
+    /// The answer to a command that asked what is lost (M10); no [`PartAction::Done`] follows.
+    Loss {
+        /// Which one.
+        id: u64,
+        /// What it found.
+        report: LossReport,
     },
     /// The end of [`Command::Stop`]: no action follows.
     Stopped,

@@ -15,6 +15,8 @@ pub(crate) enum Origin {
     Host(OpId),
     /// Another node's session.
     Peer { node: NodeId, id: u64 },
+    /// This part, for what a forced promotion lost (M10).
+    Loss(u64),
     /// Nobody's any more: whoever forwarded it is gone.
     Nobody,
 }

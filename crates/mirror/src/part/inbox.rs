@@ -1,7 +1,8 @@
 //! What other nodes say, and whether they are there.
 
 use dyad_cluster::Incarnation;
-use dyad_units::NodeId;
+use dyad_contract::image::{Request, Token};
+use dyad_units::{Extent, ImageId, NodeId, Stamp};
 
 use crate::image::Asker;
 use crate::lease::Leases;
@@ -51,6 +52,7 @@ impl Part {
         self.peers.end(node);
         self.images.iter_mut().for_each(|image| image.peer_down(node));
         self.close_links_to(node);
+        self.on_lister_down(node);
         self.lose_operations_of(node, out);
         self.again = true;
     }
@@ -92,6 +94,12 @@ impl Part {
                     self.on_shown(image, token, survey, incarnation);
                 }
             }
+            PeerMessage::List { image, token, after, from: at } => self.list_to(from, (image, token), (after, at), out),
+            PeerMessage::Listed { image, token, changed } => {
+                if self.is_on(image, from) {
+                    self.on_listed(token, changed);
+                }
+            }
             PeerMessage::Forward { id, epoch, age, beat, op } => {
                 self.on_forward((from, id), (epoch, age, beat), op, leases, out);
             }
@@ -105,7 +113,7 @@ impl Part {
         }
     }
 
-    fn said(&mut self, from: NodeId, image: dyad_units::ImageId, says: Says) {
+    fn said(&mut self, from: NodeId, image: ImageId, says: Says) {
         if self.is_on(image, from) {
             self.peers.says(from, image, says);
             self.on_said(image, says);
@@ -113,13 +121,7 @@ impl Part {
         }
     }
 
-    fn show_to(
-        &mut self,
-        from: NodeId,
-        image: dyad_units::ImageId,
-        token: dyad_contract::image::Token,
-        out: &mut Vec<PartAction>,
-    ) {
+    fn show_to(&mut self, from: NodeId, image: ImageId, token: Token, out: &mut Vec<PartAction>) {
         if self.image(image).is_some() {
             self.with_image(image, |image, to| image.show(Asker::Peer(from, token), to));
         } else {
@@ -129,8 +131,24 @@ impl Part {
         }
     }
 
+    /// What was written to an image of ours, to whoever weighs a forced promotion (M10).
+    fn list_to(
+        &mut self,
+        to: NodeId,
+        (image, token): (ImageId, Token),
+        (after, from): (Stamp, Extent),
+        out: &mut Vec<PartAction>,
+    ) {
+        if self.image(image).is_some() {
+            let request = Request::Changed { after, from };
+            self.with_image(image, |image, acts| image.look(Asker::Lister(to, token), request, acts));
+        } else {
+            out.push(PartAction::Send { to, message: PeerMessage::Listed { image, token, changed: None } });
+        }
+    }
+
     /// Whether the image is the node's to speak of.
-    fn is_on(&self, image: dyad_units::ImageId, node: NodeId) -> bool {
+    fn is_on(&self, image: ImageId, node: NodeId) -> bool {
         self.record.image(image).is_some_and(|image| image.node == node)
     }
 }

@@ -57,6 +57,7 @@ impl Part {
                 out.push(PartAction::Send { to, message: PeerMessage::ImageDown { image, reason } });
             }
             ImageAction::Shown { to, survey } => self.on_shown_here(image, to, survey, out),
+            ImageAction::Looked { to, reply } => self.on_looked(image, to, reply, out),
             ImageAction::Adopted { .. } => self.again = true,
             ImageAction::Came { survey } => self.on_came(image, &survey, leases, out),
         }
@@ -98,6 +99,24 @@ impl Part {
                 let message = PeerMessage::Shown { image, token, survey, incarnation };
                 out.push(PartAction::Send { to: node, message });
             }
+            Asker::Loss(_) | Asker::Lister(..) => {} // shown nothing: they look
+        }
+    }
+
+    fn on_looked(&mut self, image: ImageId, to: Asker, reply: Option<Reply>, out: &mut Vec<PartAction>) {
+        match to {
+            Asker::Loss(asked) => {
+                self.losses.on_reply(asked, reply);
+                self.again = true;
+            }
+            Asker::Lister(node, token) => {
+                let changed = reply.and_then(|reply| match reply {
+                    Reply::Changed(changed) => Some(changed),
+                    _ => None,
+                });
+                out.push(PartAction::Send { to: node, message: PeerMessage::Listed { image, token, changed } });
+            }
+            Asker::Part | Asker::Mirror(_) | Asker::Peer(..) => {}
         }
     }
 

@@ -1,9 +1,9 @@
 //! What the parts of one segment on different nodes tell each other.
 
 use dyad_cluster::{Incarnation, OutReason, SegmentRecord};
-use dyad_contract::image::{Reply, Request, Survey, Token};
+use dyad_contract::image::{Changed, Reply, Request, Survey, Token};
 use dyad_contract::volume::{VolumeOp, VolumeResult};
-use dyad_units::{Epoch, ImageId, Period};
+use dyad_units::{Epoch, Extent, ImageId, Period, Stamp};
 
 /// A message between two parts of the same segment. Messages of one connection come in order, none missing; when the
 /// connection breaks, those under way may be lost, and none of them comes after `PeerDown`.
@@ -90,6 +90,26 @@ pub enum PeerMessage {
         survey: Option<Box<Survey>>,
         /// The life of the image's node.
         incarnation: Incarnation,
+    },
+    /// Whoever weighs a forced promotion asks what was written to an image after a stamp; changes nothing (M10).
+    List {
+        /// Which image.
+        image: ImageId,
+        /// Comes back with the answer.
+        token: Token,
+        /// After which stamp.
+        after: Stamp,
+        /// Where to begin.
+        from: Extent,
+    },
+    /// The answer to [`PeerMessage::List`]; none: the image cannot be asked.
+    Listed {
+        /// Which image.
+        image: ImageId,
+        /// Of the question.
+        token: Token,
+        /// A page of the list.
+        changed: Option<Box<Changed>>,
     },
     /// Front to owner: an operation of a host (M18).
     Forward {

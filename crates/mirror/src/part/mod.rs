@@ -25,6 +25,7 @@ mod front;
 mod inbox;
 mod links;
 mod local;
+mod loss;
 mod message;
 #[expect(clippy::module_inception, reason = "the room is named after the machine in it")]
 mod part;
@@ -37,6 +38,7 @@ mod status;
 mod store;
 
 pub use event::{Command, CommandError, PartAction, PartEvent, PartNote};
+pub use loss::{LOSS_RANGES_MAX, LossForecast, LossList, LossRanges, LossReport, OtherImage};
 pub use message::PeerMessage;
 pub use part::Part;
 pub use setup::{PartSetup, PartTuning};

@@ -14,6 +14,7 @@ use crate::part::claim::Claim;
 use crate::part::command::Commands;
 use crate::part::event::{CommandError, PartAction, PartEvent, PartNote};
 use crate::part::front::{Front, Origin};
+use crate::part::loss::Losses;
 use crate::part::peers::Peers;
 use crate::part::reign::Reign;
 use crate::part::returns::Returns;
@@ -61,6 +62,7 @@ pub struct Part {
     pub(super) promised_until: Moment,
     pub(super) store: StoreWork,
     pub(super) commands: Commands,
+    pub(super) losses: Losses,
     pub(super) returns: Returns,
     pub(super) counters: Tally<PartCounters>,
     pauses_seen: Option<u64>,
@@ -102,6 +104,7 @@ impl Part {
             promised_until: Moment::START,
             store: StoreWork::default(),
             commands: Commands::default(),
+            losses: Losses::default(),
             returns: Returns::default(),
             counters: Tally::default(),
             pauses_seen: None,
@@ -173,6 +176,7 @@ impl Part {
             self.store.retry_at,
             self.reign.as_ref().and_then(Reign::next_deadline),
             self.commands.deadline(),
+            self.losses.deadline(),
             self.returns_deadline(),
             self.idle_until(),
         ];
@@ -191,11 +195,12 @@ impl Part {
             self.pump(leases, out);
             self.expire_commands(out);
             self.report_promotion(leases, out);
+            self.pump_losses(out);
             self.end_reign(leases, out);
             self.follow_mirror(leases, out);
             self.sync_links(out);
             self.consider_claim(leases, out);
-            self.consider_returns(leases);
+            self.consider_returns();
             self.admit_waiting(leases, out);
             self.consider_end(out);
             if self.acts.is_empty() && self.image_acts.is_empty() && !self.again {

@@ -4,7 +4,6 @@
 use dyad_cluster::{IMAGES_MAX, ImageState, OutReason};
 use dyad_units::{ImageId, Moment, Period};
 
-use crate::lease::Leases;
 use crate::owner::ImageIndex;
 use crate::part::event::{CommandError, PartAction};
 use crate::part::links::Stream;
@@ -105,8 +104,7 @@ impl Part {
     }
 
     /// Lets the next image catch up, if none does.
-    pub(super) fn consider_returns(&mut self, leases: &Leases) {
-        let _ = leases;
+    pub(super) fn consider_returns(&mut self) {
         // An image may be there before the segment is served: it is looked at when it is.
         let Some(reign) = self.reign.as_mut().filter(|reign| reign.is_serving()) else { return };
         // A run may end without a word: for a hand-over that came to nothing, or by a change that took the image out.

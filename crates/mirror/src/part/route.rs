@@ -1,7 +1,7 @@
 //! Where operations of hosts go: to the mirror here, to the owner elsewhere, or nowhere yet (M18, M19).
 
 use dyad_contract::volume::{VolumeError, VolumeOp, VolumeResult};
-use dyad_units::{Epoch, Moment, NodeId, Period};
+use dyad_units::{Epoch, Moment, NodeId, Period, Span};
 
 use crate::lease::Leases;
 use crate::owner::{Event, OpId};
@@ -245,7 +245,16 @@ impl Part {
             Origin::Peer { node, id } => {
                 out.push(PartAction::Send { to: node, message: PeerMessage::Forwarded { id, result } });
             }
+            Origin::Loss(asked) => {
+                self.losses.on_read(asked, result);
+                self.again = true;
+            }
             Origin::Nobody => {}
         }
+    }
+
+    /// Reads the volume as a host would, for what a forced promotion lost (M10).
+    pub(super) fn read_for_loss(&mut self, asked: u64, span: Span, out: &mut Vec<PartAction>) {
+        self.on_op(Origin::Loss(asked), VolumeOp::Read { span }, self.now, out);
     }
 }

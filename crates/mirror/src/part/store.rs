@@ -93,6 +93,7 @@ impl Part {
         self.claim = None;
         self.answer_all_busy(out);
         self.commands.fail_all(&crate::part::event::CommandError::Deleted, out);
+        self.losses.fail(&crate::part::event::CommandError::Deleted, out);
         leases.grant_for(self.record.id, None);
         self.life = Life::Deleted;
     }

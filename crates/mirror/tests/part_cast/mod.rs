@@ -11,8 +11,8 @@ use std::collections::BTreeMap;
 use dyad_cluster::{AckPolicy, ImageState, Incarnation, NewSegment, OutReason, Outcome, SegmentRecord};
 use dyad_contract::volume::{VolumeDone, VolumeError, VolumeOp, VolumeResult};
 use dyad_mirror::{
-    Beat, BeatAnswer, Command, CommandError, LeaseTuning, Leases, OpId, Part, PartAction, PartEvent, PartNote,
-    PartRole, PartSetup, PartTuning, PeerMessage, Tuning,
+    Beat, BeatAnswer, Command, CommandError, LeaseTuning, Leases, LossReport, OpId, Part, PartAction, PartEvent,
+    PartNote, PartRole, PartSetup, PartTuning, PeerMessage, Tuning,
 };
 use dyad_payload::{Payload, Slab};
 use dyad_units::{BootId, Bytes, ImageId, LayerId, Moment, NodeId, Period, PoolId, SegmentId, Span, StoreId, VolumeId};
@@ -58,6 +58,7 @@ pub struct Node {
     pub is_stuck: bool,
     pub notes: Vec<PartNote>,
     pub done: BTreeMap<u64, Result<(), CommandError>>,
+    pub losses: BTreeMap<u64, LossReport>,
     pub closed_sessions: usize,
     pub is_stopped: bool,
 }
@@ -135,6 +136,7 @@ impl World {
                 is_stuck: false,
                 notes: Vec::new(),
                 done: BTreeMap::new(),
+                losses: BTreeMap::new(),
                 closed_sessions: 0,
                 is_stopped: false,
             });
@@ -481,6 +483,7 @@ impl World {
                 PartAction::CloseSessions => self.nodes[at].closed_sessions += 1,
                 PartAction::Note(note) => self.nodes[at].notes.push(note),
                 PartAction::Done { id, result } => drop(self.nodes[at].done.insert(id, result)),
+                PartAction::Loss { id, report } => drop(self.nodes[at].losses.insert(id, report)),
                 PartAction::Stopped => self.nodes[at].is_stopped = true,
             }
         }

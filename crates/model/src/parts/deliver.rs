@@ -160,7 +160,7 @@ impl World {
             }
             PartAction::Read => return Ok(Some(PartEvent::Seen(Some(Box::new((*self.store.0).clone()))))),
             PartAction::Note(note) => self.note(note),
-            PartAction::CloseSessions | PartAction::Done { .. } | PartAction::Stopped => {}
+            PartAction::CloseSessions | PartAction::Done { .. } | PartAction::Loss { .. } | PartAction::Stopped => {}
         }
         Ok(None)
     }

@@ -74,6 +74,7 @@ impl Reactor {
                     self.note_stopped(index);
                 }
             }
+            PartAction::Loss { .. } => {} // nobody asks for it here
             PartAction::Stopped => self.note_stopped(index),
         }
     }

@@ -128,6 +128,7 @@ impl Coverage {
             PeerMessage::Ask { .. } => "message: ask",
             PeerMessage::Told { .. } => "message: told",
             PeerMessage::Survey { .. } | PeerMessage::Shown { .. } => "message: survey (M11)",
+            PeerMessage::List { .. } | PeerMessage::Listed { .. } => "message: list of what an image has (M10)",
             PeerMessage::Forward { .. } => "message: forward (M18)",
             PeerMessage::ForwardAbort { .. } => "message: abort of a forward (M19)",
             PeerMessage::Forwarded { .. } => "message: forwarded (M18)",

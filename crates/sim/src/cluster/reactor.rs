@@ -173,6 +173,7 @@ impl World {
                 self.tell(|| format!("node {node}: command {id}: {result:?}"));
                 self.coverage.count(if result.is_ok() { "command carried out" } else { "command refused" });
             }
+            PartAction::Loss { id, report } => self.tell(|| format!("node {node}: command {id}: {report:?}")),
             PartAction::Stopped => self.tell(|| format!("node {node}: stopped")),
         }
         Ok(())

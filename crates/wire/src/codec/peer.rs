@@ -13,22 +13,27 @@ use crate::frame::Kind;
 
 /// Writes the message's control part; says which kind it is and what goes behind it.
 pub(crate) fn encode<'a>(put: &mut Put<'_>, message: &'a PeerMessage) -> Result<(Kind, Attached<'a>), SendError> {
-    let kind = match message {
-        PeerMessage::Ask { image, link, token, request } => {
-            return Ok(ask::encode(put, *image, *link, *token, request));
-        }
-        PeerMessage::Told { image, link, token, reply } => return told::encode(put, *image, *link, *token, reply),
+    match message {
+        PeerMessage::Ask { image, link, token, request } => Ok(ask::encode(put, *image, *link, *token, request)),
+        PeerMessage::Told { image, link, token, reply } => told::encode(put, *image, *link, *token, reply),
         PeerMessage::Forward { id, epoch, age, beat, op } => {
             put.u64(*id);
             put.epoch(*epoch);
             put.u64(age.as_nanos());
             put.u64(*beat);
-            return Ok((Kind::Forward, put_op(put, op)?));
+            Ok((Kind::Forward, put_op(put, op)?))
         }
         PeerMessage::Forwarded { id, result } => {
             put.u64(*id);
-            return Ok((Kind::Forwarded, put_result(put, result)?));
+            Ok((Kind::Forwarded, put_result(put, result)?))
         }
+        message => Ok((encode_plain(put, message)?, Attached::default())),
+    }
+}
+
+/// Messages that are all control part.
+fn encode_plain(put: &mut Put<'_>, message: &PeerMessage) -> Result<Kind, SendError> {
+    Ok(match message {
         PeerMessage::ForwardAbort { id } => {
             put.u64(*id);
             Kind::ForwardAbort
@@ -47,21 +52,16 @@ pub(crate) fn encode<'a>(put: &mut Put<'_>, message: &'a PeerMessage) -> Result<
             put.reason(*reason);
             Kind::ImageDown
         }
-        PeerMessage::Open { image, record } => {
+        PeerMessage::Open { image, record } | PeerMessage::Refused { image, record } => {
             put.image(*image);
             put.record(record)?;
-            Kind::Open
+            if matches!(message, PeerMessage::Open { .. }) { Kind::Open } else { Kind::Refused }
         }
         PeerMessage::Opened { image, epoch, link } => {
             put.image(*image);
             put.epoch(*epoch);
             put.u64(*link);
             Kind::Opened
-        }
-        PeerMessage::Refused { image, record } => {
-            put.image(*image);
-            put.record(record)?;
-            Kind::Refused
         }
         PeerMessage::Survey { image, token } => {
             put_question(put, *image, *token);
@@ -74,12 +74,29 @@ pub(crate) fn encode<'a>(put: &mut Put<'_>, message: &'a PeerMessage) -> Result<
             survey.as_ref().map_or(Ok(()), |survey| put_survey(put, survey))?;
             Kind::Shown
         }
+        PeerMessage::List { image, token, after, from } => {
+            put_question(put, *image, *token);
+            put.stamp(*after);
+            put.extent(*from);
+            Kind::List
+        }
+        PeerMessage::Listed { image, token, changed } => {
+            put_question(put, *image, *token);
+            put.flag(changed.is_some());
+            changed.as_ref().map_or(Ok(()), |changed| told::put_changed(put, changed))?;
+            Kind::Listed
+        }
         PeerMessage::Released { epoch } => {
             put.epoch(*epoch);
             Kind::Released
         }
-    };
-    Ok((kind, Attached::default()))
+        PeerMessage::Ask { .. }
+        | PeerMessage::Told { .. }
+        | PeerMessage::Forward { .. }
+        | PeerMessage::Forwarded { .. } => {
+            unreachable!("encoded above, with what goes behind it")
+        }
+    })
 }
 
 fn put_question(put: &mut Put<'_>, image: ImageId, token: Token) {
@@ -116,6 +133,17 @@ fn decode_plain(kind: Kind, mut take: Take<'_>) -> Result<PeerMessage, Malformed
                 false => None,
             };
             PeerMessage::Shown { image, token, survey, incarnation }
+        }
+        Kind::List => {
+            PeerMessage::List { image: take.image()?, token: take.token()?, after: take.stamp()?, from: take.extent()? }
+        }
+        Kind::Listed => {
+            let (image, token) = (take.image()?, take.token()?);
+            let changed = match take.flag("list")? {
+                true => Some(Box::new(told::take_changed(take)?)),
+                false => None,
+            };
+            PeerMessage::Listed { image, token, changed }
         }
         Kind::Released => PeerMessage::Released { epoch: take.epoch()? },
         Kind::ForwardAbort => PeerMessage::ForwardAbort { id: take.u64()? },

@@ -85,7 +85,7 @@ fn put_examined(put: &mut Put<'_>, examined: &Examined) {
     }
 }
 
-fn put_changed(put: &mut Put<'_>, changed: &Changed) -> Result<(), SendError> {
+pub(super) fn put_changed(put: &mut Put<'_>, changed: &Changed) -> Result<(), SendError> {
     if changed.extents.len() > CHANGED_MAX {
         return Err(SendError::TooLong { len: changed.extents.len() as u64, max: CHANGED_MAX as u64 });
     }
@@ -159,7 +159,7 @@ fn take_examined(take: &mut Take<'_>) -> Result<Examined, Malformed> {
     Ok(Examined { stamp, blocks })
 }
 
-fn take_changed(take: &mut Take<'_>) -> Result<Changed, Malformed> {
+pub(super) fn take_changed(take: &mut Take<'_>) -> Result<Changed, Malformed> {
     let (has_next, next) = (take.flag("next")?, take.extent()?);
     let extents = take.list(12, |take| Ok((take.extent()?, take.stamp()?)))?;
     if extents.len() > CHANGED_MAX {

@@ -228,6 +228,8 @@ fn operations(slab: &Slab) -> Vec<VolumeOp> {
 pub fn messages(slab: &Slab) -> Vec<PeerMessage> {
     let (image, token, link, epoch) = (ImageId::from_bytes([0xaa; 16]), Token(0x70), 4, Epoch::new(5));
     let record = record();
+    let stamp = Stamp::new(epoch, Interval::new(3));
+    let listed = Changed { extents: vec![(Extent(7), stamp), (Extent(9), Stamp::NEWEST)], next: Some(Extent(12)) };
     let mut all = vec![
         PeerMessage::Record { record: record.clone() },
         PeerMessage::ImageUp { image, has_everything: true },
@@ -238,6 +240,9 @@ pub fn messages(slab: &Slab) -> Vec<PeerMessage> {
         PeerMessage::Survey { image, token },
         PeerMessage::Shown { image, token, survey: None, incarnation: LIFE },
         PeerMessage::Shown { image, token, survey: Some(Box::new(survey(1))), incarnation: LIFE },
+        PeerMessage::List { image, token, after: stamp, from: Extent(7) },
+        PeerMessage::Listed { image, token, changed: None },
+        PeerMessage::Listed { image, token, changed: Some(Box::new(listed)) },
         PeerMessage::Released { epoch },
         PeerMessage::ForwardAbort { id: 6 },
     ];
