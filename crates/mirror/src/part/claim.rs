@@ -86,10 +86,21 @@ impl Part {
     /// When nothing stands in the way any more but other candidates: the promise is over (M5, M6), and no owner of now or
     /// later said lately that it lives.
     fn free_at(&self, leases: &Leases) -> Moment {
+        if self.is_all_here() {
+            return Moment::START;
+        }
         let promised = leases.promised_until(self.record.id);
         let is_other = self.record.owner.is_some_and(|owner| owner != self.me());
         let listed = leases.listed(self.record.id).filter(|_| is_other);
         promised.max(listed.map_or(Moment::START, |at| at + leases.tuning().promise()))
+    }
+
+    /// Whether every image of the record, in whatever state, is this node's: then no other node can answer as owner, now or
+    /// after (M6). To own it needs an image in sync. One that it had was dropped since, and only a serving owner, this node,
+    /// drops: it claimed after every promise to the other had run out, and granted nothing since. A record that misses one is
+    /// older than the one that the image here kept, and is not claimed (§8).
+    pub(super) fn is_all_here(&self) -> bool {
+        self.record.images.iter().all(|image| image.node == self.me())
     }
 
     /// Thinks of becoming owner.
@@ -202,6 +213,11 @@ impl Part {
             }
             return;
         }
+        if let Some(until) = self.lacks_images_until() {
+            return self.wait_for_all(until);
+        }
+        self.fresh_until = None;
+        let Some(claim) = &self.claim else { return };
         let verdict = decide(&View {
             record: &self.record,
             store: self.setup.store,
@@ -226,6 +242,22 @@ impl Part {
                 self.begin_reign(changes, leases, out);
             }
             Verdict::Wait { why, until } => self.wait_to_claim(why, until),
+        }
+    }
+
+    /// Until when a segment that nobody ever owned waits for images that did not show themselves: without them it would begin
+    /// by taking them out. Nobody waits for it yet, so nothing is lost by that.
+    fn lacks_images_until(&self) -> Option<Moment> {
+        let claim = self.claim.as_ref().filter(|_| self.record.owner.is_none())?;
+        let is_out = |shown: &(Option<ImageId>, Shown)| shown.0.is_some() && !matches!(shown.1, Shown::Here(_));
+        self.fresh_until.filter(|&until| self.now < until && claim.shown.iter().any(is_out))
+    }
+
+    /// Asks again when an image comes up, or then.
+    fn wait_for_all(&mut self, until: Moment) {
+        if let Some(claim) = &mut self.claim {
+            (claim.asked, claim.look_at, claim.is_near) = (None, until, false);
+            claim.why = Some("not every image of the new segment can be asked so far".to_owned());
         }
     }
 

@@ -41,6 +41,8 @@ pub(super) enum Life {
 #[derive(Clone, Debug)]
 pub struct Part {
     pub(super) now: Moment,
+    /// Until when a segment that nobody ever owned waits for all its images.
+    pub(super) fresh_until: Option<Moment>,
     pub(super) setup: PartSetup,
     pub(super) slab: Slab,
     /// The newest record known to be stored.
@@ -90,6 +92,7 @@ impl Part {
         }
         let mut part = Self {
             now: Moment::START,
+            fresh_until: None,
             setup,
             slab,
             record,
@@ -121,6 +124,9 @@ impl Part {
 
     /// The only way in. `now` is the only clock; what has to be done is added to `out`.
     pub fn handle(&mut self, now: Moment, event: PartEvent, leases: &mut Leases, out: &mut Vec<PartAction>) {
+        if self.now == Moment::START && self.record.owner.is_none() {
+            self.fresh_until = Some(now + self.setup.tuning.fresh_wait);
+        }
         self.now = self.now.max(now);
         if matches!(self.life, Life::Stopped | Life::Deleted) {
             return self.decline(event, out);

@@ -22,7 +22,7 @@ pub(super) struct Reign {
     /// Epoch of the record that the claim replaces.
     base: Epoch,
     began: Moment,
-    /// An operation was handed to it: the promise was looked at before (M6).
+    /// An operation was handed to it: the promise was looked at before (M6). So from the start where there is none.
     pub(super) has_served: bool,
     pub(super) links: [Link; IMAGES_MAX],
     /// A lease that is needed is out.
@@ -85,7 +85,7 @@ impl Part {
             mirror,
             base: self.record.epoch,
             began: self.now,
-            has_served: false,
+            has_served: self.is_all_here(), // nobody to have promised anything
             links: [Link::default(); IMAGES_MAX],
             is_lease_out: false,
             owned_at: self.now,

@@ -32,6 +32,9 @@ pub struct PartTuning {
     pub open_wait: Period,
     /// Whoever thinks of taking over waits this long for what the others know (M11), then decides without.
     pub show_wait: Period,
+    /// A segment that nobody ever owned is claimed only when all its images can be asked, or after this: its nodes are just
+    /// being told of it, and it should not begin with a resync of nothing.
+    pub fresh_wait: Period,
     /// Whoever may not take over now looks again after this, unless there are news.
     pub claim_pause: Period,
     /// A claim that does not come to serving for so long does not keep others from claiming (M9).
@@ -52,6 +55,7 @@ impl Default for PartTuning {
             link_grace: Period::from_millis(150),
             open_wait: Period::from_secs(1),
             show_wait: Period::from_millis(150),
+            fresh_wait: Period::from_millis(1500),
             claim_pause: Period::from_millis(500),
             claim_max: Period::from_secs(10),
             return_pause: Period::from_secs(5),

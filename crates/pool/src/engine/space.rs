@@ -1,7 +1,7 @@
 //! Slots: which are free, which are promised, which become free with the next commit (P3, P15).
 
 use dyad_contract::image::Space as PaidBy;
-use dyad_units::Extent;
+use dyad_units::{Extent, Piece};
 
 use crate::engine::image::Image;
 use crate::engine::ops::Ops;
@@ -15,7 +15,7 @@ const ALLOCATIONS_LOW: u64 = 1 << 16;
 /// A promise for one write.
 struct Reservation {
     at: usize,
-    extent: Extent,
+    piece: Piece,
     /// A slot is held for it; otherwise the extent has one, which it keeps until the write has come.
     holds_slot: bool,
 }
@@ -43,7 +43,7 @@ pub(super) struct Space {
 
 impl Reservation {
     fn is_for(&self, at: usize, extent: Extent) -> bool {
-        (self.at, self.extent) == (at, extent)
+        (self.at, self.piece.extent) == (at, extent)
     }
 }
 
@@ -157,16 +157,16 @@ impl Space {
     }
 
     /// The extent has a slot: a write to it needs none, as long as it keeps that one.
-    pub(super) fn reserve_mapped(&mut self, at: usize, extent: Extent) {
-        self.reserved.push(Reservation { at, extent, holds_slot: false });
+    pub(super) fn reserve_mapped(&mut self, at: usize, piece: Piece) {
+        self.reserved.push(Reservation { at, piece, holds_slot: false });
     }
 
     /// Holds a slot for a write to an extent without one, if there is one to hold.
-    pub(super) fn reserve(&mut self, at: usize, extent: Extent, page_known: bool, pages_free: u64) -> bool {
+    pub(super) fn reserve(&mut self, at: usize, piece: Piece, page_known: bool, pages_free: u64) -> bool {
         let page = page_known || pages_free > self.promised();
         let sure = page && self.slots_free > self.promised();
         if sure {
-            self.reserved.push(Reservation { at, extent, holds_slot: true });
+            self.reserved.push(Reservation { at, piece, holds_slot: true });
         }
         sure
     }
@@ -183,7 +183,7 @@ impl Space {
     /// the answer, unless it was of an epoch before the image's present one (`is_current`).
     pub(super) fn settle(
         &mut self,
-        (at, extent): (usize, Extent),
+        (at, piece): (usize, Piece),
         paid_by: Option<PaidBy>,
         used_slot: bool,
         is_current: bool,
@@ -192,13 +192,24 @@ impl Space {
             Some(PaidBy::Credit) if !used_slot && is_current => *self.credits_mut(at) += 1,
             Some(PaidBy::Credit) => self.granted -= 1,
             Some(PaidBy::Reserved) => {
-                let of_extent = self.reserved.iter().enumerate().filter(|(_, held)| held.is_for(at, extent));
+                // One of the extent that holds a slot goes first: the write may have taken that slot.
+                let of_extent = self.reserved.iter().enumerate().filter(|(_, held)| held.is_for(at, piece.extent));
                 if let Some((place, _)) = of_extent.max_by_key(|(_, held)| held.holds_slot) {
-                    self.reserved.swap_remove(place);
+                    let ended = self.reserved.swap_remove(place);
+                    let own = self.reserved.iter_mut().find(|held| held.at == at && held.piece == piece);
+                    if let Some(own) = own {
+                        own.piece = ended.piece; // the promise that is left is for the other write
+                    }
                 }
             }
             None => {}
         }
+    }
+
+    /// Whether the write of this piece was promised its place already: no other write of these blocks can be under way
+    /// (M2), so it is asked again, because a connection swallowed the answer.
+    pub(super) fn holds(&self, at: usize, piece: Piece) -> bool {
+        self.reserved.iter().any(|held| held.at == at && held.piece == piece)
     }
 
     /// Whether a write to the extent is still to come that was promised a slot.

@@ -79,13 +79,16 @@ impl Pool {
     /// Holds a slot for the piece, or waits for one if some are on their way.
     pub(super) fn try_reserve(&mut self, at: usize, token: Token, piece: Piece) {
         let extent = piece.extent;
+        if self.space.holds(at, piece) {
+            return self.finish_change(at, token, Reply::Done);
+        }
         if self.image(at).map.entry(extent).slot().is_some() {
-            self.space.reserve_mapped(at, extent);
+            self.space.reserve_mapped(at, piece);
             return self.finish_change(at, token, Reply::Done);
         }
         let page_known = self.has_map_page(at, extent);
         let pages_free = self.pages.free();
-        if self.space.reserve(at, extent, page_known, pages_free) {
+        if self.space.reserve(at, piece, page_known, pages_free) {
             return self.finish_change(at, token, Reply::Done);
         }
         self.wait_for_slot(NeedsSlot::Reservation { at, token, piece });
@@ -96,7 +99,7 @@ impl Pool {
     }
 
     pub(super) fn release(&mut self, at: usize, token: Token, piece: Piece) {
-        self.space.settle((at, piece.extent), Some(Space::Reserved), false, true);
+        self.space.settle((at, piece), Some(Space::Reserved), false, true);
         self.give_up_if_empty(at, piece.extent);
         self.reply(at, token, Reply::Done);
     }

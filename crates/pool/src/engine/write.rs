@@ -132,7 +132,7 @@ impl Pool {
             None => None,
         };
         let Some((slot, alloc, used_slot)) = found else {
-            self.space.settle((at, extent), paid_by, false, is_current);
+            self.space.settle((at, write.piece), paid_by, false, is_current);
             return self.wait_for_slot(NeedsSlot::Change(Held {
                 at,
                 token,
@@ -163,7 +163,7 @@ impl Pool {
             self.note_allocations();
             self.change_entry(at, extent, |entry| entry.place(slot, alloc));
         }
-        self.space.settle((at, extent), paid_by, used_slot, is_current);
+        self.space.settle((at, write.piece), paid_by, used_slot, is_current);
         self.note_change(at, &head, recent_at);
         self.image_mut(at).map.entry_mut(extent).begin_write();
         let offset = self.superblock.layout.slot_offset(slot) + block_offset(write.piece);
