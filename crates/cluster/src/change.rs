@@ -45,6 +45,11 @@ pub enum Change {
         /// Which image.
         image: ImageId,
     },
+    /// An image that is not in sync is given up: its node deletes it, after which it is dropped.
+    Remove {
+        /// Which image.
+        image: ImageId,
+    },
     /// A detached image is forgotten.
     Drop {
         /// Which image.
@@ -74,6 +79,8 @@ pub enum Change {
         node: NodeId,
         /// In which pool there.
         pool: PoolId,
+        /// The image of the segment that it takes the place of, if it does.
+        replaces: Option<ImageId>,
     },
     /// The claim is made in this config store; what it says was held against what the images show (§8).
     Confirm {
@@ -115,6 +122,9 @@ pub enum ChangeError {
         /// Its state.
         state: ImageState,
     },
+    /// What is on it may be deleted at any moment.
+    #[error("image {0} is being removed; add a new one instead")]
+    BeingRemoved(ImageId),
     /// The segment has such an image, or one in that pool: a second copy there would be no second copy.
     #[error("image {0} of the segment lies there already")]
     AlreadyThere(ImageId),
@@ -164,10 +174,18 @@ impl SegmentRecord {
             Change::Promote { image, closed } => self.promote(image, closed)?,
             Change::Reattach { image } => {
                 let back = self.image_mut(image)?;
+                if back.reason == Some(OutReason::Removed) {
+                    return Err(ChangeError::BeingRemoved(image));
+                }
                 back.act(ImageAct::Reattach)?;
                 back.reason = Some(OutReason::Returned);
             }
-            Change::Add { image, node, pool } => self.add(image, node, pool)?,
+            Change::Remove { image } => {
+                let gone = self.image_mut(image)?;
+                gone.act(ImageAct::Remove)?;
+                (gone.reason, gone.replaces) = (Some(OutReason::Removed), None);
+            }
+            Change::Add { image, node, pool, replaces } => self.add(image, node, pool, replaces)?,
             Change::Confirm { store } => self.store = Some(store),
             Change::Drop { image } => {
                 let state = self.image_mut(image)?.state;
@@ -212,7 +230,10 @@ impl SegmentRecord {
         Ok(())
     }
 
-    fn add(&mut self, id: ImageId, node: NodeId, pool: PoolId) -> Result<(), ChangeError> {
+    fn add(&mut self, id: ImageId, node: NodeId, pool: PoolId, replaces: Option<ImageId>) -> Result<(), ChangeError> {
+        if let Some(unknown) = replaces.filter(|old| self.image(*old).is_none()) {
+            return Err(ChangeError::UnknownImage(unknown));
+        }
         let in_pool = |other: &&ImageRecord| other.pool == pool && other.state != ImageState::Detached;
         if let Some(other) = self.images.iter().find(|other| other.id == id || in_pool(other)) {
             return Err(ChangeError::AlreadyThere(other.id));
@@ -221,7 +242,7 @@ impl SegmentRecord {
             return Err(ChangeError::TooManyImages);
         }
         let (state, reason) = (ImageState::Stale, Some(OutReason::New));
-        self.images.push(ImageRecord { id, node, pool, state, reason, incarnation: None });
+        self.images.push(ImageRecord { id, node, pool, state, reason, incarnation: None, replaces });
         Ok(())
     }
 

@@ -44,4 +44,4 @@ pub use record::{DecodeError, Key, Kind, RECORD_VERSION, Record, STORED_BYTES_MA
 pub use segment::{IMAGES_MAX, ImageRecord, NewSegment, SegmentRecord};
 pub use state::{ImageAct, ImageState, OutReason};
 pub use store::{Changed, SetError, Store, StoreError, Version, Versioned, Watcher};
-pub use volume::{AckPolicy, LogicalBlock, OnFew, ShapeError, VolumeRecord, VolumeState};
+pub use volume::{AckPolicy, LogicalBlock, OnFew, PreferredOwner, ShapeError, VolumeRecord, VolumeState};

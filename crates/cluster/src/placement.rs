@@ -177,7 +177,8 @@ impl Quarantine {
             | OutReason::Asked
             | OutReason::New
             | OutReason::Lost
-            | OutReason::Returned => now,
+            | OutReason::Returned
+            | OutReason::Removed => now,
         }
     }
 

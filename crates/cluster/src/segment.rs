@@ -25,6 +25,8 @@ pub struct ImageRecord {
     pub reason: Option<OutReason>,
     /// The node's life that last proved the image in sync (M11); none before the first owner.
     pub incarnation: Option<Incarnation>,
+    /// The image that is removed once this one is in sync: this one was added to take its place.
+    pub replaces: Option<ImageId>,
 }
 
 /// A segment. Changes only by [`SegmentRecord::changed`], each time with the next epoch.
@@ -81,6 +83,7 @@ impl SegmentRecord {
             state: ImageState::InSync,
             reason: None,
             incarnation: None,
+            replaces: None,
         };
         Self {
             id: new.id,

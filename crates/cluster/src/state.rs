@@ -33,6 +33,8 @@ pub enum ImageAct {
     Detach,
     /// An administrator lets it catch up after all; what it alone had is given up.
     Reattach,
+    /// An administrator gives it up.
+    Remove,
 }
 
 impl ImageState {
@@ -51,6 +53,7 @@ impl ImageState {
             (Syncing | Stale, ImageAct::Detach) => Some(Detached),
             // A stale one that an administrator took out stays out until then.
             (Stale | Detached, ImageAct::Reattach) => Some(Stale),
+            (Syncing | Stale | Detached, ImageAct::Remove) => Some(Detached),
             (Syncing | Stale | Detached, _) | (InSync, _) => None,
         }
     }
@@ -82,6 +85,8 @@ pub enum OutReason {
     Lost,
     /// An administrator let it back in.
     Returned,
+    /// An administrator gave it up: its node deletes it.
+    Removed,
 }
 
 impl OutReason {
@@ -99,13 +104,14 @@ impl OutReason {
             Self::New => "it is new and has to be filled",
             Self::Lost => "another image was promoted by force",
             Self::Returned => "it was let back in and has to catch up",
+            Self::Removed => "it is being removed",
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::ImageAct::{Detach, Join, Lose, Promote, Reattach, Resync, TakeOut};
+    use super::ImageAct::{Detach, Join, Lose, Promote, Reattach, Remove, Resync, TakeOut};
     use super::ImageState::{Detached, InSync, Stale, Syncing};
 
     /// Every state against every act: what is not listed here is refused.
@@ -120,15 +126,18 @@ mod tests {
             (Syncing, Promote, InSync),
             (Syncing, Lose, Detached),
             (Syncing, Detach, Detached),
+            (Syncing, Remove, Detached),
             (Stale, Resync, Syncing),
             (Stale, Promote, InSync),
             (Stale, Lose, Detached),
             (Stale, Detach, Detached),
             (Stale, Reattach, Stale),
+            (Stale, Remove, Detached),
             (Detached, Lose, Detached),
             (Detached, Reattach, Stale),
+            (Detached, Remove, Detached),
         ];
-        let acts = [TakeOut, Resync, Join, Promote, Lose, Detach, Reattach];
+        let acts = [TakeOut, Resync, Join, Promote, Lose, Detach, Reattach, Remove];
         let legal: Vec<_> = [InSync, Syncing, Stale, Detached]
             .into_iter()
             .flat_map(|from| acts.into_iter().filter_map(move |act| Some((from, act, from.after(act)?))))

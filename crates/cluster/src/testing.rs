@@ -41,6 +41,7 @@ pub(crate) fn volume(state: VolumeState) -> VolumeRecord {
         cache: true,
         access: Access::default(),
         state,
+        preferred: None,
     }
 }
 

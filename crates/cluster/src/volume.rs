@@ -1,6 +1,6 @@
 //! The record of a volume: what a host sees as a LUN.
 
-use dyad_units::{Bytes, SECTOR_BYTES, SegmentId, Span, VolumeId};
+use dyad_units::{Bytes, NodeId, SECTOR_BYTES, SegmentId, Span, VolumeId};
 use serde::{Deserialize, Serialize};
 
 use crate::access::Access;
@@ -87,6 +87,17 @@ pub struct VolumeRecord {
     pub access: Access,
     /// How far it is.
     pub state: VolumeState,
+    /// The node that should own it, if the administrator has a wish.
+    pub preferred: Option<PreferredOwner>,
+}
+
+/// Which node should own a volume, and how it comes back to it (design section 7).
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, Deserialize)]
+pub struct PreferredOwner {
+    /// The node.
+    pub node: NodeId,
+    /// It gets the volume back by itself when it has been well for so many seconds; none: by hand.
+    pub automatic_after_secs: Option<u32>,
 }
 
 /// Size or policy cannot be.

@@ -2,10 +2,10 @@
 
 mod part_cast;
 
-use dyad_cluster::ImageState;
+use dyad_cluster::{ImageState, OutReason};
 use dyad_mirror::Command;
-use dyad_units::Period;
-use part_cast::{World, image_id};
+use dyad_units::{Period, PoolId};
+use part_cast::{World, image_id, node_id};
 
 const MS: fn(u64) -> Period = Period::from_millis;
 
@@ -43,4 +43,48 @@ fn an_image_that_was_taken_out_while_it_caught_up_comes_back_when_it_is_asked_to
     world.pass(MS(5000));
     assert_eq!(world.state_of(other).0, ImageState::InSync, "{}", world.status(owner).sentence);
     world.assert_equal_images();
+}
+
+/// A volume moves from one node to another while a host writes: the new image is filled, owns, and the old one is given up.
+/// Broke once: the life of a node that was connected before its image was added was not known to the owner, so the image
+/// had everything and never joined (M11, M16).
+#[test]
+fn an_image_is_added_in_use_and_another_one_removed() {
+    let mut world = World::serving(2, 1);
+    let owner = world.owner();
+    (0..8).for_each(|block| world.put(owner, block * 64, block as u8 + 1));
+    let pool = PoolId::from_bytes([22; 16]);
+    let add = Command::Add { image: image_id(2), node: node_id(2), pool, replaces: Some(image_id(owner)) };
+    let added = world.command(owner, add);
+    world.pass(MS(50));
+    assert_eq!(world.nodes[owner].done.get(&added), Some(&Ok(())));
+    assert_eq!(world.state_of(2), (ImageState::Stale, Some(OutReason::New)), "nobody made it yet");
+    world.give_image(2);
+    let mut byte = 100;
+    for _ in 0..1000 {
+        if world.state_of(2).0 == ImageState::InSync {
+            break;
+        }
+        byte = byte % 100 + 100;
+        world.put(owner, byte % 8 * 64, byte as u8);
+        world.pass(MS(10));
+        byte += 1;
+    }
+    assert_eq!(world.state_of(2).0, ImageState::InSync, "{}", world.status(owner).sentence);
+    let moved = world.command(owner, Command::HandOver { to: node_id(2) });
+    world.pass(MS(1000));
+    assert_eq!((world.nodes[owner].done.get(&moved), world.owner()), (Some(&Ok(())), 2));
+    for command in [Command::TakeOut { image: image_id(owner) }, Command::Remove { image: image_id(owner) }] {
+        let id = world.command(2, command);
+        world.pass(MS(100));
+        assert_eq!(world.nodes[2].done.get(&id), Some(&Ok(())), "{command:?}");
+    }
+    world.put(2, 1, 7);
+    world.pass(MS(3000));
+    assert_eq!(world.state_of(owner), (ImageState::Detached, Some(OutReason::Removed)), "it stays out");
+    let dropped = world.command(2, Command::Drop { image: image_id(owner) });
+    world.pass(MS(100));
+    assert_eq!(world.nodes[2].done.get(&dropped), Some(&Ok(())));
+    world.put(owner, 1, 8);
+    assert_eq!((world.get(owner, 1), world.store.images.len()), (8, 2));
 }

@@ -132,7 +132,11 @@ fn an_image_in_sync_can_be_promoted() {
 
 #[test]
 fn a_new_image_is_stale_and_lies_where_none_is_yet() {
-    let add = |at: u8, pool: u8| Change::Add { image: image(at), node: THERE, pool: PoolId::from_bytes([pool; 16]) };
+    let place = |at: u8, pool: u8, replaces| {
+        let pool = PoolId::from_bytes([pool; 16]);
+        Change::Add { image: image(at), node: THERE, pool, replaces }
+    };
+    let add = |at: u8, pool: u8| place(at, pool, None);
     let record = segment(1);
     let added = record.changed(&[add(1, 77)]).unwrap();
     let new = added.image(image(1)).unwrap();
@@ -141,6 +145,22 @@ fn a_new_image_is_stale_and_lies_where_none_is_yet() {
     assert_eq!(record.changed(&[add(0, 77)]), Err(ChangeError::AlreadyThere(image(0))));
     assert_eq!(record.changed(&[add(1, 20)]), Err(ChangeError::AlreadyThere(image(0))), "the pool has one");
     assert_eq!(segment(IMAGES_MAX as u8).changed(&[add(9, 77)]), Err(ChangeError::TooManyImages));
+    let moving = record.changed(&[place(1, 77, Some(image(0)))]).unwrap();
+    assert_eq!(moving.image(image(1)).unwrap().replaces, Some(image(0)));
+    assert_eq!(record.changed(&[place(1, 77, Some(image(5)))]), Err(ChangeError::UnknownImage(image(5))));
+}
+
+/// P15: what is in sync is never deleted; what is being deleted never comes back, for it may be half gone.
+#[test]
+fn what_is_removed_was_out_of_sync_and_stays_out() {
+    let remove = Change::Remove { image: image(1) };
+    assert!(matches!(segment(2).changed(&[remove]), Err(ChangeError::Transition { from: InSync, .. })));
+    let gone = segment(2).changed(&[taken_out(image(1)), remove]).unwrap();
+    let removed = gone.image(image(1)).unwrap();
+    assert_eq!((removed.state, removed.reason), (Detached, Some(OutReason::Removed)));
+    let back = Change::Reattach { image: image(1) };
+    assert_eq!(gone.changed(&[back]), Err(ChangeError::BeingRemoved(image(1))));
+    assert_eq!(gone.changed(&[Change::Drop { image: image(1) }]).unwrap().images.len(), 1);
 }
 
 #[test]

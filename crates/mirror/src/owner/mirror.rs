@@ -133,11 +133,11 @@ impl Mirror {
         self
     }
 
-    /// The life of the image's node, as its newest hello proved it: recorded when the image is found in sync (M11).
-    /// Images of the own node need none.
-    pub fn set_incarnation(&mut self, image: ImageIndex, incarnation: Incarnation) {
+    /// The life of the image's node, as its newest hello proved it: recorded when the image is found in sync (M11); none:
+    /// it is not known. Images of the own node need none.
+    pub fn set_incarnation(&mut self, image: ImageIndex, incarnation: Option<Incarnation>) {
         if let Some(known) = self.core.incarnations.get_mut(usize::from(image.0)) {
-            *known = Some(incarnation);
+            *known = incarnation;
         }
     }
 

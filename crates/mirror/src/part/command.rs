@@ -126,6 +126,8 @@ impl Part {
             Command::Detach { image } => Change::Detach { image },
             Command::Reattach { image } => Change::Reattach { image },
             Command::Drop { image } => Change::Drop { image },
+            Command::Remove { image } => Change::Remove { image },
+            Command::Add { image, node, pool, replaces } => Change::Add { image, node, pool, replaces },
             _ => return Ok(()), // begun above
         };
         self.wait_for(id, Kind::Change);

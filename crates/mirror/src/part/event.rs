@@ -3,7 +3,7 @@
 use dyad_cluster::{AckPolicy, ChangeError, Incarnation, OutReason, Outcome, SegmentRecord};
 use dyad_contract::image::{Reply, Request, Token};
 use dyad_contract::volume::{VolumeOp, VolumeResult};
-use dyad_units::{Epoch, ImageId, Moment, NodeId};
+use dyad_units::{Epoch, ImageId, Moment, NodeId, PoolId};
 
 use crate::owner::{Note, OpId};
 use crate::part::loss::LossReport;
@@ -134,6 +134,22 @@ pub enum Command {
     },
     /// A detached image becomes part of the volume again; what it alone has is lost by the resync that follows (M10).
     Reattach {
+        /// Which image.
+        image: ImageId,
+    },
+    /// A new image, which is empty; its node makes it, after which it catches up.
+    Add {
+        /// Which image.
+        image: ImageId,
+        /// Where it is to be.
+        node: NodeId,
+        /// In which pool there.
+        pool: PoolId,
+        /// The image that it is to take the place of.
+        replaces: Option<ImageId>,
+    },
+    /// An image that is not in sync is given up: its node deletes it, then it is dropped.
+    Remove {
         /// Which image.
         image: ImageId,
     },

@@ -31,7 +31,7 @@ impl Part {
             let ids: smallvec::SmallVec<[_; dyad_cluster::IMAGES_MAX]> = on_node.map(|image| image.id).collect();
             for id in ids {
                 if let Some(index) = reign.mirror.index_of(id) {
-                    reign.mirror.set_incarnation(index, incarnation);
+                    reign.mirror.set_incarnation(index, Some(incarnation));
                 }
             }
         }

@@ -130,8 +130,10 @@ impl Part {
                 continue;
             };
             if link.image != Some(image) {
-                // Added meanwhile: it is there when it says so.
+                // Added meanwhile: it is there when it says so. Its node may have been connected before (M11).
                 *link = Link { image: Some(image), told: Told::Gone, ..Link::default() };
+                let life = self.peers.get(node).map(|peer| peer.incarnation);
+                reign.mirror.set_incarnation(ImageIndex(at as u8), life);
             }
             match self.reach(image, node) {
                 Reach::Here { life, has_everything } => {

@@ -78,7 +78,7 @@ impl Part {
         let mut mirror = mirror.claiming(changes);
         for image in self.record.images.iter().filter(|image| image.node != self.setup.node) {
             if let (Some(index), Some(peer)) = (mirror.index_of(image.id), self.peers.get(image.node)) {
-                mirror.set_incarnation(index, peer.incarnation);
+                mirror.set_incarnation(index, Some(peer.incarnation));
             }
         }
         self.reign = Some(Reign {

@@ -178,6 +178,12 @@ impl World {
         }
     }
 
+    /// A node without an image makes one, as the record says.
+    pub fn give_image(&mut self, at: usize) {
+        self.nodes[at].image = Some(Image::new(self.slab.clone()));
+        self.event(at, PartEvent::PoolUp { image: image_id(at) });
+    }
+
     /// The process ends; the machine stays up.
     pub fn crash(&mut self, at: usize) {
         self.end(at);

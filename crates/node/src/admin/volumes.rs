@@ -313,6 +313,7 @@ impl Admin {
             cache: request.cache,
             access,
             state: VolumeState::Creating,
+            preferred: None,
         };
         volume.check(images.len()).map_err(|error| bad(error.to_string()))?;
         let layer = LayerId::from_bytes(clock::random_id());

@@ -79,6 +79,7 @@ impl Put<'_> {
             OutReason::New => 9,
             OutReason::Lost => 10,
             OutReason::Returned => 11,
+            OutReason::Removed => 12,
         });
     }
 
@@ -187,6 +188,7 @@ impl<'a> Take<'a> {
             9 => OutReason::New,
             10 => OutReason::Lost,
             11 => OutReason::Returned,
+            12 => OutReason::Removed,
             _ => return Err(Malformed::Field("reason")),
         })
     }
