@@ -62,6 +62,30 @@ fn an_owner_that_was_paused_answers_nothing_stale() {
     assert_eq!(world.get(owner, 3), 2);
 }
 
+/// M19: broke once (simulator, plays of forwarded commands that are held up): a front that had been stopped forwarded what
+/// lay in its sockets in the very call in which it noticed the pause, before the sessions closed. The host had written
+/// again through another node by then, and the old write came back.
+#[test]
+fn a_front_that_was_paused_forwards_nothing_from_before() {
+    let mut world = World::serving(2, 1);
+    let (owner, front) = (world.owner(), 2);
+    world.put(front, 3, 1);
+    world.pause(front);
+    world.pass(MS(7000));
+    world.put(owner, 3, 4);
+    world.resume(front);
+    // Both lay in the socket; the first is what the part hears first after the pause.
+    let stuck = [world.write(front, 3, 2), world.write(front, 3, 3)];
+    world.pass(MS(1000));
+    assert_eq!(world.get(owner, 3), 4, "M19: a ghost write");
+    for write in stuck {
+        assert!(matches!(world.result(write), Some(Err(VolumeError::Busy))), "{:?}", world.result(write));
+    }
+    assert_eq!(world.nodes[front].closed_sessions, 1);
+    world.put(front, 3, 5);
+    assert_eq!(world.get(owner, 3), 5, "new sessions are served");
+}
+
 /// M9: broke once (two real nodes, the owner stopped by a signal, its connection up): the claim took 20 s, because the new
 /// owner waited for the word of the old one's image.
 #[test]

@@ -68,6 +68,9 @@ pub enum PartEvent {
         /// Which node.
         node: NodeId,
     },
+    /// The sessions that [`PartAction::CloseSessions`] meant are closed: whatever they had sent and was not handed over yet
+    /// never will be. Said once for each.
+    SessionsClosed,
     /// What became of the last [`PartAction::Propose`].
     Outcome(Outcome),
     /// What the store holds, by a watch or as the answer to [`PartAction::Read`]; none: the segment was deleted.
@@ -244,7 +247,7 @@ pub enum PartAction {
     /// [`PartEvent::Unseen`]; one is under way at a time.
     Read,
     /// The node was paused for so long that its hosts may have gone on elsewhere: close the sessions of the segment's
-    /// volume, what they sent unread (M19).
+    /// volume, what they sent unread (M19). Told by [`PartEvent::SessionsClosed`].
     CloseSessions,
     /// Something that people want to read in the log.
     Note(PartNote),

@@ -68,6 +68,8 @@ pub struct Part {
     pub(super) returns: Returns,
     pub(super) counters: Tally<PartCounters>,
     pauses_seen: Option<u64>,
+    /// Count of times that sessions were to be closed and are not yet: their commands may be from before a pause (M19).
+    closings: u32,
     pub(super) acts: VecDeque<Action>,
     pub(super) mirror_out: Vec<Action>,
     pub(super) image_acts: VecDeque<(ImageId, ImageAction)>,
@@ -111,6 +113,7 @@ impl Part {
             returns: Returns::default(),
             counters: Tally::default(),
             pauses_seen: None,
+            closings: 0,
             acts: VecDeque::new(),
             mirror_out: Vec::new(),
             image_acts: VecDeque::new(),
@@ -146,6 +149,7 @@ impl Part {
             PartEvent::PeerDown { node } => self.on_peer_down(node, out),
             PartEvent::Outcome(outcome) => self.on_outcome(outcome, out),
             PartEvent::Seen(record) => self.on_seen(record, leases, out),
+            PartEvent::SessionsClosed => self.closings = self.closings.saturating_sub(1),
             PartEvent::Unseen => self.on_unseen(),
             PartEvent::MarksOverBudget { .. } => self.tell_mirror(crate::owner::Event::MarksOverBudget),
             PartEvent::Policy(policy) => {
@@ -230,13 +234,16 @@ impl Part {
         }
     }
 
-    /// M6, M19: a process that was paused closes its hosts' sessions and thinks again.
+    /// M6, M19: a process that was paused closes its hosts' sessions and thinks again. Until they are closed no command of
+    /// a host is taken: it may have lain in a socket through the pause, and its host may have gone on elsewhere.
     fn look_for_pause(&mut self, leases: &mut Leases, out: &mut Vec<PartAction>) {
         leases.look(self.now);
         let pauses = leases.pauses();
         if self.pauses_seen.replace(pauses).is_some_and(|seen| seen != pauses) {
             self.counters.pauses += 1;
             self.claim = None;
+            self.closings += 1;
+            self.busy_waiting(out);
             out.push(PartAction::Note(PartNote::Paused));
             out.push(PartAction::CloseSessions);
         }
@@ -260,6 +267,11 @@ impl Part {
         let Some(image) = self.images.iter_mut().find(|image| image.id() == id) else { return };
         act(image, &mut self.image_out);
         self.image_acts.extend(self.image_out.drain(..).map(|action| (id, action)));
+    }
+
+    /// Whether an operation may be taken in.
+    pub(super) fn takes(&self, origin: Origin) -> bool {
+        self.life == Life::Live && (self.closings == 0 || !matches!(origin, Origin::Host(_)))
     }
 
     /// This node.

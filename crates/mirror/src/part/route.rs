@@ -8,7 +8,7 @@ use crate::owner::{Event, OpId};
 use crate::part::event::PartAction;
 use crate::part::front::{Origin, Place};
 use crate::part::message::PeerMessage;
-use crate::part::part::{Life, Part};
+use crate::part::part::Part;
 
 /// Where an operation goes now.
 enum Way {
@@ -25,7 +25,7 @@ impl Part {
 
     /// An operation of a host comes in, by a session of ours or through another node.
     pub(super) fn on_op(&mut self, origin: Origin, op: VolumeOp, arrived: Moment, out: &mut Vec<PartAction>) {
-        let taken = if self.life == Life::Live { self.front.take(origin, op, arrived) } else { None };
+        let taken = if self.takes(origin) { self.front.take(origin, op, arrived) } else { None };
         match taken {
             Some(key) => {
                 self.front.wait(key);
@@ -208,6 +208,11 @@ impl Part {
     /// What went to these owners takes no effect after what the present one executes: the hosts may send it again.
     pub(super) fn busy_forwarded(&mut self, is_over: impl Fn(NodeId) -> bool, out: &mut Vec<PartAction>) {
         self.busy_where(|place| matches!(place, Place::Forwarded { to, .. } if is_over(to)), out);
+    }
+
+    /// What waits here took no effect so far.
+    pub(super) fn busy_waiting(&mut self, out: &mut Vec<PartAction>) {
+        self.busy_where(|place| place == Place::Waiting, out);
     }
 
     /// The mirror is no more.

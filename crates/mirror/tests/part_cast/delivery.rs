@@ -15,7 +15,7 @@ impl World {
                 *to
             }
             News::Beat { to, .. } | News::Answer { to, .. } => *to,
-            News::PoolReady { node, .. } | News::Told { node, .. } => *node,
+            News::PoolReady { node, .. } | News::SessionsClosed { node, .. } | News::Told { node, .. } => *node,
             News::Outcome { .. } | News::Read { .. } => return self.ask_store(news),
         };
         if self.nodes[to].is_paused {
@@ -44,6 +44,9 @@ impl World {
             }
             News::Answer { from, answer, .. } => self.nodes[at].leases.on_answer(now, node_id(from), &answer),
             News::PoolReady { life, .. } if is_of_now(self.nodes[at].life, life) => self.pool_works(at),
+            News::SessionsClosed { life, .. } if is_of_now(self.nodes[at].life, life) => {
+                self.event(at, PartEvent::SessionsClosed);
+            }
             News::Told { life, outcome, seen, .. } if is_of_now(self.nodes[at].life, life) => {
                 if let Some(outcome) = outcome {
                     self.event(at, PartEvent::Outcome(outcome));

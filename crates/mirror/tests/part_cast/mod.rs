@@ -40,6 +40,7 @@ enum News {
     Beat { from: usize, to: usize, beat: Beat },
     Answer { from: usize, to: usize, answer: BeatAnswer },
     PoolReady { node: usize, life: u64 },
+    SessionsClosed { node: usize, life: u64 },
     Outcome { node: usize, life: u64, record: Box<SegmentRecord>, expected: dyad_units::Epoch },
     Read { node: usize, life: u64 },
     Told { node: usize, life: u64, outcome: Option<Outcome>, seen: Option<Option<Box<SegmentRecord>>> },
@@ -486,7 +487,10 @@ impl World {
                     self.post(STORE_WAY, News::Outcome { node: at, life, record, expected });
                 }
                 PartAction::Read => self.post(STORE_WAY, News::Read { node: at, life }),
-                PartAction::CloseSessions => self.nodes[at].closed_sessions += 1,
+                PartAction::CloseSessions => {
+                    self.nodes[at].closed_sessions += 1;
+                    self.post(DISK, News::SessionsClosed { node: at, life });
+                }
                 PartAction::Note(note) => self.nodes[at].notes.push(note),
                 PartAction::Done { id, result } => drop(self.nodes[at].done.insert(id, result)),
                 PartAction::Loss { id, report } => drop(self.nodes[at].losses.insert(id, report)),

@@ -160,7 +160,8 @@ impl World {
             }
             PartAction::Read => return Ok(Some(PartEvent::Seen(Some(Box::new((*self.store.0).clone()))))),
             PartAction::Note(note) => self.note(note),
-            PartAction::CloseSessions | PartAction::Done { .. } | PartAction::Loss { .. } | PartAction::Stopped => {}
+            PartAction::CloseSessions => return Ok(Some(PartEvent::SessionsClosed)),
+            PartAction::Done { .. } | PartAction::Loss { .. } | PartAction::Stopped => {}
         }
         Ok(None)
     }

@@ -66,6 +66,7 @@ impl Reactor {
                 if self.has_neighbours {
                     self.close_sessions(index, "this node was not running for a while");
                 }
+                self.volume_event(index, PartEvent::SessionsClosed);
             }
             PartAction::Note(note) => self.tell(index, note),
             PartAction::Done { result, .. } => {

@@ -87,6 +87,7 @@ impl World {
                 let behind = of(ImageState::Syncing).or(of(ImageState::Stale)).or(of(ImageState::Detached));
                 behind.and_then(|image| self.place(image.node))
             }
+            Aim::Front => self.front(),
         };
         found.unwrap_or_else(|| rng.index(self.plan.nodes))
     }
@@ -214,6 +215,8 @@ impl World {
                 let peer = other(step);
                 self.lose_beats(node, peer, late, end);
             }
+            FaultKind::SlowToOwner { delay } => self.slow_to_owner(node, delay, end),
+            FaultKind::OwnerUnheard => self.unhear_owner(node, end),
             FaultKind::SlowNet => {
                 let delay = (1 + rng.below(300)) * MILLIS;
                 for peer in (0..self.plan.nodes).filter(|peer| *peer != node) {
@@ -254,7 +257,7 @@ impl World {
         }
     }
 
-    fn lose_beats(&mut self, from: NodeNo, to: NodeNo, late: bool, end: Time) {
+    pub(super) fn lose_beats(&mut self, from: NodeNo, to: NodeNo, late: bool, end: Time) {
         let way = &mut self.beats[from][to];
         if late {
             way.late += 1;
@@ -361,6 +364,8 @@ fn name(kind: FaultKind) -> &'static str {
         FaultKind::OwnerCutOff { .. } => "fault: the owner is cut off from all but its hosts",
         FaultKind::LinkBreak { .. } => "fault: connection reset",
         FaultKind::BeatsOnly { .. } => "fault: beats lost or late",
+        FaultKind::SlowToOwner { .. } => "fault: a front's letters to the owner are slow",
+        FaultKind::OwnerUnheard => "fault: a front does not hear the owner",
         FaultKind::SlowNet => "fault: slow net",
         FaultKind::StoreAway => "fault: store away",
         FaultKind::StoreFlaky => "fault: store loses things",

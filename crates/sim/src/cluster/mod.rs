@@ -24,6 +24,7 @@ mod coverage;
 mod cut_off;
 mod faults;
 mod finish;
+mod ghosts;
 mod happening;
 mod host;
 mod life;

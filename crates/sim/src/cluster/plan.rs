@@ -17,6 +17,8 @@ pub enum Aim {
     Follower,
     /// A node whose image is being caught up, or else is stale.
     Behind,
+    /// A node that has no image and sends everything on.
+    Front,
 }
 
 /// What a fault waits for, for at most 4 s of the run.
@@ -110,6 +112,13 @@ pub enum FaultKind {
         /// What else happens then.
         twist: Twist,
     },
+    /// Letters from this node to the owner are slow.
+    SlowToOwner {
+        /// By so much.
+        delay: Time,
+    },
+    /// The owner's beats do not reach this node.
+    OwnerUnheard,
     /// Letters between this node and all others are slow.
     SlowNet,
     /// The config store cannot be reached by anybody.
@@ -226,6 +235,8 @@ enum Mood {
     Forced,
     /// Owners are cut off from those who may follow them, while hosts read (M5, M6).
     Leases,
+    /// Forwarded commands are held up (M18, M19).
+    Ghosts,
 }
 
 /// One volume in eight wants two images for an acknowledgement. Drawn apart from the rest of the plan, which was there
@@ -286,7 +297,8 @@ impl Plan {
             Mood::Forced,
             Mood::Leases,
             Mood::Leases,
-        ][rng.index(14)];
+            Mood::Ghosts,
+        ][rng.index(15)];
         let has_rot = mood == Mood::Disks && rng.chance(1, 3);
         let count = 1 + rng.below(6);
         let mut at = (300 + rng.below(2000)) * MILLIS;
@@ -296,6 +308,9 @@ impl Plan {
         }
         if mood == Mood::Leases {
             return self.draw_leases(at, rng);
+        }
+        if mood == Mood::Ghosts {
+            return self.draw_ghosts(at, rng);
         }
         for number in 0..count {
             let kind = self.draw_kind(mood, has_rot, rng);
@@ -418,7 +433,7 @@ impl Plan {
             Mood::Disks if has_rot => &[FaultKind::Rot, FaultKind::Rot, link, FaultKind::Pause, planned],
             Mood::Disks => &[slow, FaultKind::DiskStuck, fails, fails, crash, cut],
             Mood::Planned => &[planned, planned, FaultKind::Detach, link, store, slow, crash],
-            Mood::Leases | Mood::Forced => &[planned, cut, store, crash, power, link],
+            Mood::Ghosts | Mood::Leases | Mood::Forced => &[planned, cut, store, crash, power, link],
         };
         all[rng.index(all.len())]
     }

@@ -130,8 +130,8 @@ impl World {
             .collect();
         if let Some(slot) = &mut process.parts[segment] {
             let mut out = Vec::new();
-            for id in given_up {
-                slot.part.handle(now, PartEvent::Abort { id }, &mut process.leases, &mut out);
+            for event in given_up.into_iter().map(|id| PartEvent::Abort { id }).chain([PartEvent::SessionsClosed]) {
+                slot.part.handle(now, event, &mut process.leases, &mut out);
             }
             process.actions.extend(out.into_iter().map(|action| (segment, action)));
         }
