@@ -244,10 +244,11 @@ impl Block {
         self.mixes |= self.writes.iter().any(|write| write.until == Order::MAX && write.value.is_torn());
     }
 
-    /// The node's image is in sync from now on: it has what the others have.
+    /// The node's image is in sync from now on: it has what the others have, whatever it forgot before it caught up (M16).
     pub fn joined(&mut self, node: Nodes) {
-        for write in self.writes.iter_mut().filter(|write| write.holders != 0) {
-            write.holders |= node & !write.forgot;
+        for write in &mut self.writes {
+            write.forgot &= !node;
+            write.holders |= if write.holders == 0 { 0 } else { node };
         }
     }
 
@@ -412,6 +413,17 @@ mod tests {
         block.forgot(0b10, 55);
         block.read(value(1), 60, 61, BOTH, false).unwrap();
         assert!(block.read(value(2), 62, 63, BOTH, false).is_err(), "what was seen stays so");
+    }
+
+    /// M16: an image that lost its power, caught up and joined keeps what the other one loses.
+    #[test]
+    fn an_image_that_caught_up_keeps_from_loss() {
+        let mut block = two_writes();
+        block.forgot(0b01, 50);
+        block.left(0b01);
+        block.joined(0b01);
+        block.forgot(0b10, 55);
+        assert!(block.read(value(1), 60, 61, BOTH, false).is_err());
     }
 
     #[test]

@@ -3,6 +3,9 @@
 use super::block::{Block, Nodes, Order};
 use crate::pattern::{BLOCK, Value, identify};
 
+/// What the SCSI state of a volume names as its block: far above every real one.
+pub const STATE: u64 = 1 << 40;
+
 /// One block.
 #[derive(Clone, Debug, Default)]
 struct Cell {
@@ -22,6 +25,8 @@ pub struct Volume {
     cells: Vec<Cell>,
     /// Blocks that anybody ever asked for.
     touched: Vec<u64>,
+    /// The SCSI state (M20).
+    state: Block,
 }
 
 /// The book.
@@ -37,7 +42,12 @@ pub struct Book {
 impl Book {
     /// Nothing was written yet on `volumes` volumes of so many blocks.
     pub fn new(volumes: usize, blocks: u64, tears: bool) -> Self {
-        let volume = |number| Volume { number, cells: vec![Cell::default(); blocks as usize], touched: Vec::new() };
+        let volume = |number| Volume {
+            number,
+            cells: vec![Cell::default(); blocks as usize],
+            touched: Vec::new(),
+            state: Block::default(),
+        };
         Self { volumes: (0..volumes as u64).map(volume).collect(), order: 1, next_version: 0, tears }
     }
 
@@ -181,6 +191,45 @@ impl Book {
         Ok(())
     }
 
+    /// A change of the SCSI state begins.
+    pub fn begin_state(&mut self, volume: usize, value: Value) {
+        let now = self.order();
+        self.volumes[volume].state.begin(value, now);
+    }
+
+    /// It ended: acknowledged, and so durable (M20), or without a word on whether it happened.
+    pub fn end_state(
+        &mut self,
+        volume: usize,
+        value: Value,
+        acked: Option<Nodes>,
+        oldest: Order,
+    ) -> Result<(), String> {
+        let now = self.order();
+        let state = &mut self.volumes[volume].state;
+        match acked {
+            Some(holders) => {
+                let judged = state.acked(value, now, holders, true);
+                judged.map_err(|what| format!("the state of volume {volume}: {what}"))?;
+            }
+            None => state.closed(value, now),
+        }
+        state.prune(oldest);
+        Ok(())
+    }
+
+    /// A read of the SCSI state that was asked at `asked` showed these bytes. It is never torn (M20).
+    pub fn read_state(&mut self, volume: usize, bytes: &[u8], asked: Order, holders: Nodes) -> Result<(), String> {
+        let now = self.order();
+        let told = |what: String| format!("a read of the state of volume {volume}: {what}");
+        let value = match bytes.len() {
+            0 => Value::ZERO,
+            BLOCK => identify(bytes, volume as u64, STATE).map_err(told)?,
+            len => return Err(told(format!("it has {len} bytes, which nobody wrote"))),
+        };
+        self.volumes[volume].state.read(value, asked, now, holders, false).map_err(told)
+    }
+
     /// Whether the block holds this for certain, but for what is under way.
     pub fn holds(&mut self, volume: usize, block: u64, value: Value) -> bool {
         self.cell(volume, block).history.holds(value)
@@ -217,6 +266,7 @@ impl Book {
     pub fn forked(&mut self, volume: usize) {
         let now = self.order();
         self.volumes[volume].cells.iter_mut().for_each(|cell| cell.history.forked(now));
+        self.volumes[volume].state.forked(now);
     }
 
     fn each(&mut self, volume: usize, mut change: impl FnMut(&mut Block, Order)) {
@@ -225,5 +275,6 @@ impl Book {
         for &block in &volume.touched {
             change(&mut volume.cells[block as usize].history, now);
         }
+        change(&mut volume.state, now);
     }
 }

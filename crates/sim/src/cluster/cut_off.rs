@@ -39,6 +39,8 @@ pub enum Twist {
     SlowStore,
     /// The other nodes' processes start anew at that moment, and have forgotten what they promised.
     Restart,
+    /// The others lose their power at that moment, and what they come back with is older than what the owner has (M11).
+    PowerLoss,
     /// The others are stopped at that moment, until their promise is over or nearly so.
     Pause,
 }
@@ -49,7 +51,7 @@ impl Plan {
         let mut at = at + SECONDS;
         for _ in 0..1 + rng.below(3) {
             let third = self.images > 2;
-            let twist = match rng.below(if third { 12 } else { 9 }) {
+            let twist = match rng.below(if third { 13 } else { 10 }) {
                 0 => Twist::Plain,
                 1 => Twist::OneWay { inward: rng.chance(1, 2) },
                 2 => Twist::LateAnswers,
@@ -58,7 +60,8 @@ impl Plan {
                 6 => Twist::SlowStore,
                 7 => Twist::Restart,
                 8 => Twist::Pause,
-                9 | 10 => Twist::Spared { deaf: rng.chance(1, 2) },
+                9 => Twist::PowerLoss,
+                10 | 11 => Twist::Spared { deaf: rng.chance(1, 2) },
                 _ => Twist::BeatsReturn,
             };
             let lasts = (2000 + rng.below(2000)) * MILLIS;
@@ -127,6 +130,12 @@ impl World {
         self.beats[other][one].open = open;
     }
 
+    fn slow_store(&mut self, rng: &mut Rng, end: Time) -> Time {
+        self.reach.slow = (150 + rng.below(300)) * MILLIS;
+        self.mend_later(end, Mend::StoreSlow);
+        self.reach.slow
+    }
+
     fn twist(
         &mut self,
         twist: Twist,
@@ -141,21 +150,29 @@ impl World {
                 self.mend_later(followed, Mend::Disk(owner));
             }
             Twist::Spared { deaf: false } => {
+                // What is written between the questions of a claim and its fence (M9) is on that node only.
+                if rng.chance(1, 2) {
+                    self.slow_store(rng, end);
+                }
                 // When that node obeys another owner, its connection to this one breaks, and comes back (M3).
                 let link = Mend::Reset(owner, spared.unwrap_or(owner));
                 self.mend_later(followed, link);
             }
             Twist::SlowStore => {
-                let slow = (150 + rng.below(300)) * MILLIS;
+                let slow = self.slow_store(rng, end);
                 let claim = now + PROMISE + slow + rng.below(slow);
                 others.iter().for_each(|&peer| self.open_beats(owner, peer, (claim, end)));
-                self.reach.slow = slow;
-                self.mend_later(end, Mend::StoreSlow);
             }
             Twist::Restart => {
                 for &peer in others {
                     self.rest_until(peer, now + (1 + rng.below(200)) * MILLIS);
                     self.kill_process(peer, false)?;
+                }
+            }
+            Twist::PowerLoss => {
+                for &peer in others {
+                    self.rest_until(peer, now + (1 + rng.below(400)) * MILLIS);
+                    self.cut_power(peer, rng);
                 }
             }
             Twist::Pause => {
@@ -184,6 +201,7 @@ fn name(twist: Twist) -> &'static str {
         Twist::BeatsReturn => "owner cut off: beats return (M5)",
         Twist::SlowStore => "owner cut off: beats return amid a claim (M6)",
         Twist::Restart => "owner cut off: the others restart (M6)",
+        Twist::PowerLoss => "owner cut off: the others lose their power (M11)",
         Twist::Pause => "owner cut off: the others are stopped (M6)",
     }
 }

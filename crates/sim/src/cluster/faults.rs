@@ -9,7 +9,7 @@ use super::machine::node_id;
 use super::net::{NodeNo, PATIENCE_MAX};
 use super::plan::{Aim, Beats, DiskFault, Fault, FaultKind, Trigger};
 use super::queue::{MILLIS, Time};
-use super::world::{Run, World};
+use super::world::{Run, World, in_sync};
 use crate::disk::{self, Kind, SimDisk};
 use crate::rng::Rng;
 
@@ -47,23 +47,42 @@ impl World {
     /// A fault strikes, or waits on.
     pub(super) fn on_fault(&mut self, number: usize, until: u64) -> Run {
         let fault = self.plan.faults[number];
-        if self.is_mended {
+        if self.is_mended || self.struck.contains(&number) {
             return Ok(());
         }
         let is_due = match fault.trigger {
             Trigger::Time => true,
             Trigger::Writing => self.hosts.iter().any(Host::is_writing),
             Trigger::Resyncing => self.is_resyncing(),
+            Trigger::Copying => self.is_resyncing() && Rng::new(fault.seed ^ self.queue.now()).chance(1, 16),
+            Trigger::Equalising => self.equalising.is_some_and(|since| since + LOOK > self.queue.now()),
         };
         if !is_due && self.queue.now() < until {
+            if fault.trigger == Trigger::Equalising {
+                if !self.awaiting.contains(&(number, until)) {
+                    self.awaiting.push((number, until));
+                    self.queue.push(until, Happening::Fault { fault: number, until });
+                }
+                return Ok(());
+            }
             self.queue.push(self.queue.now() + LOOK, Happening::Fault { fault: number, until });
             return Ok(());
         }
+        self.struck.push(number);
         let mut rng = Rng::new(fault.seed);
         let node = self.aim(fault.aim, &mut rng);
         self.tell(|| format!("fault {number}: {:?} at node {node} for {} ms", fault.kind, fault.lasts / MILLIS));
         self.coverage.count(name(fault.kind));
         self.strike(fault, node, &mut rng)
+    }
+
+    /// A new owner serves, and has to make extents equal (M9): what waits for that strikes within moments.
+    pub(super) fn begins_to_equalise(&mut self) {
+        let now = self.queue.now();
+        self.equalising = Some(now);
+        for (fault, until) in self.awaiting.clone() {
+            self.queue.push(now + self.rng.below(LOOK - 1), Happening::Fault { fault, until });
+        }
     }
 
     fn is_resyncing(&self) -> bool {
@@ -80,7 +99,7 @@ impl World {
             Aim::Node(node) => Some(node),
             Aim::Owner => owner,
             Aim::Follower => {
-                record.in_sync().filter_map(|image| self.place(image.node)).find(|node| Some(*node) != owner)
+                in_sync(record).filter_map(|image| self.place(image.node)).find(|node| Some(*node) != owner)
             }
             Aim::Behind => {
                 let of = |state| record.images.iter().find(|image| image.state == state);

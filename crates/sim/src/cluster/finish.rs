@@ -6,12 +6,12 @@ use dyad_contract::image::{BlockState, Reply, Request, Token};
 use dyad_mirror::{Command, PartEvent};
 use dyad_payload::BlockSum;
 use dyad_pool::ImageHandle;
-use dyad_units::{Extent, Stamp};
+use dyad_units::{Extent, STATE_EXTENT, Stamp};
 
 use super::happening::{Happening, Local};
 use super::host::{Host, Wish};
 use super::queue::{MILLIS, SECONDS, Time};
-use super::world::{Run, World, violation};
+use super::world::{Run, World, in_sync, violation};
 
 /// Longest time until everything is served and in sync again. The longest single wait is the pause of an image that
 /// was slow several times (M8), which doubles up to five minutes.
@@ -171,7 +171,7 @@ impl World {
         for segment in 0..self.segments.len() {
             let record = &self.segments[segment].stored;
             let Some((node, image)) =
-                record.in_sync().next().and_then(|image| Some((self.place(image.node)?, image.id)))
+                in_sync(record).next().and_then(|image| Some((self.place(image.node)?, image.id)))
             else {
                 continue;
             };
@@ -188,6 +188,8 @@ impl World {
     fn read_everything(&mut self) -> Run {
         for volume in 0..self.segments.len() {
             let Some(host) = self.hosts.iter().position(|host| host.volume() == volume) else { continue };
+            let now = self.queue.now();
+            self.hosts[host].begin(Wish::ReadState, now, &mut self.book, true);
             let mut touched = self.book.touched(volume);
             while let Some(&first) = touched.first() {
                 let count = touched.iter().take(STRIDE as usize).take_while(|block| **block < first + STRIDE).count();
@@ -216,10 +218,10 @@ impl World {
         for segment in 0..self.segments.len() {
             let images: Vec<(usize, dyad_units::ImageId)> = {
                 let record = &self.segments[segment].stored;
-                record.in_sync().filter_map(|image| Some((self.place(image.node)?, image.id))).collect()
+                in_sync(record).filter_map(|image| Some((self.place(image.node)?, image.id))).collect()
             };
             let extents = (self.book.blocks() / 64) as u32;
-            for extent in (0..extents).map(Extent) {
+            for extent in (0..extents).map(Extent).chain([STATE_EXTENT]) {
                 let mut seen: Vec<(usize, Contents)> = Vec::new();
                 for &(node, image) in &images {
                     if let Some(contents) = self.contents(node, segment, image, extent)? {
@@ -236,7 +238,8 @@ impl World {
                         (0..64).find(|&block| other.1.1[block] != first.1.1[block] && !(may_be_bad && is_bad(block)));
                     if let Some(block) = differs {
                         let at = u64::from(extent.0) * 64 + block as u64;
-                        let known = self.book.tell(segment, at);
+                        let is_state = extent == STATE_EXTENT;
+                        let known = if is_state { String::new() } else { self.book.tell(segment, at) };
                         return violation(format!(
                             "block {at} of segment {segment} differs between nodes {} and {} (stamps {} and {}){known}",
                             first.0, other.0, first.1.0, other.1.0

@@ -34,6 +34,7 @@ mod net;
 mod plan;
 mod queue;
 mod reactor;
+mod resync_trouble;
 mod sessions;
 mod setup;
 mod story;

@@ -30,6 +30,10 @@ pub enum Trigger {
     Writing,
     /// An image is being caught up.
     Resyncing,
+    /// The same, and that for a while: about 50 ms.
+    Copying,
+    /// A new owner begins to serve and has extents that images may have differently (M9).
+    Equalising,
 }
 
 /// Longest wait for a trigger.
@@ -237,6 +241,8 @@ enum Mood {
     Leases,
     /// Forwarded commands are held up (M18, M19).
     Ghosts,
+    /// Catching up lasts long and fails again (M13 to M16).
+    Resyncs,
 }
 
 /// One volume in eight wants two images for an acknowledgement. Drawn apart from the rest of the plan, which was there
@@ -298,19 +304,29 @@ impl Plan {
             Mood::Leases,
             Mood::Leases,
             Mood::Ghosts,
-        ][rng.index(15)];
+            Mood::Resyncs,
+            Mood::Resyncs,
+        ][rng.index(17)];
         let has_rot = mood == Mood::Disks && rng.chance(1, 3);
         let count = 1 + rng.below(6);
         let mut at = (300 + rng.below(2000)) * MILLIS;
         if mood == Mood::Forced {
             self.images = 2; // with a third one in sync nothing has to be forced
             at = self.draw_promotion(at, rng);
+            if rng.chance(1, 2) {
+                self.quota = 60 + rng.below(400); // what one image alone wrote is not all written again
+            }
         }
         if mood == Mood::Leases {
             return self.draw_leases(at, rng);
         }
         if mood == Mood::Ghosts {
             return self.draw_ghosts(at, rng);
+        }
+        if mood == Mood::Resyncs {
+            self.images = 2 + rng.index(2);
+            self.nodes = self.nodes.max(self.images);
+            at = self.draw_resync_trouble(at, rng);
         }
         for number in 0..count {
             let kind = self.draw_kind(mood, has_rot, rng);
@@ -326,6 +342,10 @@ impl Plan {
                 (aim, trigger) = (Aim::Owner, Trigger::Writing);
             }
             self.faults.push(Fault { at, trigger, aim, kind, lasts, seed: rng.bits() });
+            if aim == Aim::Owner && trigger == Trigger::Writing && rng.chance(1, 3) {
+                let kind = self.draw_kind(Mood::Crashes, false, rng);
+                self.plan_fault(at, Trigger::Equalising, Aim::Owner, kind, draw_length(kind, rng), rng);
+            }
             // Sometimes two at once, sometimes when the first is over.
             at += match rng.below(3) {
                 0 => rng.below(200) * MILLIS,
@@ -433,7 +453,7 @@ impl Plan {
             Mood::Disks if has_rot => &[FaultKind::Rot, FaultKind::Rot, link, FaultKind::Pause, planned],
             Mood::Disks => &[slow, FaultKind::DiskStuck, fails, fails, crash, cut],
             Mood::Planned => &[planned, planned, FaultKind::Detach, link, store, slow, crash],
-            Mood::Ghosts | Mood::Leases | Mood::Forced => &[planned, cut, store, crash, power, link],
+            Mood::Ghosts | Mood::Leases | Mood::Resyncs | Mood::Forced => &[planned, cut, store, crash, power, link],
         };
         all[rng.index(all.len())]
     }

@@ -1,7 +1,7 @@
 //! What a node's program would do around the pure rooms: hands events in, carries actions out, until all is quiet.
 
 use dyad_contract::volume::{VolumeDone, VolumeResult};
-use dyad_mirror::{OpId, PartAction, PartEvent, PeerMessage};
+use dyad_mirror::{OpId, PartAction, PartEvent, PartNote, PeerMessage};
 use dyad_pool::AdminReply;
 
 use super::happening::{Happening, Local, StoreQuestion};
@@ -168,6 +168,9 @@ impl World {
             PartAction::Note(note) => {
                 self.tell(|| format!("node {node}: {note:?}"));
                 self.coverage.note_part(&note);
+                if matches!(note, PartNote::Mirror(dyad_mirror::Note::Serving { suspect: 1.., .. })) {
+                    self.begins_to_equalise();
+                }
             }
             PartAction::Done { id, result } => {
                 self.tell(|| format!("node {node}: command {id}: {result:?}"));

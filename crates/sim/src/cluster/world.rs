@@ -40,6 +40,9 @@ pub struct Segment {
     pub answered: u32,
     /// Since when there have been fewer images in sync than the volume wants (A4).
     pub few_since: Option<Order>,
+    /// Since when one image alone is in sync, and nodes of those that were in sync with it: until it was flushed alone they
+    /// may have what it forgot, and it does not serve of its own accord (M8).
+    pub alone: Option<(Order, Nodes)>,
     /// When its images were last held against each other.
     pub calm: Calm,
 }
@@ -106,6 +109,11 @@ pub struct World {
     pub answered: u64,
     /// Faults are over.
     pub(super) is_mended: bool,
+    /// Faults that struck, and those that wait for a new owner's extents to be made equal (M9), until when.
+    pub(super) struck: Vec<usize>,
+    pub(super) awaiting: Vec<(usize, Time)>,
+    /// When a new owner last had extents to make equal.
+    pub(super) equalising: Option<Time>,
     /// Clocks broke the bound: a read may be stale (M5).
     pub(super) is_loose: bool,
     pub(super) net_out: Vec<(Time, NetEvent)>,
@@ -158,6 +166,9 @@ impl World {
             questions: 0,
             answered: 0,
             is_mended: false,
+            struck: Vec::new(),
+            awaiting: Vec::new(),
+            equalising: None,
             is_loose: plan.is_beyond_bound,
             net_out: Vec::new(),
             plan,
@@ -253,7 +264,7 @@ impl World {
     /// Nodes whose image of the segment the store names in sync.
     pub(super) fn holders(&self, segment: usize) -> Nodes {
         let record = &self.segments[segment].stored;
-        record.in_sync().filter_map(|image| self.place(image.node)).fold(0, |nodes, node| nodes | 1 << node)
+        in_sync(record).filter_map(|image| self.place(image.node)).fold(0, |nodes, node| nodes | 1 << node)
     }
 
     /// The place of a node.
@@ -266,6 +277,33 @@ impl World {
         self.segments[segment].stored.owner.and_then(|owner| self.place(owner))
     }
 
+    /// Images that left the set, and what that means for what they hold (A1, M8, M9).
+    fn note_alone(&mut self, segment: usize, before: &SegmentRecord, now: &SegmentRecord) {
+        let mut left = 0;
+        for image in in_sync(before) {
+            let stays = now.image(image.id).is_some_and(|image| image.state == ImageState::InSync);
+            left |= self.place(image.node).filter(|_| !stays).map_or(0, |node| 1 << node);
+        }
+        let is_alone = in_sync(now).count() == 1;
+        if is_alone && !now.flushed_alone && now.forks == before.forks {
+            let (since, nodes) = self.segments[segment].alone.unwrap_or((self.book.order(), 0));
+            let may_know = |image: &&dyad_cluster::ImageRecord| image.state != ImageState::Detached;
+            let others = now.images.iter().filter(may_know).filter_map(|image| self.place(image.node));
+            let others = others.fold(0, |nodes, node| nodes | 1 << node);
+            self.segments[segment].alone = Some((since, (nodes | left) & others));
+            self.book.left(segment, (nodes | left) & !others);
+            return;
+        }
+        let (since, nodes) = self.segments[segment].alone.take().unwrap_or((0, 0));
+        if is_alone && now.flushed_alone && !before.flushed_alone {
+            // What all had together is durable where one is left.
+            self.book.flushed(segment, since);
+        }
+        if nodes | left != 0 {
+            self.book.left(segment, nodes | left);
+        }
+    }
+
     /// The store holds a new record.
     pub(super) fn note_record(&mut self, segment: usize) {
         let Some(now) = self.store.segment(self.segments[segment].id) else { return };
@@ -276,7 +314,7 @@ impl World {
         self.tell(|| format!("store: segment {segment} {}", brief(&now)));
         self.coverage.note_record(&before, &now);
         self.segments[segment].calm.hurry();
-        let is_few = now.in_sync().count() < usize::from(self.plan.policy.min_in_sync);
+        let is_few = in_sync(&now).count() < usize::from(self.plan.policy.min_in_sync);
         let few_since = self.segments[segment].few_since.or(Some(self.book.order()));
         self.segments[segment].few_since = few_since.filter(|_| is_few);
         if let Some(owner) = self.owner(segment)
@@ -291,21 +329,23 @@ impl World {
         if now.forks.len() > before.forks.len() {
             self.book.forked(segment);
         }
-        for image in before.in_sync() {
-            let stays = now.image(image.id).is_some_and(|image| image.state == ImageState::InSync);
-            if let Some(node) = self.place(image.node).filter(|_| !stays) {
-                self.book.left(segment, 1 << node);
-            }
-        }
+        self.note_alone(segment, &before, &now);
         for image in now.images.iter().filter(|image| image.state == ImageState::InSync) {
             let was = before.image(image.id).map(|image| image.state);
+            // Whoever lost its power while its joining was on the way to the store has forgotten again (M11, M16).
+            let is_of_now = |node: &NodeNo| image.incarnation.is_some_and(|of| of.boot == self.machines[*node].boot);
             if was != Some(ImageState::InSync)
-                && let Some(node) = self.place(image.node)
+                && let Some(node) = self.place(image.node).filter(is_of_now)
             {
                 self.book.joined(segment, 1 << node);
             }
         }
     }
+}
+
+/// The images that hold every acknowledged write, by the record's own words: what is judged must not judge itself.
+pub(super) fn in_sync(record: &SegmentRecord) -> impl Iterator<Item = &dyad_cluster::ImageRecord> {
+    record.images.iter().filter(|image| image.state == ImageState::InSync)
 }
 
 /// A record in few words.
@@ -343,7 +383,15 @@ fn found_segment(plan: &Plan, at: usize, size: Bytes, store: &ConfigStore) -> Se
         images: (0..plan.images).map(image).collect(),
     });
     store.seed(stored.clone());
-    Segment { id: stored.id, stored, reigns: vec![0; plan.nodes], answered: 0, few_since: None, calm: Calm::default() }
+    Segment {
+        id: stored.id,
+        stored,
+        reigns: vec![0; plan.nodes],
+        answered: 0,
+        few_since: None,
+        alone: None,
+        calm: Calm::default(),
+    }
 }
 
 fn found_machine(plan: &Plan, no: usize, rng: &mut Rng, templates: &mut Templates, slab: &Slab) -> Machine {

@@ -5,7 +5,7 @@ use dyad_units::Span;
 use smallvec::smallvec;
 
 use super::{Host, Op, Stage, Wish, block_of, data_of};
-use crate::cluster::book::Book;
+use crate::cluster::book::{Book, STATE};
 use crate::cluster::queue::Time;
 use crate::pattern::{BLOCK, SECTOR, Value};
 
@@ -13,11 +13,17 @@ use crate::pattern::{BLOCK, SECTOR, Value};
 pub(super) const SECTORS: u64 = (BLOCK / SECTOR) as u64;
 /// Extents that hosts like: some in each of three regions.
 const LIKED: [u64; 9] = [0, 1, 2, 16, 17, 18, 32, 33, 47];
+/// Extents of the first region that some write to as well: enough that catching up takes a while, and few enough for a
+/// pool.
+const ROAMED: u64 = 16;
 const BLOCKS_PER_EXTENT: u64 = 64;
 
 impl Host {
     /// Thinks of something; nothing if what came to mind cannot be asked now.
     pub(in crate::cluster) fn wish(&mut self, book: &mut Book) -> Option<Wish> {
+        if self.rng.chance(self.habits.state, 1000) {
+            return Some(self.wish_state(book));
+        }
         let weights = self.habits.weights;
         let mut draw = self.rng.below(weights.iter().sum());
         let kind = weights.iter().position(|&weight| {
@@ -60,6 +66,15 @@ impl Host {
         }
     }
 
+    fn wish_state(&mut self, book: &mut Book) -> Wish {
+        if self.rng.chance(1, 2) {
+            return Wish::ReadState;
+        }
+        let value = Value::of(book.version());
+        book.begin_state(self.volume, value);
+        Wish::WriteState { value }
+    }
+
     /// Some sectors of one or two blocks whose content is known (P7: the owner merges).
     fn wish_sectors(&mut self, book: &mut Book, first: u64, durable: bool) -> Option<Wish> {
         let sector = self.rng.below(SECTORS);
@@ -77,7 +92,8 @@ impl Host {
 
     fn draw_blocks(&mut self, blocks: u64) -> (u64, u64) {
         let extents = LIKED.iter().filter(|extent| (**extent + 1) * BLOCKS_PER_EXTENT <= blocks).count();
-        let extent = LIKED[self.rng.index(extents)];
+        let is_away = self.habits.roams && self.rng.chance(1, 3);
+        let extent = if is_away { self.rng.below(ROAMED) } else { LIKED[self.rng.index(extents)] };
         let count = if self.rng.chance(self.habits.long, 100) {
             60 + self.rng.below(70)
         } else if self.rng.chance(1, 4) {
@@ -145,6 +161,8 @@ impl Host {
             Wish::Verify { first, count } => VolumeOp::Verify { span: span(*first, *count)? },
             Wish::Read { first, count } => VolumeOp::Read { span: span(*first, *count)? },
             Wish::Flush => VolumeOp::Flush,
+            Wish::ReadState => VolumeOp::ReadState,
+            Wish::WriteState { value } => VolumeOp::WriteState { data: data_of(slab, volume, STATE, &[*value])? },
         })
     }
 }

@@ -106,6 +106,9 @@ impl Host {
                     court.book.read(volume, *first, &data.to_vec(), op.asked, court.holders)?;
                 }
             }
+            (Wish::ReadState, Ok(VolumeDone::Data(data))) => {
+                court.book.read_state(volume, &data.to_vec(), op.asked, court.holders)?;
+            }
             (Wish::Flush, Ok(_)) => court.book.flushed(volume, op.asked),
             _ => op.close(volume, court.book, result.is_ok().then_some(court.holders), court.oldest)?,
         }
@@ -191,6 +194,10 @@ impl Op {
                 *value = Value::of(version);
                 book.begin(volume, *block, &[*value], true);
             }
+            Wish::WriteState { value } => {
+                *value = Value::of(version);
+                book.begin_state(volume, *value);
+            }
             _ => {}
         }
         Ok(true)
@@ -214,7 +221,8 @@ impl Op {
                 book.release(volume, *block, 1);
                 Ok(())
             }
-            Wish::Verify { .. } | Wish::Read { .. } | Wish::Flush => Ok(()),
+            Wish::WriteState { value } => book.end_state(volume, *value, acked, oldest),
+            Wish::Verify { .. } | Wish::Read { .. } | Wish::Flush | Wish::ReadState => Ok(()),
         }
     }
 }

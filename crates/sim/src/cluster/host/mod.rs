@@ -92,6 +92,13 @@ pub enum Wish {
     },
     /// Everything durable.
     Flush,
+    /// The SCSI state (M20).
+    ReadState,
+    /// Another one.
+    WriteState {
+        /// What it is.
+        value: Value,
+    },
 }
 
 /// Where an operation is.
@@ -173,6 +180,10 @@ pub(super) struct Habits {
     pub(super) spread: u64,
     /// Of 100: how often an operation is long.
     pub(super) long: u64,
+    /// Whether it writes to many extents.
+    pub(super) roams: bool,
+    /// Of 1000: commands about the SCSI state (M20).
+    pub(super) state: u64,
     /// It gives up within so long whatever is not answered, and does not try again.
     pub(super) hurry: Option<Time>,
 }
@@ -194,6 +205,8 @@ impl Habits {
             weights,
             spread: [2, 6, 16][rng.index(3)],
             long: [0, 1, 4][rng.index(3)],
+            roams: rng.chance(1, 3),
+            state: [0, 10, 60][rng.index(3)],
             hurry: None,
         }
     }
@@ -206,9 +219,11 @@ impl Habits {
             prefers: None,
             durable: 0,
             abort: 0,
-            weights: [2, 0, 0, 92, 3, 0, 0],
+            weights: [6, 0, 0, 90, 3, 0, 0],
             spread: 64,
             long: 0,
+            roams: false,
+            state: 10,
             hurry: Some(800 * MILLIS),
         }
     }
@@ -332,7 +347,7 @@ impl Host {
 impl Wish {
     /// Whether it changes something.
     pub(super) fn is_change(&self) -> bool {
-        matches!(self, Self::Write { .. } | Self::Clear { .. } | Self::CompareAndWrite { .. })
+        matches!(self, Self::Write { .. } | Self::Clear { .. } | Self::CompareAndWrite { .. } | Self::WriteState { .. })
     }
 }
 
