@@ -45,6 +45,33 @@ fn what_waits_for_the_start_longer_than_t_is_answered_busy() {
     assert!(is_serving(&pair));
 }
 
+/// M3, M9: broke once (simulator, all processes crash while the owner compares): the new owner's first write said that all
+/// images have everything below its own numbers, although an extent that its predecessor left unequal was still being
+/// compared. The images forgot that they differ there; the next owner compared nothing, and they differed for ever.
+#[test]
+fn what_is_still_unequal_is_not_forgotten_for_a_write_elsewhere() {
+    let mut pair = Stage::serving(2);
+    pair.put(0, B, 1);
+    pair.put(3 * EXTENT, B, 1);
+    let lost = pair.write(0, B, 2);
+    pair.drive_without(1);
+    assert!(pair.answer(lost).is_none());
+    pair.images.iter_mut().for_each(|image| image.crash(|_| false));
+    pair.restart();
+    pair.drive_but("examine");
+    assert_eq!(pair.mirror.status().suspect, 1);
+    let write = pair.write(3 * EXTENT, B, 3);
+    pair.drive_but("examine");
+    assert!(pair.is_done(write), "another extent is served meanwhile");
+    assert_eq!(pair.mirror.status().suspect, 1);
+    pair.images.iter_mut().for_each(|image| image.crash(|_| false));
+    pair.restart();
+    pair.drive();
+    assert_eq!(pair.images[0].value(0), pair.images[1].value(0));
+    pair.assert_equal_images();
+    assert_eq!(pair.bytes(3 * EXTENT, B), [3; BLOCK]);
+}
+
 /// P6, M9: after a crash of the process, writes that only one image has are made equal before they are read.
 #[test]
 fn a_write_that_only_one_image_has_is_made_equal_before_it_is_read() {

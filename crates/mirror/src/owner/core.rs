@@ -73,6 +73,8 @@ pub(crate) struct Core {
     pub(crate) credits: Credits,
     pub(crate) interval: IntervalClock,
     pub(crate) suspects: Suspects,
+    /// Those of them with writes of earlier owners that not every image has: images list them by "number above s" (M3).
+    pub(crate) inherited: Suspects,
     pub(crate) timers: Timers,
     pub(crate) counters: Tally<Counters>,
     /// To be done before the door closes.
@@ -122,6 +124,7 @@ impl Core {
             credits: Credits::new(tuning.credits),
             interval: IntervalClock::default(),
             suspects: Suspects::default(),
+            inherited: Suspects::default(),
             timers: Timers::default(),
             counters: Tally::default(),
             work: VecDeque::new(),
@@ -246,7 +249,7 @@ impl Core {
             piece: step.piece,
             stamp: self.stamp(),
             number: step.number,
-            settled: self.numbers.settled(),
+            settled: self.told_settled(),
             data: step.data.clone(),
             sums: step.sums.clone().expect("summed before it is sent"),
             space: if step.credited.contains(image) { Space::Credit } else { Space::Reserved },
@@ -254,7 +257,13 @@ impl Core {
     }
 
     fn unmap(&self, step: &Step) -> Unmap {
-        Unmap { piece: step.piece, stamp: self.stamp(), number: step.number, settled: self.numbers.settled() }
+        Unmap { piece: step.piece, stamp: self.stamp(), number: step.number, settled: self.told_settled() }
+    }
+
+    /// What images are told that all of them have (M3). Every number of this owner is above those of the owners before: as
+    /// long as not all that they left behind is equal everywhere (M9), to say it would make the images forget the rest.
+    fn told_settled(&self) -> WriteNumber {
+        if self.inherited.is_empty() { self.numbers.settled() } else { WriteNumber::default() }
     }
 
     /// First stamp of the epoch: what extents take that counted as newest (M1).

@@ -252,6 +252,7 @@ impl Core {
             return self.on_copied(op, extent);
         }
         self.suspects.remove(extent);
+        self.inherited.remove(extent);
         self.end_own(op);
         self.work.push_back(Work::Regate);
         if self.suspects.is_empty() {

@@ -160,7 +160,7 @@ impl Core {
             return;
         }
         let kept = self.members.in_sync.into_iter().filter_map(|at| surveys[usize::from(at.0)].as_deref());
-        self.suspects = suspects(kept, self.size);
+        (self.suspects, self.inherited) = suspects(kept, self.size);
         self.serve(out);
     }
 
@@ -252,16 +252,17 @@ pub(crate) fn judge(
 }
 
 /// What has to be compared before it is read: what one image may have and another not (M9), and what an image that
-/// lost its memory cannot vouch for (P8).
-fn suspects<'a>(surveys: impl Iterator<Item = &'a Survey>, size: u64) -> Suspects {
+/// lost its memory cannot vouch for (P8); and the former alone.
+fn suspects<'a>(surveys: impl Iterator<Item = &'a Survey>, size: u64) -> (Suspects, Suspects) {
     let end = size.div_ceil(u64::from(EXTENT_BYTES)) as u32;
-    let mut suspects = Suspects::default();
+    let (mut suspects, mut inherited) = (Suspects::default(), Suspects::default());
     for survey in surveys {
         let unsettled = survey.unsettled.iter().filter(|piece| piece.extent.0 < end || piece.extent == STATE_EXTENT);
-        unsettled.for_each(|&piece| suspects.add_piece(piece));
+        unsettled.for_each(|&piece| inherited.add_piece(piece));
         survey.marked.iter().for_each(|&region| suspects.add_region(region, end, STATE_EXTENT));
     }
-    suspects
+    suspects.add_all(&inherited);
+    (suspects, inherited)
 }
 
 /// Keeps only those that pass, if any does.

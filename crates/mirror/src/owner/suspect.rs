@@ -55,6 +55,11 @@ impl Suspects {
         }
     }
 
+    /// Adds those of another set.
+    pub(crate) fn add_all(&mut self, others: &Self) {
+        others.runs.iter().for_each(|(&first, &last)| self.add(first, last));
+    }
+
     fn add(&mut self, first: u32, last: u32) {
         let (mut first, mut last) = (first, last);
         while let Some((&start, &end)) = self.runs.range(..=last).next_back() {

@@ -65,8 +65,9 @@ pub struct Image {
     /// Writes in L: number, stamp and place; and the highest settled heard of.
     written: Vec<(u64, Stamp, Piece)>,
     settled: u64,
-    /// What other images might not have, from earlier crashes: kept until it was compared.
-    unsettled: Vec<Piece>,
+    /// What other images might not have, from earlier crashes, with its number: kept until it was compared, or the owner
+    /// says that all have it.
+    unsettled: Vec<(u64, Piece)>,
     /// Highest number heard of, now and when the newest record came.
     numbers_heard: u64,
     /// Numbers of writes that were carried out: one that is sent again is paid for already.
@@ -225,7 +226,7 @@ impl Image {
             }
             Request::Settled { extent, .. } => {
                 self.suspects.remove(&extent.0);
-                self.unsettled.retain(|piece| piece.extent != *extent);
+                self.unsettled.retain(|(_, piece)| piece.extent != *extent);
                 self.written.retain(|(.., piece)| piece.extent != *extent);
                 Reply::Done
             }
@@ -247,7 +248,7 @@ impl Image {
                 self.stamps.insert(extent.0, *stamp);
                 self.lost.remove(&extent.0);
                 self.suspects.remove(&extent.0);
-                self.unsettled.retain(|piece| piece.extent != *extent);
+                self.unsettled.retain(|(_, piece)| piece.extent != *extent);
                 self.written.retain(|(.., piece)| piece.extent != *extent);
                 Reply::Done
             }
@@ -365,6 +366,7 @@ impl Image {
         *written = stamp.max(*written); // M1
         self.written.push((number, stamp, piece));
         self.settled = self.settled.max(settled);
+        self.unsettled.retain(|(number, _)| *number > settled);
     }
 
     fn examine(&self, extent: Extent) -> Reply {
@@ -397,7 +399,7 @@ impl Image {
     /// Those of earlier crashes, and of the owner of now, which may have stopped just now (M9).
     fn all_unsettled(&self) -> Vec<Piece> {
         let recent = self.written.iter().filter(|(number, ..)| *number > self.settled).map(|(.., piece)| *piece);
-        self.unsettled.iter().copied().chain(recent).collect()
+        self.unsettled.iter().map(|(_, piece)| *piece).chain(recent).collect()
     }
 
     fn harden(&mut self) {

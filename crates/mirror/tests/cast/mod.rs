@@ -223,6 +223,18 @@ impl Stage {
         panic!("it never ends");
     }
 
+    /// As [`Self::drive`], but no request of this name is carried out.
+    pub fn drive_but(&mut self, kind: &str) {
+        for _ in 0..100_000 {
+            let is_other = |pending: &image::Pending| image::name(&pending.request) != kind;
+            let found =
+                (0..self.images.len()).find_map(|at| Some((at, self.images[at].pending.iter().position(is_other)?)));
+            let Some((at, nth)) = found else { return };
+            self.reply(at, nth);
+        }
+        panic!("it never ends");
+    }
+
     /// One pending request of an image is carried out and replied to.
     pub fn reply(&mut self, image: usize, at: usize) {
         self.images[image].execute(at);

@@ -21,13 +21,13 @@ impl Image {
                 self.cells.insert(block, Cell { bytes: vec![0xEE; BLOCK], sum });
             }
         }
-        let unsettled = self.written.iter().filter(|(number, ..)| *number > self.settled).map(|(.., piece)| *piece);
-        self.unsettled.extend(unsettled);
+        let unsettled = self.written.iter().filter(|(number, ..)| *number > self.settled);
+        self.unsettled.extend(unsettled.map(|(number, _, piece)| (*number, *piece)));
         self.written.clear();
         self.restart();
         // What a loss of power left suspect stays so through crashes of the process.
         self.lived_through |= self.suspects.is_empty();
-        self.suspects.extend(self.unsettled.iter().map(|piece| piece.extent.0));
+        self.suspects.extend(self.unsettled.iter().map(|(_, piece)| piece.extent.0));
     }
 
     /// The connection breaks: what was asked and not answered may have arrived or not.
