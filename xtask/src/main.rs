@@ -2,6 +2,7 @@
 
 mod bench;
 mod cargo;
+mod chaos;
 mod conformance;
 mod crash;
 mod fuzz;
@@ -36,6 +37,8 @@ enum Command {
     Sim(sim::Args),
     /// Kill the node again and again in the middle of writes
     Crash(crash::Args),
+    /// Break nodes, links and disks again and again under a host that remembers
+    Chaos(chaos::Args),
     /// Compare with tgt, side by side
     Bench(bench::Args),
     /// Feed random bytes to everything that parses bytes from outside
@@ -57,6 +60,7 @@ fn main() -> anyhow::Result<()> {
         Command::Conformance(args) => conformance::run(&args),
         Command::E2e => stages::end_to_end(),
         Command::Crash(args) => crash::run(&args),
+        Command::Chaos(args) => chaos::run(&args),
         Command::Sim(args) => sim::run(&args),
         Command::Fuzz(args) => fuzz::run(&args),
         Command::Model(args) => model::run(&args),

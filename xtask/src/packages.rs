@@ -29,11 +29,13 @@ const QEMU: [Package; 3] = [
     Package { name: "qemu-system-common", program: "qemu-storage-daemon", file: None },
 ];
 
-const OTHERS: [Package; 4] = [
+const OTHERS: [Package; 6] = [
     Package { name: "libiscsi-bin", program: "iscsi-test-cu", file: None },
     Package { name: "fio", program: "fio", file: None },
     Package { name: "sg3-utils", program: "sg_inq", file: None },
     Package { name: "etcd-server", program: "etcd", file: None },
+    Package { name: "iproute2", program: "ip", file: None },
+    Package { name: "nftables", program: "nft", file: None },
 ];
 
 const PEER: Package = Package { name: "tgt", program: "tgtd", file: None };

@@ -1,67 +1,98 @@
-//! Two nodes of our own and an arbiter between them; a host that uses whichever node is there.
+//! Two nodes of our own and an arbiter between them, each a process of its own.
 
-use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, ensure};
+use anyhow::Context as _;
 use dyad_bench::disk::Disk;
-use dyad_bench::initiator::{Options, Session};
-use dyad_bench::verify::{Mix, Report, RunError, SECTOR, Writer};
-use dyad_store::LocalStore;
-use dyad_store::arbiter::{ArbiterServer, ServeConfig};
-use dyad_units::StoreId;
-use serde_json::json;
-use tempfile::TempDir;
+use dyad_bench::initiator::Options;
+use dyad_units::NodeId;
+use serde_json::{Value, json};
 
-use crate::lab::Lab;
+use crate::arbiter::{self, Arbiter};
+use crate::authority::Authority;
+use crate::lab::{Lab, Place};
+use crate::net::Net;
 use crate::port::Port;
+
+pub use crate::host::Host;
 
 /// The volume with an image on each node.
 pub const VOLUME: &str = "v";
 /// Whatever is waited for comes within this, or never.
-const LONG: Duration = Duration::from_secs(60);
+pub(crate) const LONG: Duration = Duration::from_secs(60);
 /// A look at what is waited for.
-const LOOK: Duration = Duration::from_millis(20);
-/// Commands that the host keeps in flight.
-const DEPTH: usize = 16;
-/// How long the host works before it looks around.
-const SPELL: Duration = Duration::from_millis(200);
+pub(crate) const LOOK: Duration = Duration::from_millis(20);
+/// Pools of the nodes, in their order.
+const POOLS: [&str; 2] = ["a", "b"];
 
-/// Two nodes and an arbiter. The arbiter runs in this process: no test kills it.
+/// Two nodes and an arbiter.
 pub struct Cluster {
     /// The nodes.
     pub nodes: [Lab; 2],
-    _arbiter: ArbiterServer,
-    _ports: [Port; 2],
-    _dir: TempDir,
+    /// The arbiter.
+    pub arbiter: Arbiter,
+    /// The networks between them, if they are not all on loopback.
+    pub net: Option<Net>,
+    ids: [NodeId; 2],
+    _ports: Vec<Port>,
+}
+
+/// What a cluster is like.
+#[derive(Debug)]
+pub struct Shape {
+    /// Size of the volume in MiB.
+    pub mib: u64,
+    /// Size of each pool in MiB.
+    pub pool_mib: u64,
+    /// Networks of their own for the nodes; none: all is on loopback.
+    pub net: Option<Net>,
+    /// What is put before the command that starts a node.
+    pub prefix: Vec<String>,
+    /// Added to the end of each node's configuration.
+    pub more: String,
+}
+
+impl Shape {
+    /// On loopback, with pools that are never full.
+    pub fn new(mib: u64) -> Self {
+        Self { mib, pool_mib: 4 * mib + 192, net: None, prefix: Vec::new(), more: String::new() }
+    }
 }
 
 impl Cluster {
     /// Running, with a volume of so many MiB.
     pub fn start(mib: u64) -> anyhow::Result<Self> {
-        let dir = tempfile::Builder::new().prefix("dyad-arbiter-").tempdir()?;
-        let store = LocalStore::open(&dir.path().join("config.redb"), || StoreId::from_bytes([0xa7; 16]))?;
-        let listen = vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 0))];
-        let arbiter = ArbiterServer::start(Arc::new(store), &ServeConfig { listen, tls: None })?;
-        let address = arbiter.addresses().first().context("the arbiter listens nowhere")?.to_string();
-        let ports = [Port::reserve()?, Port::reserve()?];
-        let node = |name: &str, port: &Port| {
-            Lab::new(&format!(
-                "node_name = \"{name}\"\npeer.listen = \"{}\"\nstore.kind = \"arbiter\"\nstore.addresses = [\"{address}\"]\n",
-                port.address()
-            ))
-        };
-        let mut nodes = [node("one", &ports[0])?, node("other", &ports[1])?];
-        for (node, pool) in nodes.iter_mut().zip(["a", "b"]) {
-            node.start()?;
-            node.create_pool(pool, 4 * mib + 192)?;
-        }
-        let cluster = Self { nodes, _arbiter: arbiter, _ports: ports, _dir: dir };
-        let volume = json!({ "name": VOLUME, "size_bytes": mib << 20 });
+        Self::start_as(Shape::new(mib))
+    }
+
+    /// Running, with a volume that has an image on each node.
+    pub fn start_as(shape: Shape) -> anyhow::Result<Self> {
+        let cluster = Self::start_without_volume(shape.net, &shape.prefix, shape.pool_mib, &shape.more)?;
+        let volume = json!({ "name": VOLUME, "size_bytes": shape.mib << 20 });
         cluster.until("the volume is made", || cluster.nodes[0].admin().post("/v1/volumes", &volume).is_ok())?;
-        cluster.until("both nodes serve it", || cluster.nodes.iter().all(|node| images_in_sync(node) == Some(2)))?;
+        for node in 0..2 {
+            cluster.until_redundant(node)?;
+        }
         Ok(cluster)
+    }
+
+    /// Running, with a pool on each node and no volume.
+    pub fn start_without_volume(
+        net: Option<Net>,
+        prefix: &[String],
+        pool_mib: u64,
+        more: &str,
+    ) -> anyhow::Result<Self> {
+        let (arbiter, mut nodes, ports) = match &net {
+            None => on_loopback(prefix, more)?,
+            Some(net) => on_net(net, prefix, more)?,
+        };
+        for (node, pool) in nodes.iter_mut().zip(POOLS) {
+            node.start()?;
+            node.create_pool(pool, pool_mib)?;
+        }
+        let ids = [id_of(&nodes[0])?, id_of(&nodes[1])?];
+        Ok(Self { nodes, arbiter, net, ids, _ports: ports })
     }
 
     /// Waits until it is so.
@@ -81,12 +112,31 @@ impl Cluster {
 
     /// Waits until the volume is redundant, as this node says.
     pub fn until_redundant(&self, node: usize) -> anyhow::Result<()> {
-        self.until("both images are in sync", || images_in_sync(&self.nodes[node]) == Some(2))
+        self.until_in_sync(node, VOLUME)
+    }
+
+    /// Waits until both images of a volume are in sync, as this node says.
+    pub fn until_in_sync(&self, node: usize, volume: &str) -> anyhow::Result<()> {
+        let admin = self.nodes[node].admin();
+        let shown = || admin.get(&format!("/v1/volumes/{volume}")).ok();
+        self.until("both images are in sync", || shown().as_ref().and_then(images_in_sync) == Some(2))
     }
 
     /// The process of a node.
     pub fn process_id(&self, node: usize) -> anyhow::Result<i32> {
         Ok(i32::try_from(self.nodes[node].pid()?)?)
+    }
+
+    /// The node that owns the volume, as the arbiter says.
+    pub fn owner(&self) -> anyhow::Result<usize> {
+        let owner = self.arbiter.segment(VOLUME)?.owner.context("the volume has no owner")?;
+        self.ids.iter().position(|id| *id == owner).context("the owner is none of the nodes")
+    }
+
+    /// The nodes whose images of the volume are in sync, as the arbiter says.
+    pub fn in_sync(&self) -> anyhow::Result<Vec<usize>> {
+        let record = self.arbiter.segment(VOLUME)?;
+        Ok((0..2).filter(|node| record.in_sync().any(|image| image.node == self.ids[*node])).collect())
     }
 
     /// How a host reaches the volume at each node.
@@ -114,94 +164,64 @@ impl Cluster {
         }
         Ok(images)
     }
+
+    /// A counter of each node's pool, such as `damaged_blocks`.
+    pub fn pool_counters(&self, counter: &str) -> anyhow::Result<[u64; 2]> {
+        let of = |node: usize| self.nodes[node].pool_counter(POOLS[node], counter);
+        Ok([of(0)?, of(1)?])
+    }
 }
 
-/// How many images of the volume are in sync, as the node says.
-fn images_in_sync(node: &Lab) -> Option<usize> {
-    let shown = node.admin().get(&format!("/v1/volumes/{VOLUME}")).ok()?;
+type Parts = (Arbiter, [Lab; 2], Vec<Port>);
+
+fn on_loopback(prefix: &[String], more: &str) -> anyhow::Result<Parts> {
+    let ports = vec![Port::reserve()?, Port::reserve()?, Port::reserve()?];
+    let arbiter = Arbiter::start(&[ports[2].address()], None)?;
+    let node = |name: &str, port: &Port| {
+        let config = format!(
+            "node_name = \"{name}\"\npeer.listen = \"{}\"\nstore.kind = \"arbiter\"\nstore.addresses = [\"{}\"]\n{more}\n",
+            port.address(),
+            ports[2].address(),
+        );
+        let place = Place { prefix: prefix.to_vec(), ..Place::loopback()? };
+        Lab::at(tempfile::Builder::new().prefix("dyad-lab-").tempdir()?, place, &config)
+    };
+    let nodes = [node("one", &ports[0])?, node("other", &ports[1])?];
+    Ok((arbiter, nodes, ports))
+}
+
+fn on_net(net: &Net, prefix: &[String], more: &str) -> anyhow::Result<Parts> {
+    let authority = Authority::new()?;
+    let arbiter = Arbiter::start(&[net.arbiter(0), net.arbiter(1)], Some(&authority))?;
+    let node = |name: &str, number: usize| {
+        let dir = tempfile::Builder::new().prefix("dyad-lab-").tempdir()?;
+        let files = authority.sign(name, dir.path())?;
+        let config = format!(
+            "node_name = \"{name}\"\npeer.listen = \"{}\"\npeer.tls = \"off\"\nstore.kind = \"arbiter\"\n\
+             store.addresses = [\"{}\"]\nstore.ca = {:?}\nstore.certificate = {:?}\nstore.key = {:?}\n\
+             store.name = \"{}\"\n{more}\n",
+            net.peer(number),
+            net.arbiter(number),
+            files.path("ca"),
+            files.path("pem"),
+            files.path("key"),
+            arbiter::NAME,
+        );
+        let prefix = [net.enter(number), prefix.to_vec()].concat();
+        Lab::at(dir, Place { portal: net.portal(number), prefix, port: None }, &config)
+    };
+    let nodes = [node("one", 0)?, node("other", 1)?];
+    Ok((arbiter, nodes, Vec::new()))
+}
+
+fn id_of(node: &Lab) -> anyhow::Result<NodeId> {
+    let shown = node.admin().get("/v1/status")?;
+    let id = shown["node"]["id"].as_str().context("a node without id")?;
+    id.parse().map_err(|_| anyhow::anyhow!("{id:?} is no node's id"))
+}
+
+/// How many images of a volume are in sync, as a node shows it.
+fn images_in_sync(shown: &Value) -> Option<usize> {
     let images = shown["images"].as_array()?;
     (shown["state"] == "serving").then(|| images.iter().filter(|image| image["state"] == "in-sync").count())
-}
-
-/// A host with a path to each node, which holds the volume to what was acknowledged.
-pub struct Host {
-    paths: [Options; 2],
-    at: usize,
-    session: Option<Session>,
-    writer: Writer,
-    acked: Option<(u64, Instant)>,
-    /// Longest time from the end of one spell of work, of 200 ms, to the end of the next that got anywhere.
-    pub longest_spell: Duration,
-}
-
-impl Host {
-    /// A host of a volume of so many MiB that holds zeros.
-    pub fn new(cluster: &Cluster, seed: u64, mib: u64) -> anyhow::Result<Self> {
-        let writer = Writer::new(seed, (mib << 20) / SECTOR as u64, 512, DEPTH, Mix::default());
-        let (paths, longest_spell) = (cluster.paths()?, Duration::ZERO);
-        Ok(Self { paths, at: 0, session: None, writer, acked: None, longest_spell })
-    }
-
-    /// Writes acknowledged so far.
-    pub fn writes(&self) -> u64 {
-        self.writer.tally().writes
-    }
-
-    /// Works until `is_over`, wherever it is served; an error is a read of what may not be there.
-    pub fn work(&mut self, mut is_over: impl FnMut() -> bool) -> anyhow::Result<()> {
-        self.acked = None;
-        while !is_over() {
-            let Some(mut session) = self.session.take().or_else(|| self.connect()) else { continue };
-            match self.writer.run(&mut session, Instant::now() + SPELL) {
-                Ok(()) => self.session = Some(session),
-                Err(RunError::Session(_)) => self.at = 1 - self.at,
-                Err(wrong) => return Err(wrong).context("a read while writing"),
-            }
-            self.note_progress();
-        }
-        Ok(())
-    }
-
-    fn note_progress(&mut self) {
-        let (writes, now) = (self.writes(), Instant::now());
-        match self.acked {
-            Some((before, at)) if before < writes => self.longest_spell = self.longest_spell.max(now - at),
-            Some(_) => return,
-            None => {}
-        }
-        self.acked = Some((writes, now));
-    }
-
-    fn connect(&mut self) -> Option<Session> {
-        match Disk::open(&self.paths[self.at]) {
-            Ok(disk) => Some(disk.into_session()),
-            Err(_) => {
-                self.at = 1 - self.at;
-                std::thread::sleep(LOOK);
-                None
-            }
-        }
-    }
-
-    /// Reads everything back through each node.
-    pub fn check(&mut self) -> anyhow::Result<()> {
-        self.session = None;
-        for path in &self.paths {
-            let deadline = Instant::now() + LONG;
-            let report: Report = loop {
-                let tried = Disk::open(path).map_err(anyhow::Error::from).and_then(|disk| {
-                    let mut session = disk.into_session();
-                    Ok(self.writer.check(&mut session)?)
-                });
-                match tried {
-                    Ok(report) => break report,
-                    Err(error) => ensure!(Instant::now() < deadline, "it cannot be read back: {error:#}"),
-                }
-                std::thread::sleep(LOOK);
-            };
-            let Report { wrong, torn, .. } = report;
-            ensure!(report.is_clean(), "{wrong} sectors wrong, {torn} blocks torn: {:?}", report.spelled);
-        }
-        Ok(())
-    }
 }

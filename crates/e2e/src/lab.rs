@@ -24,14 +24,33 @@ const START: Duration = Duration::from_secs(60);
 const STOP: Duration = Duration::from_secs(60);
 const MIB: u64 = 1 << 20;
 
-/// Directories, port and configuration; the process comes and goes.
+/// Directories, place and configuration; the process comes and goes.
 #[derive(Debug)]
 pub struct Lab {
     process: Option<Running>,
-    port: Port,
+    place: Place,
     dir: TempDir,
     /// In memory, as `/dev/shm` is on a real machine, but not shared with other tests.
     shm: Option<TempDir>,
+}
+
+/// Where a node runs.
+#[derive(Debug)]
+pub struct Place {
+    /// Where it accepts iSCSI.
+    pub portal: SocketAddr,
+    /// What is put before the command that starts it, such as `nsenter --net=...`.
+    pub prefix: Vec<String>,
+    /// What keeps the portal's number from others.
+    pub port: Option<Port>,
+}
+
+impl Place {
+    /// On this machine's loopback.
+    pub fn loopback() -> anyhow::Result<Self> {
+        let port = Port::reserve()?;
+        Ok(Self { portal: port.address(), prefix: Vec::new(), port: Some(port) })
+    }
 }
 
 /// A volume as a client sees it. Valid until the process is restarted.
@@ -72,9 +91,13 @@ impl Lab {
 
     /// The same in a directory of the caller's choice.
     pub fn in_dir(dir: TempDir, more: &str) -> anyhow::Result<Self> {
-        let port = Port::reserve()?;
+        Self::at(dir, Place::loopback()?, more)
+    }
+
+    /// The same at a place of the caller's choice.
+    pub fn at(dir: TempDir, place: Place, more: &str) -> anyhow::Result<Self> {
         let shm = tempfile::Builder::new().prefix("dyad-lab-").tempdir_in("/dev/shm").ok();
-        let lab = Self { process: None, port, dir, shm };
+        let lab = Self { process: None, place, dir, shm };
         lab.configure(more)?;
         Ok(lab)
     }
@@ -96,7 +119,7 @@ impl Lab {
         if let Some(shm) = &self.shm {
             writeln!(text, "shm_dir = {:?}", shm.path())?;
         }
-        writeln!(text, "iscsi.portals = [\"{}\"]", self.port.address())?;
+        writeln!(text, "iscsi.portals = [\"{}\"]", self.place.portal)?;
         writeln!(text, "api.socket = {:?}", self.path("admin.sock"))?;
         writeln!(text, "{more}")?;
         Ok(fs::write(self.config(), text)?)
@@ -119,7 +142,7 @@ impl Lab {
 
     /// Its portal.
     pub fn portal(&self) -> SocketAddr {
-        self.port.address()
+        self.place.portal
     }
 
     /// A file or directory of it.
@@ -147,8 +170,11 @@ impl Lab {
     pub fn launch(&mut self) -> anyhow::Result<()> {
         anyhow::ensure!(self.process.is_none(), "it runs already");
         let config = self.config();
-        let args = ["serve", "--config", &*config.to_string_lossy()];
-        self.process = Some(Running::start("dyad", binary()?, &args, self.dir.path())?);
+        let (binary, config) = (binary()?.to_string_lossy(), config.to_string_lossy());
+        let mut words: Vec<&str> = self.place.prefix.iter().map(String::as_str).collect();
+        words.extend([&*binary, "serve", "--config", &*config]);
+        let (program, args) = words.split_first().context("no program")?;
+        self.process = Some(Running::start("dyad", Path::new(program), args, self.dir.path())?);
         Ok(())
     }
 

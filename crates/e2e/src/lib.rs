@@ -5,12 +5,17 @@
 //! Nothing sleeps for a state; everything waits for it with a limit and says what it waited for.
 
 pub mod admin;
+pub mod arbiter;
+pub mod authority;
 pub mod bridge;
+pub mod chaos;
 pub mod cluster;
 pub mod conformance;
 pub mod crash;
 pub mod device;
+pub mod host;
 pub mod lab;
+pub mod net;
 pub mod port;
 pub mod process;
 pub mod procfs;

@@ -52,7 +52,7 @@ impl Port {
     }
 }
 
-fn lock_dir() -> PathBuf {
+pub(crate) fn lock_dir() -> PathBuf {
     let user = rustix::process::getuid().as_raw();
     std::env::temp_dir().join(format!("dyad-test-ports-{user}"))
 }

@@ -1,6 +1,6 @@
 //! Random work that can be judged afterwards.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::book::{Book, Span};
 use super::check::{CheckError, Report, check};
@@ -13,6 +13,12 @@ use crate::random::Random;
 const BLOCK: u64 = 8;
 /// Tries to find a place that nothing in flight touches.
 const PLACES_MAX: usize = 64;
+/// Status BUSY and TASK SET FULL (SAM-5 §5.3.1): a host tries again later.
+const LATER: [u8; 2] = [0x08, 0x28];
+/// Sense keys after which a host tries again: UNIT ATTENTION, ABORTED COMMAND (SPC-4 §4.5.6).
+const AGAIN: [u8; 2] = [0x06, 0x0b];
+/// SPACE ALLOCATION FAILED WRITE PROTECT (SBC-3 §4.7.3.6).
+const NO_SPACE: (u8, u8, u8) = (7, 0x27, 7);
 
 /// What kind of work, in percent; the rest is whole-block writes.
 #[derive(Clone, Copy, Debug)]
@@ -48,6 +54,10 @@ pub struct Tally {
     pub flushes: u64,
     /// Commands that ended with a status other than GOOD.
     pub refused: u64,
+    /// Of those, for want of space.
+    pub no_space: u64,
+    /// Of those, with an error after which a host does not just try again.
+    pub errors: u64,
     /// Writes without an answer when the session ended.
     pub unanswered: u64,
 }
@@ -90,6 +100,9 @@ pub struct Writer {
     buffers: Vec<Vec<u8>>,
     tally: Tally,
     first_refusal: Option<String>,
+    first_error: Option<String>,
+    acks: Option<Vec<Instant>>,
+    pause: Duration,
 }
 
 impl Writer {
@@ -99,7 +112,19 @@ impl Writer {
         let random = Random::new(seed);
         let ops = vec![None; depth];
         let (buffers, tally) = (Vec::new(), Tally::default());
-        Self { seed, block_len, mix, random, book, next: 1, ops, buffers, tally, first_refusal: None }
+        let (first_refusal, first_error, acks, pause) = (None, None, None, Duration::ZERO);
+        let next = 1;
+        Self { seed, block_len, mix, random, book, next, ops, buffers, tally, first_refusal, first_error, acks, pause }
+    }
+
+    /// Leaves so much time between commands: work that is to be interrupted need not use up the machine.
+    pub fn with_pause(self, pause: Duration) -> Self {
+        Self { pause, ..self }
+    }
+
+    /// From now on the times of acknowledged writes are kept, in order; those kept so far are given away.
+    pub fn take_acks(&mut self) -> Vec<Instant> {
+        self.acks.replace(Vec::new()).unwrap_or_default()
     }
 
     /// What was done so far.
@@ -110,6 +135,11 @@ impl Writer {
     /// The first answer that was not GOOD, in words.
     pub fn first_refusal(&self) -> Option<&str> {
         self.first_refusal.as_deref()
+    }
+
+    /// The first error after which a host does not just try again, in words.
+    pub fn first_error(&self) -> Option<&str> {
+        self.first_error.as_deref()
     }
 
     /// Works until `until`. After an error everything in flight counts as unanswered.
@@ -145,6 +175,11 @@ impl Writer {
         while Instant::now() < until {
             let slot = self.free_slot(session)?;
             self.submit(session, slot)?;
+            if !self.pause.is_zero() {
+                // What was submitted is under way before this sleeps.
+                session.stream().flush().map_err(SessionError::from)?;
+                std::thread::sleep(self.pause);
+            }
         }
         self.drain(session)
     }
@@ -210,16 +245,14 @@ impl Writer {
         let Some(op) = self.ops[slot].take() else { return Ok(()) };
         let good = completion.status == 0;
         if !good {
-            self.tally.refused += 1;
-            let error =
-                DiskError::Status { what: "a command", status: completion.status, sense: completion.sense_codes() };
-            self.first_refusal.get_or_insert_with(|| format!("{op:?}: {error}"));
+            self.note_refusal(op, &completion);
         }
         let buffer = completion.transfer.into_bytes();
         match op {
             Op::Write(span, value) if good => {
                 self.book.acknowledge(span, value);
                 self.tally.writes += 1;
+                self.acks.iter_mut().for_each(|acks| acks.push(Instant::now()));
             }
             Op::Write(span, value) => self.book.leave_open(span, value),
             Op::Flush => self.tally.flushes += u64::from(good),
@@ -233,6 +266,19 @@ impl Writer {
             self.buffers.push(buffer);
         }
         Ok(())
+    }
+
+    fn note_refusal(&mut self, op: Op, completion: &Completion) {
+        let (status, sense) = (completion.status, completion.sense_codes());
+        let words = || format!("{op:?}: {}", DiskError::Status { what: "a command", status, sense });
+        self.tally.refused += 1;
+        self.first_refusal.get_or_insert_with(words);
+        if sense == Some(NO_SPACE) {
+            self.tally.no_space += 1;
+        } else if !LATER.contains(&status) && !sense.is_some_and(|(key, ..)| AGAIN.contains(&key)) {
+            self.tally.errors += 1;
+            self.first_error.get_or_insert_with(words);
+        }
     }
 
     fn compare(&mut self, span: Span, bytes: &[u8]) -> Result<(), RunError> {
