@@ -3,6 +3,7 @@
 //! rules excludes.
 
 use super::faults::Mend;
+use super::host::WATCHER;
 use super::net::NodeNo;
 use super::plan::{Aim, Beats, Fault, FaultKind, Plan, Trigger};
 use super::queue::{MILLIS, SECONDS, Time};
@@ -46,8 +47,16 @@ pub enum Twist {
 }
 
 impl Plan {
+    /// Two or three images, clocks that keep to the bound, and a host that reads all the time.
+    pub(super) fn draw_leases(&mut self, at: Time, rng: &mut Rng) {
+        (self.images, self.is_beyond_bound) = (2 + rng.index(2), false);
+        self.nodes = self.nodes.max(self.images);
+        self.hosts.push(WATCHER);
+        self.draw_cut_offs(at, rng);
+    }
+
     /// Some such cuts, one after the other. When the last one is over.
-    pub(super) fn draw_cut_offs(&mut self, at: Time, rng: &mut Rng) -> Time {
+    fn draw_cut_offs(&mut self, at: Time, rng: &mut Rng) -> Time {
         let mut at = at + SECONDS;
         for _ in 0..1 + rng.below(3) {
             let third = self.images > 2;

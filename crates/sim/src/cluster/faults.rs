@@ -170,9 +170,12 @@ impl World {
                 machine.ppm = ppm;
                 machine.clock.change(now, ppm);
             }
-            FaultKind::HandOver | FaultKind::TakeOut | FaultKind::Detach | FaultKind::Promote => {
-                self.command(fault.kind, node)
-            }
+            FaultKind::HandOver
+            | FaultKind::TakeOut
+            | FaultKind::Detach
+            | FaultKind::AddImage { .. }
+            | FaultKind::RemoveImage
+            | FaultKind::Promote => self.command(fault.kind, node),
             FaultKind::OwnerCutOff { twist } => self.cut_off(fault, node, twist, rng)?,
             _ => self.strike_net(fault, node, end, rng),
         }
@@ -305,6 +308,17 @@ impl World {
         }
     }
 
+    /// An image on a node that has none.
+    fn command_to_add(&mut self, replaces: Option<dyad_units::ImageId>) -> Option<Command> {
+        let record = &self.segments[0].stored;
+        let has_one = |node: NodeNo| record.images.iter().any(|image| image.node == node_id(node));
+        let node = (0..self.plan.nodes).find(|&node| !has_one(node))?;
+        self.images_added += 1;
+        let image = super::world::image_id(0, self.images_added);
+        let (node, pool) = (node_id(node), super::machine::pool_id(node));
+        Some(Command::Add { image, node, pool, replaces })
+    }
+
     /// An administrator wants something.
     fn command(&mut self, kind: FaultKind, node: NodeNo) {
         let record = &self.segments[0].stored;
@@ -314,6 +328,11 @@ impl World {
             FaultKind::HandOver => (self.owner(0), Command::HandOver { to: node_id(node) }),
             FaultKind::TakeOut => (self.owner(0), Command::TakeOut { image: id }),
             FaultKind::Detach if state != ImageState::InSync => (self.owner(0), Command::Detach { image: id }),
+            FaultKind::RemoveImage if state != ImageState::InSync => (self.owner(0), Command::Remove { image: id }),
+            FaultKind::AddImage { replaces } => match self.command_to_add(replaces.then_some(id)) {
+                Some(command) => (self.owner(0), command),
+                None => return,
+            },
             FaultKind::Promote if state != ImageState::InSync => (Some(node), Command::Promote { image: id }),
             _ => return,
         };
@@ -401,6 +420,8 @@ fn name(kind: FaultKind) -> &'static str {
         FaultKind::HandOver => "administrator: hand-over (M12)",
         FaultKind::TakeOut => "administrator: take out",
         FaultKind::Detach => "administrator: detach",
+        FaultKind::AddImage { .. } => "administrator: an image is added",
+        FaultKind::RemoveImage => "administrator: an image is removed",
         FaultKind::Promote => "administrator: forced promotion (M10)",
     }
 }

@@ -146,6 +146,10 @@ impl World {
                 .images
                 .iter()
                 .filter_map(|image| match image.state {
+                    // Its node has deleted it, or will: nobody reads it any more.
+                    ImageState::Detached if image.reason == Some(OutReason::Removed) => {
+                        Some(Command::Drop { image: image.id })
+                    }
                     ImageState::Detached => Some(Command::Reattach { image: image.id }),
                     ImageState::Stale if image.reason == Some(OutReason::Asked) => {
                         Some(Command::Resync { image: image.id })

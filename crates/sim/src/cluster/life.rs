@@ -139,8 +139,8 @@ impl World {
         Ok(())
     }
 
-    /// Images that are out of sync and not there, after the disk was replaced, are made anew, empty.
-    fn make_images(&mut self, process: &mut Process) {
+    /// Images that are out of sync and not there, because they were just added or the disk was replaced, are made, empty.
+    pub(super) fn make_images(&mut self, process: &mut Process) {
         let Some(pool) = &mut process.pool else { return };
         for (segment, slot) in process.parts.iter().enumerate() {
             let Some(slot) = slot else { continue };

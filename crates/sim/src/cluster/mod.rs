@@ -32,6 +32,7 @@ mod links;
 mod machine;
 mod net;
 mod plan;
+mod promotion;
 mod queue;
 mod reactor;
 mod resync_trouble;

@@ -1,7 +1,6 @@
 //! What a run is made of, drawn up front from its seed, so that single faults and hosts can be left out of it.
 
 use super::cut_off::Twist;
-use super::host::WATCHER;
 use super::queue::{MILLIS, SECONDS, Time};
 use crate::rng::Rng;
 use dyad_cluster::{AckPolicy, OnFew};
@@ -160,6 +159,13 @@ pub enum FaultKind {
     TakeOut,
     /// An administrator detaches this node's image, which is behind; it is brought back at the end.
     Detach,
+    /// An administrator adds an image on a node that has none, while hosts go on.
+    AddImage {
+        /// In the place of this node's.
+        replaces: bool,
+    },
+    /// An administrator removes this node's image, which is behind.
+    RemoveImage,
     /// An administrator promotes this node's image, which is behind, while the owner is off (M10).
     Promote,
 }
@@ -310,6 +316,9 @@ impl Plan {
         let has_rot = mood == Mood::Disks && rng.chance(1, 3);
         let count = 1 + rng.below(6);
         let mut at = (300 + rng.below(2000)) * MILLIS;
+        if mood == Mood::Planned {
+            self.nodes = (self.images + 1).clamp(self.nodes, 4); // room for one more image
+        }
         if mood == Mood::Forced {
             self.images = 2; // with a third one in sync nothing has to be forced
             at = self.draw_promotion(at, rng);
@@ -358,33 +367,11 @@ impl Plan {
         }
     }
 
-    /// Two or three images, clocks that keep to the bound, and a host that reads all the time.
-    fn draw_leases(&mut self, at: Time, rng: &mut Rng) {
-        (self.images, self.is_beyond_bound) = (2 + rng.index(2), false);
-        self.nodes = self.nodes.max(self.images);
-        self.hosts.push(WATCHER);
-        self.draw_cut_offs(at, rng);
-    }
-
-    /// An image is taken out, the other one goes on alone and loses its power, the first is promoted. When it is over.
-    fn draw_promotion(&mut self, at: Time, rng: &mut Rng) -> Time {
-        let alone = at + (200 + rng.below(1500)) * MILLIS;
-        let promoted = alone + (900 + rng.below(1500)) * MILLIS;
-        let off = promoted - alone + (200 + rng.below(3000)) * MILLIS;
-        let mut plan = |at, trigger, aim, kind, lasts| {
-            self.faults.push(Fault { at, trigger, aim, kind, lasts, seed: rng.bits() });
-        };
-        plan(at, Trigger::Time, Aim::Follower, FaultKind::TakeOut, 0);
-        plan(alone, Trigger::Time, Aim::Owner, FaultKind::PowerLoss, off);
-        plan(promoted, Trigger::Time, Aim::Behind, FaultKind::Promote, 0);
-        alone + off
-    }
-
     fn draw_aim(&self, kind: FaultKind, rng: &mut Rng) -> Aim {
         let any = Aim::Node(rng.index(self.nodes));
         match kind {
             FaultKind::HandOver => Aim::Follower,
-            FaultKind::Promote | FaultKind::Detach => Aim::Behind,
+            FaultKind::Promote | FaultKind::Detach | FaultKind::RemoveImage => Aim::Behind,
             _ => [Aim::Owner, Aim::Owner, Aim::Follower, Aim::Follower, Aim::Behind, any][rng.index(6)],
         }
     }
@@ -403,6 +390,10 @@ impl Plan {
         let drift = FaultKind::Drift { ppm: self.draw_ppm(rng) };
         let beats_only = FaultKind::BeatsOnly { other, late: rng.chance(1, 2) };
         let planned = if rng.chance(2, 3) { FaultKind::HandOver } else { FaultKind::TakeOut };
+        let change = match rng.below(4) {
+            0 => FaultKind::RemoveImage,
+            _ => FaultKind::AddImage { replaces: rng.chance(1, 3) },
+        };
         let power = match rng.below(8) {
             0 => FaultKind::OldDisk,
             1 => FaultKind::EmptyDisk,
@@ -432,6 +423,7 @@ impl Plan {
                 fails,
                 drift,
                 planned,
+                change,
                 FaultKind::ProcessCrashOfAll,
             ],
             Mood::Crashes => {
@@ -452,7 +444,7 @@ impl Plan {
             Mood::Power => &[power, power, power, crash, cut, store, FaultKind::Promote],
             Mood::Disks if has_rot => &[FaultKind::Rot, FaultKind::Rot, link, FaultKind::Pause, planned],
             Mood::Disks => &[slow, FaultKind::DiskStuck, fails, fails, crash, cut],
-            Mood::Planned => &[planned, planned, FaultKind::Detach, link, store, slow, crash],
+            Mood::Planned => &[planned, planned, change, change, FaultKind::Detach, link, store, slow, crash],
             Mood::Ghosts | Mood::Leases | Mood::Resyncs | Mood::Forced => &[planned, cut, store, crash, power, link],
         };
         all[rng.index(all.len())]

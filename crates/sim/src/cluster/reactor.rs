@@ -333,6 +333,10 @@ impl World {
                 pool.housekeeping();
             }
         }
+        if let Some(mut process) = self.machines[node].process.take() {
+            self.make_images(&mut process);
+            self.machines[node].process = Some(process);
+        }
         let wait = HOUSEKEEPING + self.rng.below(MILLIS);
         self.later(self.queue.now() + wait, node, Local::Housekeeping);
     }

@@ -109,6 +109,8 @@ pub struct World {
     pub answered: u64,
     /// Faults are over.
     pub(super) is_mended: bool,
+    /// Number of the image that an administrator added last; the first ones are the segment's own.
+    pub(super) images_added: usize,
     /// Faults that struck, and those that wait for a new owner's extents to be made equal (M9), until when.
     pub(super) struck: Vec<usize>,
     pub(super) awaiting: Vec<(usize, Time)>,
@@ -166,6 +168,7 @@ impl World {
             questions: 0,
             answered: 0,
             is_mended: false,
+            images_added: dyad_cluster::IMAGES_MAX,
             struck: Vec::new(),
             awaiting: Vec::new(),
             equalising: None,
