@@ -2,6 +2,7 @@
 //! write could take effect after a later one. The front, a node that has no image and sends everything on, is struck.
 
 use super::faults::Mend;
+use super::host::SENDER;
 use super::net::NodeNo;
 use super::plan::{Aim, Fault, FaultKind, Plan, Trigger};
 use super::queue::{MILLIS, SECONDS, Time};
@@ -12,6 +13,7 @@ impl Plan {
     /// Two images and a front; one of the plays after the other.
     pub(super) fn draw_ghosts(&mut self, at: Time, rng: &mut Rng) {
         (self.images, self.nodes, self.segments, self.is_beyond_bound) = (2, 3, 1, false);
+        self.hosts.push(SENDER);
         let mut at = at;
         for _ in 0..1 + rng.below(3) {
             let end = match rng.below(3) {

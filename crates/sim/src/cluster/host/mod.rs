@@ -19,6 +19,8 @@ pub(super) use paths::Deed;
 /// Number of the host that hardly does anything but read, and gives up what takes long: it never runs out of things to
 /// ask, as one does whose every write hangs.
 pub const WATCHER: usize = 3;
+/// Number of the host that never stops writing to a few blocks, through all nodes alike.
+pub const SENDER: usize = 4;
 
 use super::block::Order;
 use super::happening::SessionNo;
@@ -227,12 +229,33 @@ impl Habits {
             hurry: Some(800 * MILLIS),
         }
     }
+
+    /// Always has something under way through every node.
+    fn of_sender() -> Self {
+        Self {
+            depth: 16,
+            think: 8 * MILLIS,
+            prefers: None,
+            durable: 0,
+            abort: 0,
+            weights: [70, 0, 0, 30, 0, 0, 0],
+            spread: 4,
+            long: 0,
+            hurry: None,
+            roams: false,
+            state: 0,
+        }
+    }
 }
 
 impl Host {
     /// A host of this volume with paths through all nodes.
     pub fn new(no: usize, volume: usize, nodes: usize, quota: u64, mut rng: Rng) -> Self {
-        let habits = if no == WATCHER { Habits::of_watcher() } else { Habits::draw(&mut rng, nodes) };
+        let habits = match no {
+            WATCHER => Habits::of_watcher(),
+            SENDER => Habits::of_sender(),
+            _ => Habits::draw(&mut rng, nodes),
+        };
         Self {
             no,
             volume,

@@ -38,7 +38,7 @@ impl Host {
         for at in 0..self.ops.len() {
             let is_doomed = |deed: &Deed| matches!(deed, Deed::GiveUp { id } if *id == self.ops[at].id);
             if matches!(self.ops[at].stage, Stage::Waits(when) if when <= now) && !deeds.iter().any(is_doomed) {
-                if let Some((node, session)) = self.choose_path() {
+                if let Some((node, session)) = self.path_for(at) {
                     self.ops[at].stage = Stage::Sent { node, session, at: now, aborted: None };
                     self.ops[at].attempt += 1;
                     deeds.push(Deed::Ask { id: self.ops[at].id, node, session });
@@ -121,6 +121,17 @@ impl Host {
             }
         }
         deeds
+    }
+
+    /// In the end every node in turn has to serve.
+    fn path_for(&mut self, at: usize) -> Option<(usize, SessionNo)> {
+        let op = &self.ops[at];
+        let node = (op.id % self.paths.len() as u64) as usize;
+        match (op.is_inspection, self.paths[node]) {
+            (false, _) => self.choose_path(),
+            (true, Path::Open(session)) => Some((node, session)),
+            (true, _) => None,
+        }
     }
 
     fn choose_path(&mut self) -> Option<(usize, SessionNo)> {
