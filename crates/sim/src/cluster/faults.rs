@@ -238,6 +238,7 @@ impl World {
                 self.lose_beats(node, peer, late, end);
             }
             FaultKind::SlowToOwner { delay } => self.slow_to_owner(node, delay, end),
+            FaultKind::FrontHangsUp => self.hang_up(node, fault.lasts),
             FaultKind::OwnerUnheard => self.unhear_owner(node, end),
             FaultKind::SlowNet => {
                 let delay = (1 + rng.below(300)) * MILLIS;
@@ -403,6 +404,7 @@ fn name(kind: FaultKind) -> &'static str {
         FaultKind::LinkBreak { .. } => "fault: connection reset",
         FaultKind::BeatsOnly { .. } => "fault: beats lost or late",
         FaultKind::SlowToOwner { .. } => "fault: a front's letters to the owner are slow",
+        FaultKind::FrontHangsUp => "fault: a front hangs up on the owner",
         FaultKind::OwnerUnheard => "fault: a front does not hear the owner",
         FaultKind::SlowNet => "fault: slow net",
         FaultKind::StoreAway => "fault: store away",

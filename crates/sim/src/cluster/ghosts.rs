@@ -16,9 +16,10 @@ impl Plan {
         self.hosts.push(SENDER);
         let mut at = at;
         for _ in 0..1 + rng.below(3) {
-            let end = match rng.below(3) {
+            let end = match rng.below(4) {
                 0 => self.draw_earlier_reign(at, rng),
                 1 => self.draw_old_forward(at, rng),
+                2 => self.draw_hang_up(at, rng),
                 _ => self.draw_sleeper(at, rng),
             };
             at = end + (300 + rng.below(1500)) * MILLIS;
@@ -54,6 +55,14 @@ impl Plan {
         again + delay + SECONDS
     }
 
+    /// M19: the front gives up the connection, and what it had sent arrives long after that.
+    fn draw_hang_up(&mut self, at: Time, rng: &mut Rng) -> Time {
+        let delay = (300 + rng.below(1500)) * MILLIS;
+        self.strike_at(at, Aim::Front, FaultKind::SlowToOwner { delay }, 2 * delay, rng);
+        self.strike_at(at + delay, Aim::Front, FaultKind::FrontHangsUp, delay, rng);
+        at + 2 * delay
+    }
+
     /// M19: the front is stopped until its hosts have gone on through other nodes.
     fn draw_sleeper(&mut self, at: Time, rng: &mut Rng) -> Time {
         let lasts = (7200 + rng.below(1500)) * MILLIS;
@@ -74,6 +83,17 @@ impl World {
         let Some(owner) = self.owner(0).filter(|&owner| owner != front) else { return };
         self.net.slow_down(front, owner, delay);
         self.mend_later(end, Mend::Speed(front));
+    }
+
+    /// The front closes its connection to the owner. What it had sent arrives; the end of it comes after `lasts`.
+    pub(super) fn hang_up(&mut self, front: NodeNo, lasts: Time) {
+        let Some(owner) = self.owner(0).filter(|&owner| owner != front) else { return };
+        let is_first = front < owner;
+        let (now, late) = (self.queue.now(), lasts + MILLIS);
+        let notices = if is_first { [MILLIS, late] } else { [late, MILLIS] };
+        let keeps = if is_first { [256, 0] } else { [0, 256] };
+        self.net.break_up(now, (front.min(owner), front.max(owner)), notices, keeps, &mut self.net_out);
+        self.push_net();
     }
 
     /// The owner's beats do not reach the front.

@@ -120,6 +120,8 @@ pub enum FaultKind {
         /// By so much.
         delay: Time,
     },
+    /// This node gives up its connection to the owner, to which still comes whatever was on its way.
+    FrontHangsUp,
     /// The owner's beats do not reach this node.
     OwnerUnheard,
     /// Letters between this node and all others are slow.
