@@ -357,3 +357,61 @@ fn scsi_state_is_there_after_a_takeover() {
     let Some(Ok(VolumeDone::Data(kept))) = result else { panic!("{result:?}") };
     assert_eq!(kept.to_vec(), b"held by nexus 4");
 }
+
+/// M12: bounded. An image that stands still keeps the hand-over from draining: after a second the old owner goes on, and says
+/// so to whoever asked.
+#[test]
+fn a_hand_over_that_cannot_drain_ends_within_a_second_and_is_said() {
+    let mut world = World::serving(3, 1);
+    let owner = world.owner();
+    let other = (owner + 1) % 3;
+    world.tuning.owner.slow = Period::from_secs(3600);
+    world.nodes[other].is_stuck = true;
+    let stuck = world.write(owner, 1, 1);
+    let id = world.command(owner, Command::HandOver { to: node_id((owner + 2) % 3) });
+    let waits = world.read(owner, 9);
+    world.pass(MS(980));
+    assert!(!world.nodes[owner].done.contains_key(&id) && world.result(waits).is_none());
+    world.pass(MS(40));
+    assert_eq!(world.nodes[owner].done.get(&id), Some(&Err(dyad_mirror::CommandError::TooLate)));
+    assert!(world.nodes[owner].notes.contains(&PartNote::Mirror(Note::HandOverFailed)));
+    world.unstick(other);
+    world.pass(MS(500));
+    assert!(world.is_done(stuck) && world.is_done(waits), "it goes on here");
+    assert_eq!(world.owner(), owner);
+}
+
+/// M12, M7: the store kept the hand-over and its answer was lost. The old owner finds it out, and the new one serves.
+#[test]
+fn a_hand_over_whose_answer_is_lost_is_found_out() {
+    let mut world = World::serving(2, 1);
+    let owner = world.owner();
+    let other = 1 - owner;
+    world.put(2, 1, 1);
+    world.mood = StoreMood::Forgets;
+    let id = world.command(owner, Command::HandOver { to: node_id(other) });
+    world.pass(MS(50));
+    world.mood = StoreMood::Works;
+    world.pass(MS(2000));
+    assert_eq!(world.nodes[owner].done.get(&id), Some(&Ok(())));
+    assert_eq!((world.owner(), world.store.in_sync().count()), (other, 2));
+    assert_eq!(world.get(owner, 1), 1);
+}
+
+/// M12: the store is away: the outcome is not known, and while it is not nobody answers; then the old owner, or the new one,
+/// goes on, with the set kept.
+#[test]
+fn a_hand_over_without_the_store_is_resumed() {
+    let mut world = World::serving(2, 1);
+    let owner = world.owner();
+    world.put(2, 1, 1);
+    world.mood = StoreMood::Away;
+    world.command(owner, Command::HandOver { to: node_id(1 - owner) });
+    world.pass(MS(2500));
+    world.mood = StoreMood::Works;
+    world.pass(MS(1500));
+    world.owner();
+    assert_eq!(world.store.in_sync().count(), 2);
+    world.put(2, 1, 2);
+    assert_eq!(world.get(owner, 1), 2);
+}

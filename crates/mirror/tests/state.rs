@@ -6,7 +6,7 @@ use cast::{BLOCK, Stage};
 use dyad_cluster::ImageState;
 use dyad_contract::volume::{VolumeDone, VolumeError, VolumeOp};
 use dyad_mirror::{ImageIndex, OpId};
-use dyad_units::Period;
+use dyad_units::{Period, Piece, STATE_EXTENT};
 
 const FULL: usize = dyad_contract::volume::STATE_BYTES_MAX;
 
@@ -166,4 +166,23 @@ fn state_that_rotted_everywhere_is_an_error_until_it_is_written_again() {
     assert_eq!(kept(&mut pair), Ok(b"newer".to_vec()));
     put(&mut pair, b"newest");
     assert_eq!(kept(&mut pair), Ok(b"newest".to_vec()));
+}
+
+/// M20: broke once (simulator, seeds 20439 and 20519): while the only image in sync could not be read, a state was written
+/// with a turn counted from nothing. When it could be read again, the other home, older and of a higher turn, was taken for
+/// the state: one that had been overwritten was back.
+#[test]
+fn a_state_written_while_no_home_could_be_read_is_the_newest() {
+    let mut one = Stage::serving(1);
+    for turn in 1..=50 {
+        put(&mut one, &[turn; 100]);
+    }
+    let first = Piece::whole(STATE_EXTENT).block().0;
+    one.images[0].unreadable.extend(first..first + 32);
+    assert!(matches!(kept(&mut one), Err(VolumeError::Medium { .. })));
+    put(&mut one, &[99; 100]);
+    one.images[0].unreadable.clear();
+    assert_eq!(kept(&mut one), Ok(vec![99; 100]));
+    put(&mut one, &[100; 100]);
+    assert_eq!(kept(&mut one), Ok(vec![100; 100]));
 }

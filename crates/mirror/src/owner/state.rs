@@ -67,7 +67,9 @@ impl Core {
         if let Some(VolumeOp::WriteState { .. }) = op.volume_op() {
             // What cannot be read is what is written anew; else what is older.
             let to = if homes[newest] == Home::Unreadable { newest } else { other };
-            let turn = homes[newest].turn() + if unreadable.is_some() { 2 } else { 1 };
+            // Turns rise as numbers do, over all epochs: one that cannot be read just now may be there again later.
+            let above = homes[newest].turn() + if unreadable.is_some() { 2 } else { 1 };
+            let turn = above.max(self.numbers.last().value() + 1);
             return match self.write_home(op, to, turn) {
                 Ok(()) => self.start_space(op, out),
                 Err(Exhausted { .. }) => self.finish(op, Err(VolumeError::Busy), out),

@@ -8,6 +8,7 @@ use super::{HOP, News, STORE_WAY, StoreMood, World, image_id, node_id};
 impl World {
     pub(super) fn deliver(&mut self, news: News) {
         let to = match &news {
+            News::Told { outcome: Some(_), .. } if self.holds_outcomes => return self.holding.push(news),
             News::Message { from, to, .. } => {
                 if self.held.contains(&(*from, *to)) {
                     return self.holding.push(news);
@@ -75,6 +76,12 @@ impl World {
             let event = PartEvent::Pool { image: image_id(at), token: done.token, reply: done.reply.unwrap() };
             self.event(at, event);
         }
+    }
+
+    /// The node's watch tells what the store holds.
+    pub fn watch(&mut self, at: usize) {
+        let record = Box::new(self.store.clone());
+        self.event(at, PartEvent::Seen(Some(record)));
     }
 
     /// The pool is no longer stuck.

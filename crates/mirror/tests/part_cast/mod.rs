@@ -3,18 +3,19 @@
 #![allow(dead_code, reason = "every play uses another part of the cast")]
 
 mod delivery;
+mod hosts;
 #[path = "../cast/image.rs"]
 pub mod image;
 
 use std::collections::BTreeMap;
 
 use dyad_cluster::{AckPolicy, ImageState, Incarnation, NewSegment, OutReason, Outcome, SegmentRecord};
-use dyad_contract::volume::{VolumeDone, VolumeError, VolumeOp, VolumeResult};
+use dyad_contract::volume::VolumeResult;
 use dyad_mirror::{
-    Beat, BeatAnswer, Command, CommandError, LeaseTuning, Leases, LossReport, OpId, Part, PartAction, PartEvent,
-    PartNote, PartRole, PartSetup, PartTuning, PeerMessage, Tuning,
+    Beat, BeatAnswer, CommandError, LeaseTuning, Leases, LossReport, Part, PartAction, PartEvent, PartNote, PartRole,
+    PartSetup, PartTuning, PeerMessage, Tuning,
 };
-use dyad_payload::{Payload, Slab};
+use dyad_payload::Slab;
 use dyad_units::{BootId, Bytes, ImageId, LayerId, Moment, NodeId, Period, PoolId, SegmentId, Span, StoreId, VolumeId};
 use image::Image;
 
@@ -86,6 +87,8 @@ pub struct World {
     /// Messages from the first to the second wait, although the connection is up.
     pub held: Vec<(usize, usize)>,
     holding: Vec<News>,
+    /// What the store answers to proposals waits; what it stored is stored.
+    pub holds_outcomes: bool,
     pub answers: BTreeMap<u64, (Moment, VolumeResult)>,
     next_op: u64,
     slab: Slab,
@@ -117,6 +120,7 @@ impl World {
             deaf: Vec::new(),
             held: Vec::new(),
             holding: Vec::new(),
+            holds_outcomes: false,
             answers: BTreeMap::new(),
             next_op: 0,
             slab,
@@ -270,89 +274,6 @@ impl World {
         for news in std::mem::take(&mut self.holding) {
             self.deliver(news);
         }
-    }
-
-    // --- hosts ---------------------------------------------------------------------------------------------------
-
-    pub fn ask(&mut self, at: usize, op: VolumeOp) -> u64 {
-        let id = self.next_op;
-        self.next_op += 1;
-        let arrived = self.now;
-        self.event(at, PartEvent::Op { id: OpId(id), op, arrived });
-        id
-    }
-
-    pub fn payload(&self, bytes: &[u8]) -> Payload {
-        Payload::from(self.slab.copy_of(bytes).unwrap())
-    }
-
-    pub fn write(&mut self, at: usize, block: u64, byte: u8) -> u64 {
-        let data = self.payload(&[byte; B as usize]);
-        self.ask(at, VolumeOp::Write { span: span(block), data, durable: false })
-    }
-
-    pub fn read(&mut self, at: usize, block: u64) -> u64 {
-        self.ask(at, VolumeOp::Read { span: span(block) })
-    }
-
-    pub fn abort(&mut self, at: usize, id: u64) {
-        self.event(at, PartEvent::Abort { id: OpId(id) });
-    }
-
-    pub fn command(&mut self, at: usize, command: Command) -> u64 {
-        let id = self.next_op;
-        self.next_op += 1;
-        self.event(at, PartEvent::Command { id, command });
-        id
-    }
-
-    /// Writes by this node; asks again as long as it is busy, at most ten seconds.
-    pub fn put(&mut self, at: usize, block: u64, byte: u8) {
-        for _ in 0..100 {
-            let id = self.write(at, block, byte);
-            self.wait_for(id);
-            match self.result(id) {
-                Some(Ok(_)) => return,
-                Some(Err(VolumeError::Busy)) => self.pass(Period::from_millis(100)),
-                other => panic!("{other:?}"),
-            }
-        }
-        panic!("never served: {}", self.status(at).sentence);
-    }
-
-    /// Reads by this node, as [`Self::put`].
-    pub fn get(&mut self, at: usize, block: u64) -> u8 {
-        for _ in 0..100 {
-            let id = self.read(at, block);
-            self.wait_for(id);
-            match self.result(id) {
-                Some(Ok(VolumeDone::Data(data))) => return data.to_vec()[0],
-                Some(Err(VolumeError::Busy)) => self.pass(Period::from_millis(100)),
-                other => panic!("{other:?}: {}", self.status(at).sentence),
-            }
-        }
-        panic!("never served: {}", self.status(at).sentence);
-    }
-
-    fn wait_for(&mut self, id: u64) {
-        for _ in 0..400 {
-            if self.answers.contains_key(&id) {
-                return;
-            }
-            self.pass(Period::from_millis(10));
-        }
-    }
-
-    pub fn result(&self, id: u64) -> Option<&VolumeResult> {
-        self.answers.get(&id).map(|(_, result)| result)
-    }
-
-    pub fn error(&self, id: u64) -> Option<VolumeError> {
-        self.result(id).and_then(|result| result.as_ref().err().copied())
-    }
-
-    pub fn is_done(&self, id: u64) -> bool {
-        matches!(self.result(id), Some(Ok(_)))
     }
 
     // --- what is to be seen --------------------------------------------------------------------------------------

@@ -234,7 +234,9 @@ fn a_region_that_was_just_mended_keeps_its_mark() {
     assert_eq!(marked(&mut bench), 0);
 }
 
-/// M11, M16: an image that forgot is whole when everything was copied.
+/// M11, M16: an image that forgot is whole when everything was copied. Broke once (simulator, seed 185): it had joined, and
+/// still showed at the next claim that it lacked something, so that an image that really forgot counted as much as it did,
+/// and older blocks overwrote acknowledged ones.
 #[test]
 fn an_image_that_forgot_has_nothing_suspect_left_when_it_is_complete() {
     let mut bench = Bench::new();
@@ -253,7 +255,7 @@ fn an_image_that_forgot_has_nothing_suspect_left_when_it_is_complete() {
     done(&copied(&mut bench, 1, stamp(1)));
     done(&copied(&mut bench, 2, stamp(1)));
     progress(&mut bench, None, stamp(12));
-    assert!(bench.survey().lived_through || bench.survey().lived_through, "M16: it has everything now");
+    assert!(bench.survey().lived_through, "M16: it has everything now");
     bench.crash();
     let survey = bench.survey();
     assert!(survey.lived_through && survey.marked.is_empty());
