@@ -208,7 +208,7 @@ impl Habits {
             spread: [2, 6, 16][rng.index(3)],
             long: [0, 1, 4][rng.index(3)],
             roams: rng.chance(1, 3),
-            state: [0, 10, 60][rng.index(3)],
+            state: [0, 10, 60, 250][rng.index(4)],
             hurry: None,
         }
     }
