@@ -55,10 +55,10 @@ impl World {
             Trigger::Writing => self.hosts.iter().any(Host::is_writing),
             Trigger::Resyncing => self.is_resyncing(),
             Trigger::Copying => self.is_resyncing() && Rng::new(fault.seed ^ self.queue.now()).chance(1, 16),
-            Trigger::Equalising => self.equalising.is_some_and(|since| since + LOOK > self.queue.now()),
+            Trigger::Equalising | Trigger::Joined => false, // they are told when it happens
         };
         if !is_due && self.queue.now() < until {
-            if fault.trigger == Trigger::Equalising {
+            if matches!(fault.trigger, Trigger::Equalising | Trigger::Joined) {
                 if !self.awaiting.contains(&(number, until)) {
                     self.awaiting.push((number, until));
                     self.queue.push(until, Happening::Fault { fault: number, until });
@@ -76,12 +76,16 @@ impl World {
         self.strike(fault, node, &mut rng)
     }
 
-    /// A new owner serves, and has to make extents equal (M9): what waits for that strikes within moments.
-    pub(super) fn begins_to_equalise(&mut self) {
+    /// What waits for this strikes within moments, or a little later.
+    pub(super) fn rouse(&mut self, trigger: Trigger) {
         let now = self.queue.now();
-        self.equalising = Some(now);
-        for (fault, until) in self.awaiting.clone() {
-            self.queue.push(now + self.rng.below(LOOK - 1), Happening::Fault { fault, until });
+        for (number, until) in self.awaiting.clone() {
+            let fault = self.plan.faults[number];
+            if fault.trigger == trigger && now <= until {
+                let mut rng = Rng::new(fault.seed ^ 1);
+                let after = [20_000, LOOK, 100 * MILLIS][rng.index(3)];
+                self.queue.push(now + rng.below(after), Happening::Fault { fault: number, until: 0 });
+            }
         }
     }
 

@@ -97,7 +97,7 @@ impl World {
 
     /// A question reaches the store.
     pub(super) fn on_asked(&mut self, node: NodeNo, life: u32, segment: usize, question: u64, what: StoreQuestion) {
-        if self.reach.away > 0 || self.reach.cut[node] > 0 {
+        if !self.reaches_store(node) {
             return self.coverage.count("store could not be asked");
         }
         let id = self.segments[segment].id;
@@ -124,6 +124,11 @@ impl World {
         let at = self.queue.now() + 100_000 + self.rng.below(500_000);
         let what = Local::Store { segment, question, answer };
         self.queue.push(at, Happening::Node { node, life, what });
+    }
+
+    /// Whether anything gets from one to the other: what is under way when the store is cut off does not arrive.
+    pub(super) fn reaches_store(&self, node: NodeNo) -> bool {
+        self.reach.away == 0 && self.reach.cut[node] == 0
     }
 
     /// The store's watch.
@@ -161,6 +166,9 @@ impl World {
 
     /// The store answered, or was silent for too long.
     pub(super) fn on_store_answer(&mut self, node: NodeNo, segment: usize, question: u64, answer: StoreAnswer) {
+        if !matches!(answer, StoreAnswer::Silence) && !self.reaches_store(node) {
+            return self.coverage.count("store's answer lost");
+        }
         let Some(process) = &mut self.machines[node].process else { return };
         let Some(slot) = &mut process.parts[segment] else { return };
         let event = if slot.proposing == Some(question) {

@@ -31,6 +31,8 @@ pub struct PartSlot {
     pub part: Part,
     /// Images of this node in this segment.
     pub images: Vec<(ImageId, ImageHandle)>,
+    /// Reads and writes that these were asked for and have not answered.
+    pub asked: Vec<(ImageId, dyad_contract::image::Token)>,
     /// The read of the store under way.
     pub reading: Option<u64>,
     /// The proposal under way.

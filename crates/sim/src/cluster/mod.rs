@@ -32,6 +32,7 @@ mod links;
 mod machine;
 mod net;
 mod plan;
+mod plays;
 mod promotion;
 mod queue;
 mod reactor;

@@ -33,6 +33,8 @@ pub enum Trigger {
     Copying,
     /// A new owner begins to serve and has extents that images may have differently (M9).
     Equalising,
+    /// The store has noted that an image joined; its owner does not know yet (M16).
+    Joined,
 }
 
 /// Longest wait for a trigger.
@@ -292,6 +294,7 @@ impl Plan {
             skipped: Vec::new(),
         };
         plan.draw_faults(&mut rng);
+        plan.draw_play();
         plan
     }
 

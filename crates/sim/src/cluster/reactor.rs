@@ -1,12 +1,15 @@
 //! What a node's program would do around the pure rooms: hands events in, carries actions out, until all is quiet.
 
+use dyad_cluster::SegmentRecord;
+use dyad_contract::image::Request;
 use dyad_contract::volume::{VolumeDone, VolumeResult};
-use dyad_mirror::{OpId, PartAction, PartEvent, PartNote, PeerMessage};
+use dyad_mirror::{MirrorState, OpId, PartAction, PartEvent, PartNote, PeerMessage};
 use dyad_pool::AdminReply;
 
 use super::happening::{Happening, Local, StoreQuestion};
 use super::machine::{Pending, Process};
 use super::net::{Letter, NetEvent, NodeNo};
+use super::plan::Trigger;
 use super::queue::{MILLIS, Time};
 use super::world::{Run, World, violation};
 use crate::disk::Kind;
@@ -44,6 +47,7 @@ impl World {
             Local::Records(records) => self.on_records(node, records)?,
             Local::Beats { from, life, message } => self.on_beats(node, from, life, *message),
             Local::Store { segment, question, answer } => self.on_store_answer(node, segment, question, answer),
+            Local::Watched { .. } if !self.reaches_store(node) => self.reach.missed[node] = true,
             Local::Watched { segment, record } => self.tell_part(node, segment, PartEvent::Seen(Some(record))),
             Local::Host { host, session, message } => self.on_host_message(node, host, session, message),
             Local::HostGone { session } => self.on_host_gone(node, session),
@@ -111,6 +115,9 @@ impl World {
                     let said = crate::player::describe_reply(&reply);
                     self.tell(|| format!("node {node}: its pool answers, segment {segment}: {token:?} {said}"));
                 }
+                if let Some(slot) = &mut process.parts[segment] {
+                    slot.asked.retain(|asked| *asked != (image, token));
+                }
                 hand_in(process, segment, now, PartEvent::Pool { image, token, reply });
             }
             for (_, reply) in admin.drain(..) {
@@ -135,7 +142,11 @@ impl World {
                         self.tell(|| format!("node {node}: its pool is asked, segment {segment}: {asked}"));
                     }
                     self.machines[node].log.mark();
+                    let is_of_host = matches!(request, Request::Read { .. } | Request::Write { .. });
                     pool.submit(*handle, token, request);
+                    if let Some(slot) = process.parts[segment].as_mut().filter(|_| is_of_host) {
+                        slot.asked.push((image, token));
+                    }
                 }
             }
             PartAction::Send { to, message } => {
@@ -153,6 +164,7 @@ impl World {
             }
             PartAction::Propose { record, expected } => {
                 self.tell(|| format!("node {node}: proposes {}", super::world::brief(&record)));
+                self.judge_hand_over(node, process, segment, &record)?;
                 let question = self.ask_store(node, segment, StoreQuestion::Propose(record, expected));
                 if let Some(slot) = &mut process.parts[segment] {
                     slot.proposing = Some(question);
@@ -169,7 +181,7 @@ impl World {
                 self.tell(|| format!("node {node}: {note:?}"));
                 self.coverage.note_part(&note);
                 if matches!(note, PartNote::Mirror(dyad_mirror::Note::Serving { suspect: 1.., .. })) {
-                    self.begins_to_equalise();
+                    self.rouse(Trigger::Equalising);
                 }
             }
             PartAction::Done { id, result } => {
@@ -180,6 +192,19 @@ impl World {
             PartAction::Stopped => self.tell(|| format!("node {node}: stopped")),
         }
         Ok(())
+    }
+
+    /// An owner that names another one of its own will has let all that was under way end before (M12).
+    fn judge_hand_over(&self, node: NodeNo, process: &Process, segment: usize, record: &SegmentRecord) -> Run {
+        let slot = process.parts[segment].as_ref().filter(|slot| !slot.asked.is_empty());
+        let mirror = slot.and_then(|slot| slot.part.status().mirror);
+        let is_planned = mirror.is_some_and(|mirror| mirror.state == MirrorState::HandingOver);
+        match is_planned && record.owner != Some(super::machine::node_id(node)) {
+            true => {
+                violation(format!("node {node} hands segment {segment} over amid reads or writes of its image (M12)"))
+            }
+            false => Ok(()),
+        }
     }
 
     /// Sends what one node's program tells another's.

@@ -17,7 +17,7 @@ use super::happening::{Happening, Local, SessionNo};
 use super::host::{Excuses, Host};
 use super::machine::{Machine, node_id, pool_id};
 use super::net::{Net, NetEvent, NodeNo};
-use super::plan::Plan;
+use super::plan::{Plan, Trigger};
 use super::queue::{MILLIS, Queue, Time};
 use super::setup::Templates;
 use crate::log::SimLog;
@@ -114,8 +114,6 @@ pub struct World {
     /// Faults that struck, and those that wait for a new owner's extents to be made equal (M9), until when.
     pub(super) struck: Vec<usize>,
     pub(super) awaiting: Vec<(usize, Time)>,
-    /// When a new owner last had extents to make equal.
-    pub(super) equalising: Option<Time>,
     /// Clocks broke the bound: a read may be stale (M5).
     pub(super) is_loose: bool,
     pub(super) net_out: Vec<(Time, NetEvent)>,
@@ -173,7 +171,6 @@ impl World {
             images_added: dyad_cluster::IMAGES_MAX,
             struck: Vec::new(),
             awaiting: Vec::new(),
-            equalising: None,
             is_loose: plan.is_beyond_bound,
             net_out: Vec::new(),
             plan,
@@ -343,6 +340,7 @@ impl World {
                 && let Some(node) = self.place(image.node).filter(is_of_now)
             {
                 self.book.joined(segment, 1 << node);
+                self.rouse(Trigger::Joined);
             }
         }
     }
