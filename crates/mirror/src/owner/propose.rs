@@ -264,8 +264,12 @@ impl Core {
     pub(crate) fn on_recorded(&mut self, op: &mut Op) {
         self.end_own(op);
         self.members.is_adopting = false;
-        if self.state == MirrorState::Claiming {
-            self.wanted.push_back(Task::Survey);
+        match self.state {
+            MirrorState::Claiming => self.wanted.push_back(Task::Survey),
+            // Those of the last epoch are void: the next write should find some, and not wait for an image that stands still to
+            // reserve, for which it has more time than for a write (M8).
+            MirrorState::Serving => self.ask_credits(),
+            _ => {}
         }
         self.on_run_recorded();
     }
