@@ -5,6 +5,8 @@ use crate::pattern::{BLOCK, Value, identify};
 
 /// What the SCSI state of a volume names as its block: far above every real one.
 pub const STATE: u64 = 1 << 40;
+/// Blocks of it at most.
+pub const STATE_BLOCKS_MAX: usize = dyad_contract::volume::STATE_BYTES_MAX / BLOCK;
 
 /// One block.
 #[derive(Clone, Debug, Default)]
@@ -222,11 +224,17 @@ impl Book {
     pub fn read_state(&mut self, volume: usize, bytes: &[u8], asked: Order, holders: Nodes) -> Result<(), String> {
         let now = self.order();
         let told = |what: String| format!("a read of the state of volume {volume}: {what}");
-        let value = match bytes.len() {
-            0 => Value::ZERO,
-            BLOCK => identify(bytes, volume as u64, STATE).map_err(told)?,
-            len => return Err(told(format!("it has {len} bytes, which nobody wrote"))),
-        };
+        if !bytes.len().is_multiple_of(BLOCK) {
+            return Err(told(format!("it has {} bytes, which nobody wrote", bytes.len())));
+        }
+        let mut value = Value::ZERO;
+        for (at, bytes) in bytes.chunks_exact(BLOCK).enumerate() {
+            let found = identify(bytes, volume as u64, STATE + at as u64).map_err(told)?;
+            if at > 0 && found != value {
+                return Err(told(format!("block {at} of it is of {found}, what comes before of {value}")));
+            }
+            value = found;
+        }
         self.volumes[volume].state.read(value, asked, now, holders, false).map_err(told)
     }
 

@@ -194,6 +194,7 @@ impl World {
             let Some(host) = self.hosts.iter().position(|host| host.volume() == volume) else { continue };
             let now = self.queue.now();
             self.hosts[host].begin(Wish::ReadState, now, &mut self.book, true);
+            self.plan_host(host);
             let mut touched = self.book.touched(volume);
             while let Some(&first) = touched.first() {
                 let count = touched.iter().take(STRIDE as usize).take_while(|block| **block < first + STRIDE).count();

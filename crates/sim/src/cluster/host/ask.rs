@@ -5,7 +5,7 @@ use dyad_units::Span;
 use smallvec::smallvec;
 
 use super::{Host, Op, Stage, Wish, block_of, data_of};
-use crate::cluster::book::{Book, STATE};
+use crate::cluster::book::{Book, STATE, STATE_BLOCKS_MAX};
 use crate::cluster::queue::Time;
 use crate::pattern::{BLOCK, SECTOR, Value};
 
@@ -72,7 +72,8 @@ impl Host {
         }
         let value = Value::of(book.version());
         book.begin_state(self.volume, value);
-        Wish::WriteState { value }
+        // Of any size, so that a tear anywhere in it shows.
+        Wish::WriteState { value, count: 1 + self.rng.index(STATE_BLOCKS_MAX) }
     }
 
     /// Some sectors of one or two blocks whose content is known (P7: the owner merges).
@@ -162,7 +163,9 @@ impl Host {
             Wish::Read { first, count } => VolumeOp::Read { span: span(*first, *count)? },
             Wish::Flush => VolumeOp::Flush,
             Wish::ReadState => VolumeOp::ReadState,
-            Wish::WriteState { value } => VolumeOp::WriteState { data: data_of(slab, volume, STATE, &[*value])? },
+            Wish::WriteState { value, count } => {
+                VolumeOp::WriteState { data: data_of(slab, volume, STATE, &vec![*value; *count])? }
+            }
         })
     }
 }

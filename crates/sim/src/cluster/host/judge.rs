@@ -194,7 +194,7 @@ impl Op {
                 *value = Value::of(version);
                 book.begin(volume, *block, &[*value], true);
             }
-            Wish::WriteState { value } => {
+            Wish::WriteState { value, .. } => {
                 *value = Value::of(version);
                 book.begin_state(volume, *value);
             }
@@ -221,7 +221,7 @@ impl Op {
                 book.release(volume, *block, 1);
                 Ok(())
             }
-            Wish::WriteState { value } => book.end_state(volume, *value, acked, oldest),
+            Wish::WriteState { value, .. } => book.end_state(volume, *value, acked, oldest),
             Wish::Verify { .. } | Wish::Read { .. } | Wish::Flush | Wish::ReadState => Ok(()),
         }
     }

@@ -98,8 +98,10 @@ pub enum Wish {
     ReadState,
     /// Another one.
     WriteState {
-        /// What it is.
+        /// What every block of it is.
         value: Value,
+        /// How many blocks it has.
+        count: usize,
     },
 }
 
