@@ -199,7 +199,10 @@ impl World {
         let slot = process.parts[segment].as_ref().filter(|slot| !slot.asked.is_empty());
         let mirror = slot.and_then(|slot| slot.part.status().mirror);
         let is_planned = mirror.is_some_and(|mirror| mirror.state == MirrorState::HandingOver);
-        match is_planned && record.owner != Some(super::machine::node_id(node)) {
+        let me = super::machine::node_id(node);
+        // An image that failed is taken out with what it never answered (M8).
+        let is_kept = super::world::in_sync(record).any(|image| image.node == me);
+        match is_planned && is_kept && record.owner != Some(me) {
             true => {
                 violation(format!("node {node} hands segment {segment} over amid reads or writes of its image (M12)"))
             }
