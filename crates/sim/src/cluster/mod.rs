@@ -30,6 +30,7 @@ mod host;
 mod life;
 mod links;
 mod machine;
+mod marks;
 mod net;
 mod plan;
 mod plays;

@@ -251,6 +251,8 @@ enum Mood {
     Leases,
     /// Forwarded commands are held up (M18, M19).
     Ghosts,
+    /// Power is lost everywhere while regions become marked and clean (P5, P8).
+    Marks,
     /// Catching up lasts long and fails again (M13 to M16).
     Resyncs,
 }
@@ -315,9 +317,10 @@ impl Plan {
             Mood::Leases,
             Mood::Leases,
             Mood::Ghosts,
+            Mood::Marks,
             Mood::Resyncs,
             Mood::Resyncs,
-        ][rng.index(17)];
+        ][rng.index(18)];
         let has_rot = mood == Mood::Disks && rng.chance(1, 3);
         let count = 1 + rng.below(6);
         let mut at = (300 + rng.below(2000)) * MILLIS;
@@ -336,6 +339,9 @@ impl Plan {
         }
         if mood == Mood::Ghosts {
             return self.draw_ghosts(at, rng);
+        }
+        if mood == Mood::Marks {
+            return self.draw_marks(at, rng);
         }
         if mood == Mood::Resyncs {
             self.images = 2 + rng.index(2);
@@ -450,7 +456,9 @@ impl Plan {
             Mood::Disks if has_rot => &[FaultKind::Rot, FaultKind::Rot, link, FaultKind::Pause, planned],
             Mood::Disks => &[slow, FaultKind::DiskStuck, fails, fails, crash, cut],
             Mood::Planned => &[planned, planned, change, change, FaultKind::Detach, link, store, slow, crash],
-            Mood::Ghosts | Mood::Leases | Mood::Resyncs | Mood::Forced => &[planned, cut, store, crash, power, link],
+            Mood::Ghosts | Mood::Marks | Mood::Leases | Mood::Resyncs | Mood::Forced => {
+                &[planned, cut, store, crash, power, link]
+            }
         };
         all[rng.index(all.len())]
     }

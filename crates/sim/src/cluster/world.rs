@@ -141,9 +141,12 @@ impl World {
             Host::new(no, volume, plan.nodes, plan.quota * times, rng.fork())
         };
         let all: Vec<Host> = (0..4).map(|no| host(no, &mut rng)).collect();
-        let sender = Host::new(super::host::SENDER, 0, plan.nodes, plan.quota * 3, Rng::new(plan.seed ^ 0x5e4d));
-        let hosts =
-            all.into_iter().chain([sender]).filter(|host| plan.hosts.contains(&host.number())).collect::<Vec<_>>();
+        let special = |no| Host::new(no, 0, plan.nodes, plan.quota * 3, Rng::new(plan.seed ^ 0x5e4d));
+        let hosts = all
+            .into_iter()
+            .chain([super::host::SENDER, super::host::SPARSE].map(special))
+            .filter(|host| plan.hosts.contains(&host.number()))
+            .collect::<Vec<_>>();
         let net = Net::new(plan.nodes, 20_000 + rng.below(200_000));
         let reach = Reach { cut: vec![0; plan.nodes], missed: vec![false; plan.nodes], ..Reach::default() };
         let reach = Reach { watched: vec![0; plan.nodes], ..reach };

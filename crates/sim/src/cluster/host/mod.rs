@@ -21,6 +21,8 @@ pub(super) use paths::Deed;
 pub const WATCHER: usize = 3;
 /// Number of the host that never stops writing to a few blocks, through all nodes alike.
 pub const SENDER: usize = 4;
+/// Number of the host that writes seldom, so that regions become clean in between.
+pub const SPARSE: usize = 5;
 
 use super::block::Order;
 use super::happening::SessionNo;
@@ -232,6 +234,13 @@ impl Habits {
         }
     }
 
+    /// Writes and unmaps now and then.
+    fn of_sparse(rng: &mut Rng) -> Self {
+        let think = [8 * MILLIS, 30 * MILLIS, 120 * MILLIS][rng.index(3)];
+        let weights = [70, 5, 10, 15, 2, 0, 0];
+        Self { depth: 4, think, weights, spread: 16, roams: rng.chance(1, 2), ..Self::of_sender() }
+    }
+
     /// Always has something under way through every node.
     fn of_sender() -> Self {
         Self {
@@ -256,6 +265,7 @@ impl Host {
         let habits = match no {
             WATCHER => Habits::of_watcher(),
             SENDER => Habits::of_sender(),
+            SPARSE => Habits::of_sparse(&mut rng),
             _ => Habits::draw(&mut rng, nodes),
         };
         Self {
