@@ -27,6 +27,7 @@ mod finish;
 mod ghosts;
 mod happening;
 mod host;
+mod kinds;
 mod life;
 mod links;
 mod machine;

@@ -1,6 +1,7 @@
 //! What a run is made of, drawn up front from its seed, so that single faults and hosts can be left out of it.
 
 use super::cut_off::Twist;
+use super::kinds::draw_length;
 use super::queue::{MILLIS, SECONDS, Time};
 use crate::rng::Rng;
 use dyad_cluster::{AckPolicy, OnFew};
@@ -232,7 +233,7 @@ pub struct Plan {
 
 /// What sort of trouble a run sees.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Mood {
+pub(super) enum Mood {
     /// Anything.
     Mixed,
     /// Crashes and pauses.
@@ -256,6 +257,28 @@ enum Mood {
     /// Catching up lasts long and fails again (M13 to M16).
     Resyncs,
 }
+
+/// How often each comes, of all runs.
+const MIX: [Mood; 18] = [
+    Mood::Mixed,
+    Mood::Mixed,
+    Mood::Mixed,
+    Mood::Mixed,
+    Mood::Crashes,
+    Mood::Crashes,
+    Mood::Cuts,
+    Mood::Power,
+    Mood::Power,
+    Mood::Disks,
+    Mood::Planned,
+    Mood::Forced,
+    Mood::Leases,
+    Mood::Leases,
+    Mood::Ghosts,
+    Mood::Marks,
+    Mood::Resyncs,
+    Mood::Resyncs,
+];
 
 /// One volume in eight wants two images for an acknowledgement. Drawn apart from the rest of the plan, which was there
 /// before it.
@@ -301,52 +324,13 @@ impl Plan {
     }
 
     fn draw_faults(&mut self, rng: &mut Rng) {
-        let mood = [
-            Mood::Mixed,
-            Mood::Mixed,
-            Mood::Mixed,
-            Mood::Mixed,
-            Mood::Crashes,
-            Mood::Crashes,
-            Mood::Cuts,
-            Mood::Power,
-            Mood::Power,
-            Mood::Disks,
-            Mood::Planned,
-            Mood::Forced,
-            Mood::Leases,
-            Mood::Leases,
-            Mood::Ghosts,
-            Mood::Marks,
-            Mood::Resyncs,
-            Mood::Resyncs,
-        ][rng.index(18)];
+        let mood = MIX[rng.index(MIX.len())];
         let has_rot = mood == Mood::Disks && rng.chance(1, 3);
         let count = 1 + rng.below(6);
         let mut at = (300 + rng.below(2000)) * MILLIS;
-        if mood == Mood::Planned {
-            self.nodes = (self.images + 1).clamp(self.nodes, 4); // room for one more image
-        }
-        if mood == Mood::Forced {
-            self.images = 2; // with a third one in sync nothing has to be forced
-            at = self.draw_promotion(at, rng);
-            if rng.chance(1, 2) {
-                self.quota = 60 + rng.below(400); // what one image alone wrote is not all written again
-            }
-        }
-        if mood == Mood::Leases {
-            return self.draw_leases(at, rng);
-        }
-        if mood == Mood::Ghosts {
-            return self.draw_ghosts(at, rng);
-        }
-        if mood == Mood::Marks {
-            return self.draw_marks(at, rng);
-        }
-        if mood == Mood::Resyncs {
-            self.images = 2 + rng.index(2);
-            self.nodes = self.nodes.max(self.images);
-            at = self.draw_resync_trouble(at, rng);
+        match self.begin(mood, at, rng) {
+            Some(from) => at = from,
+            None => return,
         }
         for number in 0..count {
             let kind = self.draw_kind(mood, has_rot, rng);
@@ -378,6 +362,31 @@ impl Plan {
         }
     }
 
+    /// The plays that such a run begins with. When they are over; none if nothing else shall happen.
+    fn begin(&mut self, mood: Mood, at: Time, rng: &mut Rng) -> Option<Time> {
+        match mood {
+            Mood::Planned => self.nodes = (self.images + 1).clamp(self.nodes, 4), // room for one more image
+            Mood::Forced => {
+                self.images = 2; // with a third one in sync nothing has to be forced
+                let at = self.draw_promotion(at, rng);
+                if rng.chance(1, 2) {
+                    self.quota = 60 + rng.below(400); // what one image alone wrote is not all written again
+                }
+                return Some(at);
+            }
+            Mood::Resyncs => {
+                self.images = 2 + rng.index(2);
+                self.nodes = self.nodes.max(self.images);
+                return Some(self.draw_resync_trouble(at, rng));
+            }
+            Mood::Leases => self.draw_leases(at, rng),
+            Mood::Ghosts => self.draw_ghosts(at, rng),
+            Mood::Marks => self.draw_marks(at, rng),
+            Mood::Mixed | Mood::Crashes | Mood::Cuts | Mood::Power | Mood::Disks => {}
+        }
+        (!matches!(mood, Mood::Leases | Mood::Ghosts | Mood::Marks)).then_some(at)
+    }
+
     fn draw_aim(&self, kind: FaultKind, rng: &mut Rng) -> Aim {
         let any = Aim::Node(rng.index(self.nodes));
         match kind {
@@ -385,82 +394,6 @@ impl Plan {
             FaultKind::Promote | FaultKind::Detach | FaultKind::RemoveImage => Aim::Behind,
             _ => [Aim::Owner, Aim::Owner, Aim::Follower, Aim::Follower, Aim::Behind, any][rng.index(6)],
         }
-    }
-
-    fn draw_kind(&self, mood: Mood, has_rot: bool, rng: &mut Rng) -> FaultKind {
-        let beats = if rng.chance(1, 2) { Beats::Lost } else { Beats::Late };
-        let other = 1 + rng.index(self.nodes - 1);
-        let crash = FaultKind::ProcessCrash { amid: rng.chance(1, 3) };
-        let cut = FaultKind::CutOneWay { other, inward: rng.chance(1, 2), beats };
-        let isolation = FaultKind::Isolation { store: rng.chance(1, 2), hosts: rng.chance(1, 3), beats };
-        let fails = FaultKind::DiskFails {
-            kind: [DiskFault::Read, DiskFault::Write, DiskFault::Durable, DiskFault::Sync][rng.index(4)],
-            times: if rng.chance(1, 2) { 1 } else { u64::MAX },
-        };
-        let slow = FaultKind::DiskSlow { factor: 10 << rng.below(8) };
-        let drift = FaultKind::Drift { ppm: self.draw_ppm(rng) };
-        let beats_only = FaultKind::BeatsOnly { other, late: rng.chance(1, 2) };
-        let planned = if rng.chance(2, 3) { FaultKind::HandOver } else { FaultKind::TakeOut };
-        let change = match rng.below(4) {
-            0 => FaultKind::RemoveImage,
-            _ => FaultKind::AddImage { replaces: rng.chance(1, 3) },
-        };
-        let power = match rng.below(8) {
-            0 => FaultKind::OldDisk,
-            1 => FaultKind::EmptyDisk,
-            2..=3 => FaultKind::PowerLossOfAll,
-            _ => FaultKind::PowerLoss,
-        };
-        let store = [FaultKind::StoreAway, FaultKind::StoreFlaky, FaultKind::StoreCut][rng.index(3)];
-        let link = FaultKind::LinkBreak { other };
-        let all: &[FaultKind] = match mood {
-            Mood::Mixed => &[
-                crash,
-                crash,
-                power,
-                power,
-                FaultKind::Pause,
-                FaultKind::Pause,
-                cut,
-                cut,
-                isolation,
-                link,
-                beats_only,
-                FaultKind::SlowNet,
-                store,
-                FaultKind::HostCut,
-                slow,
-                FaultKind::DiskStuck,
-                fails,
-                drift,
-                planned,
-                change,
-                FaultKind::ProcessCrashOfAll,
-            ],
-            Mood::Crashes => {
-                &[crash, crash, FaultKind::Pause, FaultKind::Pause, FaultKind::ProcessCrashOfAll, link, drift]
-            }
-            Mood::Cuts => &[
-                cut,
-                cut,
-                isolation,
-                isolation,
-                link,
-                beats_only,
-                FaultKind::SlowNet,
-                store,
-                store,
-                FaultKind::HostCut,
-            ],
-            Mood::Power => &[power, power, power, crash, cut, store, FaultKind::Promote],
-            Mood::Disks if has_rot => &[FaultKind::Rot, FaultKind::Rot, link, FaultKind::Pause, planned],
-            Mood::Disks => &[slow, FaultKind::DiskStuck, fails, fails, crash, cut],
-            Mood::Planned => &[planned, planned, change, change, FaultKind::Detach, link, store, slow, crash],
-            Mood::Ghosts | Mood::Marks | Mood::Leases | Mood::Resyncs | Mood::Forced => {
-                &[planned, cut, store, crash, power, link]
-            }
-        };
-        all[rng.index(all.len())]
     }
 
     /// A clock's fault: within the bound, or beyond it where the run may.
@@ -472,18 +405,5 @@ impl Plan {
             _ => rng.below(2 * bound as u64 + 1) as i64 - bound,
         };
         if self.is_beyond_bound { within * 200 } else { within }
-    }
-}
-
-fn draw_length(kind: FaultKind, rng: &mut Rng) -> Time {
-    let short = (1 + rng.below(400)) * MILLIS;
-    let long = (400 + rng.below(4000)) * MILLIS;
-    match kind {
-        FaultKind::Pause => (50 + rng.below(2500)) * MILLIS,
-        FaultKind::LinkBreak { .. } => 0,
-        FaultKind::ProcessCrash { .. } | FaultKind::ProcessCrashOfAll if rng.chance(1, 2) => short,
-        FaultKind::EmptyDisk | FaultKind::OldDisk => long + 2 * SECONDS,
-        _ if rng.chance(1, 3) => short,
-        _ => long,
     }
 }

@@ -1,0 +1,106 @@
+//! Which kind of fault comes next, by the sort of run, and how long it lasts.
+
+use super::plan::{Beats, DiskFault, FaultKind, Mood, Plan};
+use super::queue::{MILLIS, SECONDS, Time};
+use crate::rng::Rng;
+
+impl Plan {
+    /// A kind that fits such a run.
+    pub(super) fn draw_kind(&self, mood: Mood, has_rot: bool, rng: &mut Rng) -> FaultKind {
+        let beats = if rng.chance(1, 2) { Beats::Lost } else { Beats::Late };
+        let other = 1 + rng.index(self.nodes - 1);
+        let crash = FaultKind::ProcessCrash { amid: rng.chance(1, 3) };
+        let cut = FaultKind::CutOneWay { other, inward: rng.chance(1, 2), beats };
+        let isolation = FaultKind::Isolation { store: rng.chance(1, 2), hosts: rng.chance(1, 3), beats };
+        let fails = FaultKind::DiskFails {
+            kind: [DiskFault::Read, DiskFault::Write, DiskFault::Durable, DiskFault::Sync][rng.index(4)],
+            times: if rng.chance(1, 2) { 1 } else { u64::MAX },
+        };
+        let slow = FaultKind::DiskSlow { factor: 10 << rng.below(8) };
+        let drift = FaultKind::Drift { ppm: self.draw_ppm(rng) };
+        let beats_only = FaultKind::BeatsOnly { other, late: rng.chance(1, 2) };
+        let planned = if rng.chance(2, 3) { FaultKind::HandOver } else { FaultKind::TakeOut };
+        let change = draw_change(rng);
+        let power = draw_power(rng);
+        let store = [FaultKind::StoreAway, FaultKind::StoreFlaky, FaultKind::StoreCut][rng.index(3)];
+        let link = FaultKind::LinkBreak { other };
+        let all: &[FaultKind] = match mood {
+            Mood::Mixed => &[
+                crash,
+                crash,
+                power,
+                power,
+                FaultKind::Pause,
+                FaultKind::Pause,
+                cut,
+                cut,
+                isolation,
+                link,
+                beats_only,
+                FaultKind::SlowNet,
+                store,
+                FaultKind::HostCut,
+                slow,
+                FaultKind::DiskStuck,
+                fails,
+                drift,
+                planned,
+                change,
+                FaultKind::ProcessCrashOfAll,
+            ],
+            Mood::Crashes => {
+                &[crash, crash, FaultKind::Pause, FaultKind::Pause, FaultKind::ProcessCrashOfAll, link, drift]
+            }
+            Mood::Cuts => &[
+                cut,
+                cut,
+                isolation,
+                isolation,
+                link,
+                beats_only,
+                FaultKind::SlowNet,
+                store,
+                store,
+                FaultKind::HostCut,
+            ],
+            Mood::Power => &[power, power, power, crash, cut, store, FaultKind::Promote],
+            Mood::Disks if has_rot => &[FaultKind::Rot, FaultKind::Rot, link, FaultKind::Pause, planned],
+            Mood::Disks => &[slow, FaultKind::DiskStuck, fails, fails, crash, cut],
+            Mood::Planned => &[planned, planned, change, change, FaultKind::Detach, link, store, slow, crash],
+            Mood::Ghosts | Mood::Marks | Mood::Leases | Mood::Resyncs | Mood::Forced => {
+                &[planned, cut, store, crash, power, link]
+            }
+        };
+        all[rng.index(all.len())]
+    }
+}
+
+fn draw_change(rng: &mut Rng) -> FaultKind {
+    match rng.below(4) {
+        0 => FaultKind::RemoveImage,
+        _ => FaultKind::AddImage { replaces: rng.chance(1, 3) },
+    }
+}
+
+fn draw_power(rng: &mut Rng) -> FaultKind {
+    match rng.below(8) {
+        0 => FaultKind::OldDisk,
+        1 => FaultKind::EmptyDisk,
+        2..=3 => FaultKind::PowerLossOfAll,
+        _ => FaultKind::PowerLoss,
+    }
+}
+
+/// How long such a fault lasts.
+pub(super) fn draw_length(kind: FaultKind, rng: &mut Rng) -> Time {
+    let short = (1 + rng.below(400)) * MILLIS;
+    let long = (400 + rng.below(4000)) * MILLIS;
+    match kind {
+        FaultKind::Pause => (50 + rng.below(2500)) * MILLIS,
+        FaultKind::LinkBreak { .. } => 0,
+        FaultKind::ProcessCrash { .. } | FaultKind::ProcessCrashOfAll if rng.chance(1, 2) => short,
+        FaultKind::EmptyDisk | FaultKind::OldDisk => long + 2 * SECONDS,
+        _ if rng.chance(1, 3) => short,
+        _ => long,
+    }
+}
