@@ -9,6 +9,7 @@ mod fuzz;
 mod model;
 mod mutants;
 mod packages;
+mod resync;
 mod sim;
 mod stages;
 mod tally;
@@ -41,6 +42,8 @@ enum Command {
     Chaos(chaos::Args),
     /// Compare with tgt, side by side
     Bench(bench::Args),
+    /// Measure what crosses the link when an image comes back, how fast, and what hosts notice
+    Resync(resync::Args),
     /// Feed random bytes to everything that parses bytes from outside
     Fuzz(fuzz::Args),
     /// Search every interleaving of small cases (model checker)
@@ -66,7 +69,9 @@ fn main() -> anyhow::Result<()> {
         Command::Model(args) => model::run(&args),
         Command::Mutants(args) => mutants::run(&args),
         // The load generator runs in this process: an unoptimized one would measure itself.
-        Command::Bench(_) if cfg!(debug_assertions) => return cargo::again_in_release(),
+        Command::Bench(args) if cfg!(debug_assertions) && !args.debug => return cargo::again_in_release(),
+        Command::Resync(args) if cfg!(debug_assertions) && !args.debug => return cargo::again_in_release(),
+        Command::Resync(args) => resync::run(&args),
         Command::Bench(args) => return bench::run(&args),
         Command::Packages => return packages::install(packages::Need::Bench).map(drop),
     }?;

@@ -66,6 +66,11 @@ impl Arbiter {
         self.process.take().context("the arbiter does not run")?.kill()
     }
 
+    /// Number of the process.
+    pub fn pid(&self) -> anyhow::Result<u32> {
+        Ok(self.process.as_ref().context("the arbiter does not run")?.pid())
+    }
+
     /// The record of a volume's segment.
     pub fn segment(&self, volume: &str) -> anyhow::Result<SegmentRecord> {
         let store = self.store.as_ref().context("the arbiter was never reached")?;

@@ -5,12 +5,13 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use dyad_bench::disk::Disk;
 use dyad_bench::initiator::Options;
+use dyad_cluster::ImageState;
 use dyad_units::NodeId;
 use serde_json::{Value, json};
 
 use crate::arbiter::{self, Arbiter};
 use crate::authority::Authority;
-use crate::lab::{Lab, Place};
+use crate::lab::{Lab, Place, Unit};
 use crate::net::Net;
 use crate::port::Port;
 
@@ -127,9 +128,26 @@ impl Cluster {
         Ok(i32::try_from(self.nodes[node].pid()?)?)
     }
 
+    /// Makes a volume with an image on each node, as the API takes it. How it is reached at its owner, and at the
+    /// other node.
+    pub fn create_volume(&self, body: &Value) -> anyhow::Result<[Unit; 2]> {
+        let name = body["name"].as_str().context("a volume without name")?;
+        self.nodes[0].admin().post("/v1/volumes", body)?;
+        for node in 0..2 {
+            self.until_in_sync(node, name)?;
+        }
+        let owner = self.owner_of(name)?;
+        Ok([self.nodes[owner].unit(name)?, self.nodes[1 - owner].unit(name)?])
+    }
+
     /// The node that owns the volume, as the arbiter says.
     pub fn owner(&self) -> anyhow::Result<usize> {
-        let owner = self.arbiter.segment(VOLUME)?.owner.context("the volume has no owner")?;
+        self.owner_of(VOLUME)
+    }
+
+    /// The node that owns a volume, as the arbiter says.
+    pub fn owner_of(&self, volume: &str) -> anyhow::Result<usize> {
+        let owner = self.arbiter.segment(volume)?.owner.context("the volume has no owner")?;
         self.ids.iter().position(|id| *id == owner).context("the owner is none of the nodes")
     }
 
@@ -137,6 +155,12 @@ impl Cluster {
     pub fn in_sync(&self) -> anyhow::Result<Vec<usize>> {
         let record = self.arbiter.segment(VOLUME)?;
         Ok((0..2).filter(|node| record.in_sync().any(|image| image.node == self.ids[*node])).collect())
+    }
+
+    /// Whether an image of the volume is being copied to, as the arbiter says.
+    pub fn is_syncing(&self) -> anyhow::Result<bool> {
+        let record = self.arbiter.segment(VOLUME)?;
+        Ok(record.images.iter().any(|image| image.state == ImageState::Syncing))
     }
 
     /// How a host reaches the volume at each node.
@@ -163,6 +187,15 @@ impl Cluster {
             self.nodes[1 - alone].start()?;
         }
         Ok(images)
+    }
+
+    /// How many regions are marked in each node's pool.
+    pub fn marked_regions(&self) -> anyhow::Result<[u64; 2]> {
+        let of = |node: usize| {
+            let shown = self.nodes[node].admin().get(&format!("/v1/pools/{}", POOLS[node]))?;
+            shown["marked_regions"].as_u64().context("a pool that counts no marked regions")
+        };
+        Ok([of(0)?, of(1)?])
     }
 
     /// A counter of each node's pool, such as `damaged_blocks`.

@@ -17,6 +17,11 @@ pub trait Target {
     /// Its process.
     fn pid(&self) -> u32;
 
+    /// All processes that take part in serving it.
+    fn pids(&self) -> Vec<u32> {
+        vec![self.pid()]
+    }
+
     /// URL for qemu and libiscsi.
     fn url(&self) -> String {
         format!("iscsi://{}/{}/{}", self.portal(), self.iqn(), self.lun())

@@ -17,7 +17,7 @@ const LIMIT: Duration = Duration::from_secs(120);
 pub struct Sample {
     pub count: u64,
     pub elapsed: Duration,
-    /// CPU time of the server over the run.
+    /// CPU time of all the server's processes over the run.
     pub server_cpu: Duration,
 }
 
@@ -50,7 +50,11 @@ pub fn measure(
     count: u64,
     length: Duration,
 ) -> anyhow::Result<Sample> {
-    let cpu = || procfs::cpu(target.pid()).with_context(|| format!("{} is gone", target.label()));
+    let pids = target.pids();
+    let cpu = || {
+        let spent = pids.iter().map(|pid| procfs::cpu(*pid)).sum::<Option<Duration>>();
+        spent.with_context(|| format!("{} is gone", target.label()))
+    };
     let before = cpu()?;
     let sample = client.run(target, workload, count, length);
     let sample = sample.with_context(|| format!("{} against {}", client.name(), target.label()))?;

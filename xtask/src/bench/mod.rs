@@ -5,6 +5,7 @@
 //! machine that lasts longer than a round cancels out, and a shorter one is outvoted.
 
 mod clients;
+mod nodes;
 mod report;
 mod special;
 mod workload;
@@ -45,9 +46,15 @@ pub struct Args {
     /// Compare tgt with a second tgt: shows how far equal servers differ on this machine
     #[arg(long)]
     self_test: bool,
+    /// Compare tgt's single copy with a volume over two nodes and an arbiter
+    #[arg(long, conflicts_with = "self_test")]
+    two_nodes: bool,
     /// Only the comparison with tgt, not the rows about Dyad alone
     #[arg(long)]
     no_special: bool,
+    /// Try it with the build that tests use; the figures mean nothing
+    #[arg(long)]
+    pub debug: bool,
     /// Write the table to this file as well
     #[arg(long)]
     output: Option<PathBuf>,
@@ -65,17 +72,21 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         }
     };
     let tgt = start_tgt(dir, "tgt", args.volume)?;
-    let (second, lab, units);
+    let (second, lab, units, pair);
     let servers: Vec<&dyn Target> = if args.self_test {
         second = start_tgt(dir, "second", args.volume)?;
         vec![&tgt, &second]
+    } else if args.two_nodes {
+        crate::cargo::use_dyad(!args.debug)?;
+        pair = nodes::Pair::start(args.volume)?;
+        vec![&tgt, &pair.ways[0], &pair.ways[1]]
     } else {
-        crate::cargo::use_dyad(true)?;
+        crate::cargo::use_dyad(!args.debug)?;
         lab = start_dyad(dir, args.volume)?;
         units = [volume(&lab, "one", args.volume, &["a"])?, volume(&lab, "two", args.volume, &["b", "c"])?];
         vec![&tgt, &units[0], &units[1]]
     };
-    for server in &servers {
+    for server in servers.iter().filter(|server| server.label() != report::OTHER) {
         prefill(*server, args.volume)?;
     }
     let mut lines = Vec::new();
@@ -93,7 +104,8 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     let mut table = report::table(&lines);
     if !args.self_test && !args.no_special {
         table.push('\n');
-        table.push_str(&special::run(dir, &|name| args.wants(name))?);
+        let wants = |name: &str| args.wants(name);
+        table.push_str(&if args.two_nodes { nodes::run(&wants)? } else { special::run(dir, &wants)? });
     }
     println!("\n{table}");
     if let Some(path) = &args.output {

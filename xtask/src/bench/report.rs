@@ -9,6 +9,10 @@ use super::workload::Workload;
 pub const ONE_IMAGE: &str = "one image";
 /// Label of a server that mirrors.
 pub const TWO_IMAGES: &str = "two images";
+/// Label of a volume with an image on each of two nodes, at its owner.
+pub const OWNER: &str = "two nodes, owner";
+/// The same at the other node, which forwards.
+pub const OTHER: &str = "two nodes, other";
 
 /// Median, smallest and largest of some values.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -58,6 +62,8 @@ impl Line {
         };
         let (rate_target, cpu_target) = match server {
             TWO_IMAGES => (workload.two_images_target, None),
+            OWNER => (workload.two_nodes_target, workload.two_nodes_cpu),
+            OTHER => (None, None),
             _ => (workload.rate_target, workload.cpu_target),
         };
         Self {
@@ -89,7 +95,7 @@ impl Line {
 
 impl fmt::Display for Line {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let wanted = |sign: &str, target: Option<f64>| target.map_or_else(|| "–".into(), |t| format!("{sign} {t}"));
+        let wanted = |sign: &str, target: Option<f64>| target.map_or_else(|| "–".into(), |t| format!("{sign} {t:.2}"));
         let (rate, peer, ratio, cpu) = (self.rate, self.peer_rate, self.ratio, self.cpu_ratio);
         write!(f, "| {} | {} | {} | {:.0} | {:.0} ", self.about, self.client, self.server, peer.median, rate.median)?;
         write!(f, "| {:.2} ({:.2}–{:.2}) | {} ", ratio.median, ratio.min, ratio.max, wanted("≥", self.rate_target))?;

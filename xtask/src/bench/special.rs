@@ -18,12 +18,12 @@ const EXTENT: u64 = 256 << 10;
 /// Extents whose checksums share one 4 KiB page of the table: 64 sums of 8 bytes each.
 const EXTENTS_PER_TABLE_PAGE: u64 = 4096 / (64 * 8);
 
-struct Row {
-    name: &'static str,
-    about: String,
-    value: String,
-    wanted: &'static str,
-    met: bool,
+pub(super) struct Row {
+    pub name: &'static str,
+    pub about: String,
+    pub value: String,
+    pub wanted: &'static str,
+    pub met: bool,
 }
 
 type Measure = fn(&Path) -> anyhow::Result<Row>;
@@ -33,15 +33,23 @@ const ROWS: [(&str, Measure); 3] =
 
 /// Runs the rows that are wanted; a table in Markdown.
 pub fn run(dir: &Path, wants: &dyn Fn(&str) -> bool) -> anyhow::Result<String> {
-    let mut table = String::from("| Dyad alone | measured | wanted | met |\n|---|---|---|---|\n");
+    let mut rows = Vec::new();
     for (name, measure) in ROWS.iter().filter(|(name, _)| wants(name)) {
-        let row = measure(dir).with_context(|| format!("row {name}"))?;
+        rows.push(measure(dir).with_context(|| format!("row {name}"))?);
+    }
+    Ok(table(&rows))
+}
+
+/// The rows in Markdown; also printed.
+pub(super) fn table(rows: &[Row]) -> String {
+    let mut table = String::from("| Dyad alone | measured | wanted | met |\n|---|---|---|---|\n");
+    for row in rows {
         let met = if row.met { "yes" } else { "no" };
         let line = format!("| {}: {} | {} | {} | {met} |\n", row.name, row.about, row.value, row.wanted);
         print!("{line}");
         table.push_str(&line);
     }
-    Ok(table)
+    table
 }
 
 fn lab(dir: &Path, pool_mib: u64) -> anyhow::Result<Lab> {

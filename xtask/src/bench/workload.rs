@@ -17,6 +17,10 @@ pub struct Workload {
     pub cpu_target: Option<f64>,
     /// Least ratio of the rate with two images to that of tgt's single copy.
     pub two_images_target: Option<f64>,
+    /// Least ratio of the rate at the owner of two nodes to that of tgt's single copy.
+    pub two_nodes_target: Option<f64>,
+    /// Highest ratio of the CPU time of all processes of two nodes to that of tgt's single copy.
+    pub two_nodes_cpu: Option<f64>,
 }
 
 impl Workload {
@@ -34,6 +38,9 @@ impl Workload {
     }
 }
 
+/// At depth 1 a rate is one over a latency, which may be 1.4 times that of tgt's single copy.
+const LATENCY: f64 = 1.0 / 1.4;
+
 pub const WORKLOADS: [Workload; 7] = [
     Workload {
         name: "r4k-qd1",
@@ -45,6 +52,8 @@ pub const WORKLOADS: [Workload; 7] = [
         rate_target: Some(1.3),
         cpu_target: Some(0.6),
         two_images_target: None,
+        two_nodes_target: Some(0.9),
+        two_nodes_cpu: None,
     },
     Workload {
         name: "r4k-qd32",
@@ -56,6 +65,8 @@ pub const WORKLOADS: [Workload; 7] = [
         rate_target: Some(1.8),
         cpu_target: Some(0.35),
         two_images_target: None,
+        two_nodes_target: Some(0.9),
+        two_nodes_cpu: None,
     },
     Workload {
         name: "w4k-qd1",
@@ -67,6 +78,8 @@ pub const WORKLOADS: [Workload; 7] = [
         rate_target: Some(1.3),
         cpu_target: Some(0.6),
         two_images_target: None,
+        two_nodes_target: Some(LATENCY),
+        two_nodes_cpu: Some(1.0),
     },
     Workload {
         name: "w4k-qd32",
@@ -78,6 +91,8 @@ pub const WORKLOADS: [Workload; 7] = [
         rate_target: Some(1.8),
         cpu_target: Some(0.35),
         two_images_target: Some(1.2),
+        two_nodes_target: Some(0.9),
+        two_nodes_cpu: Some(1.0),
     },
     Workload {
         name: "wf4k-qd1",
@@ -89,6 +104,8 @@ pub const WORKLOADS: [Workload; 7] = [
         rate_target: Some(1.0),
         cpu_target: None,
         two_images_target: None,
+        two_nodes_target: None,
+        two_nodes_cpu: None,
     },
     Workload {
         name: "r256k-qd8",
@@ -100,6 +117,8 @@ pub const WORKLOADS: [Workload; 7] = [
         rate_target: Some(1.5),
         cpu_target: None,
         two_images_target: None,
+        two_nodes_target: Some(0.9),
+        two_nodes_cpu: None,
     },
     Workload {
         name: "w256k-qd8",
@@ -111,5 +130,7 @@ pub const WORKLOADS: [Workload; 7] = [
         rate_target: Some(1.8),
         cpu_target: None,
         two_images_target: None,
+        two_nodes_target: Some(0.9),
+        two_nodes_cpu: None,
     },
 ];
