@@ -69,8 +69,7 @@ impl Target for Way {
 
 /// Rows about two nodes alone; a table in Markdown.
 pub fn run(wants: &dyn Fn(&str) -> bool) -> anyhow::Result<String> {
-    let rows = if wants("idle") { vec![idle_volumes()?] } else { Vec::new() };
-    Ok(special::table(&rows))
+    Ok(if wants("idle") { special::table(&[idle_volumes()?]) } else { String::new() })
 }
 
 fn pids(cluster: &Cluster) -> anyhow::Result<[u32; 3]> {
