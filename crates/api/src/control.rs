@@ -2,9 +2,12 @@
 
 use std::fmt;
 
-use dyad_units::{PoolId, VolumeId};
+use dyad_units::{ImageId, PoolId, VolumeId};
 
-use crate::model::{CreatePool, CreateVolume, Disk, Image, Node, Pool, Session, Status, Volume};
+use crate::model::{
+    AddImage, CreatePool, CreateVolume, Disk, Image, Loss, NewOwner, Node, Place, Pool, PreferredOwner, Session,
+    Status, Volume,
+};
 
 /// Everything that an administrator can ask of one node.
 ///
@@ -21,7 +24,7 @@ pub trait Control: Send + Sync + 'static {
     /// The nodes known here, this one first.
     fn nodes(&self) -> Result<Vec<Node>, ControlError>;
 
-    /// All pools of this node, by name.
+    /// All pools, this node's first, each node's by name.
     fn pools(&self) -> Result<Vec<Pool>, ControlError>;
 
     /// Formats the disks and opens the new pool. Refuses a disk that is not empty or in use.
@@ -49,7 +52,38 @@ pub trait Control: Send + Sync + 'static {
     /// All images of all volumes.
     fn images(&self) -> Result<Vec<Image>, ControlError>;
 
-    /// All iSCSI sessions of this node.
+    /// Adds an image to a volume in use.
+    fn add_image(&self, request: AddImage) -> Result<Image, ControlError>;
+
+    /// Moves an image in use: another one is added there, which takes its place once it is in-sync.
+    fn move_image(&self, image: ImageId, to: Place) -> Result<Image, ControlError>;
+
+    /// Takes an image out of its volume; its node deletes it. `force`: although one image only is left. `forget`: without
+    /// its node, which never comes back.
+    fn remove_image(&self, image: ImageId, force: bool, forget: bool) -> Result<(), ControlError>;
+
+    /// Detaches an image: it stays as it is.
+    fn detach_image(&self, image: ImageId) -> Result<Image, ControlError>;
+
+    /// Lets an image that is detached or taken out catch up.
+    fn reattach_image(&self, image: ImageId, accept_loss: bool) -> Result<Image, ControlError>;
+
+    /// Up to 1 MiB of a detached image of this node, from a multiple of 256 KiB on; nothing behind its end.
+    fn read_image(&self, image: ImageId, offset: u64) -> Result<Vec<u8>, ControlError>;
+
+    /// What a forced promotion of the image would lose, or what only a detached image has.
+    fn loss(&self, image: ImageId) -> Result<Loss, ControlError>;
+
+    /// Forced promotion (rule M10). Without `accept_loss` it is refused, and says what would be lost.
+    fn promote(&self, image: ImageId, accept_loss: bool) -> Result<Volume, ControlError>;
+
+    /// Hands a volume over to another node.
+    fn move_owner(&self, volume: VolumeId, to: NewOwner) -> Result<Volume, ControlError>;
+
+    /// Says which node should own a volume.
+    fn prefer_owner(&self, volume: VolumeId, wish: PreferredOwner) -> Result<Volume, ControlError>;
+
+    /// All iSCSI sessions of the cluster that are known here.
     fn sessions(&self) -> Result<Vec<Session>, ControlError>;
 
     /// Closes a session: the host is asked to log out, then disconnected. Most hosts log in again by themselves.
@@ -124,6 +158,14 @@ pub enum ControlError {
         /// What uses it, as a half sentence: "2 images are in it".
         by: String,
     },
+    /// It would not be safe, or makes no sense now.
+    #[error("{what}")]
+    Refused {
+        /// A sentence without full stop.
+        what: String,
+        /// What the administrator can do.
+        advice: String,
+    },
     /// The disk cannot be given to a pool.
     #[error("disk {path} cannot be used: {reason}")]
     Disk {
@@ -179,7 +221,9 @@ impl ControlError {
                 "log the hosts out first, or add --force (`force=true`) to disconnect them".into()
             }
             Self::InUse { .. } => "remove what uses it first".into(),
-            Self::Disk { advice, .. } | Self::Unavailable { advice, .. } => advice.clone(),
+            Self::Refused { advice, .. } | Self::Disk { advice, .. } | Self::Unavailable { advice, .. } => {
+                advice.clone()
+            }
             Self::Unsupported { .. } => "the changelog says what later versions can do".into(),
             Self::Busy => "try again in a moment".into(),
             Self::Timeout { .. } => "look at `dyad status` and the node's log before you try again".into(),

@@ -40,6 +40,7 @@ pub(crate) enum Fault {
     MethodNotAllowed,
     Exists,
     InUse,
+    Refused,
     TooLarge,
     NotJson,
     Invalid,
@@ -64,6 +65,7 @@ impl Fault {
             }
             Self::Exists => (StatusCode::CONFLICT, "urn:dyad:problem:exists", "Already exists"),
             Self::InUse => (StatusCode::CONFLICT, "urn:dyad:problem:in-use", "In use"),
+            Self::Refused => (StatusCode::CONFLICT, "urn:dyad:problem:refused", "Refused"),
             Self::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "urn:dyad:problem:too-large", "Request too large"),
             Self::NotJson => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "urn:dyad:problem:not-json", "JSON wanted"),
             Self::Invalid => (StatusCode::UNPROCESSABLE_ENTITY, "urn:dyad:problem:invalid", "Invalid value"),
@@ -104,6 +106,7 @@ impl From<ControlError> for Problem {
             ControlError::Exists { .. } => Fault::Exists,
             ControlError::Invalid { .. } => Fault::Invalid,
             ControlError::InUse { .. } => Fault::InUse,
+            ControlError::Refused { .. } => Fault::Refused,
             ControlError::Failed { .. } => Fault::Failed,
             ControlError::Disk { .. } => Fault::DiskRefused,
             ControlError::Unavailable { .. } | ControlError::Stopping => Fault::Unavailable,

@@ -65,10 +65,21 @@ impl Client {
         self.decode(&self.send(Method::GET, path, None, QUESTION_TIMEOUT)?)
     }
 
+    /// What is there, as it is.
+    pub fn get_bytes(&self, path: &str) -> Result<Vec<u8>, Failure> {
+        self.send(Method::GET, path, None, QUESTION_TIMEOUT).map(|body| body.to_vec())
+    }
+
     /// Creates something.
     pub fn post<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, Failure> {
         let body = serde_json::to_vec(body).map_err(|error| Failure::failed(error, ""))?;
         self.decode(&self.send(Method::POST, path, Some(body), CHANGE_TIMEOUT)?)
+    }
+
+    /// Replaces something.
+    pub fn put<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, Failure> {
+        let body = serde_json::to_vec(body).map_err(|error| Failure::failed(error, ""))?;
+        self.decode(&self.send(Method::PUT, path, Some(body), CHANGE_TIMEOUT)?)
     }
 
     /// Deletes something.

@@ -101,12 +101,12 @@ fn troubles_told(troubles: &[Trouble]) -> String {
 }
 
 fn pools_told(status: &Status) -> String {
-    let mut columns = Columns::new(&["POOL", ">SIZE", ">FREE", ">IMAGES", "HEALTH"]);
+    let mut columns = Columns::new(&["NODE", "POOL", ">SIZE", ">FREE", ">IMAGES", "HEALTH"]);
     for pool in status.pools.iter().take(POOL_ROWS_MAX) {
         let state = health(pool.health);
         let state = if pool.reason.is_empty() { state.into() } else { format!("{state}: {}", pool.reason) };
         let (all, free) = (size(pool.capacity_bytes), size(pool.free_bytes));
-        columns.row([pool.name.clone(), all, free, pool.images.to_string(), state]);
+        columns.row([pool.node.clone(), pool.name.clone(), all, free, pool.images.to_string(), state]);
     }
     match status.pools.len() {
         0 => "\nThere are no pools; `dyad pool create --help` says how to make one.\n".into(),

@@ -45,6 +45,13 @@ impl Admin {
         self.call("GET", path, None)
     }
 
+    /// GET of something that is no JSON document.
+    pub fn get_bytes(&self, path: &str) -> anyhow::Result<Vec<u8>> {
+        let (status, body) = self.exchange("GET", path, None)?;
+        ensure!(status == 200, "HTTP {status}");
+        Ok(body)
+    }
+
     /// POST of a JSON document.
     pub fn post(&self, path: &str, body: &Value) -> anyhow::Result<Value> {
         self.call("POST", path, Some(body))

@@ -4,6 +4,7 @@
 //! depends on it, and creating and deleting go through states, so that whatever ends the process in between
 //! is finished or undone at the next start.
 
+mod images;
 mod news;
 mod pools;
 mod reopen;
@@ -17,6 +18,7 @@ use std::time::Duration;
 use dyad_cluster::{Incarnation, Key, Kind, Record, SetError, Store, StoreError, Version, Versioned};
 use dyad_payload::Slab;
 use dyad_units::NodeId;
+use images::Tending;
 pub(crate) use news::News;
 use reopen::Retries;
 
@@ -44,10 +46,21 @@ pub(crate) enum Request {
     DeletePool(String, SyncSender<Result<(), DeletePoolError>>),
     CreateVolume(Box<CreateVolume>, SyncSender<Result<(), CreateVolumeError>>),
     DeleteVolume(String, bool, SyncSender<Result<(), DeleteVolumeError>>),
+    /// Which node should own a volume, and after how many seconds it gets it back by itself.
+    Prefer(String, Option<(NodeId, Option<u32>)>, SyncSender<Result<(), PreferError>>),
     /// Something in the config store changed.
     Rescan,
     /// The node ends.
     End,
+}
+
+/// The wish for an owner was not recorded.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum PreferError {
+    #[error(transparent)]
+    Query(#[from] QueryError),
+    #[error(transparent)]
+    Set(#[from] SetError),
 }
 
 /// Everything that the thread works with.
@@ -78,7 +91,7 @@ impl Admin {
                 known.phase = NodePhase::Running;
             }
         }
-        let mut retries = Retries::default();
+        let (mut retries, mut tending) = (Retries::default(), Tending::default());
         loop {
             let request = match requests.recv_timeout(retries.pause()) {
                 Ok(request) => request,
@@ -86,6 +99,7 @@ impl Admin {
                     self.retry_pools(&mut retries);
                     // Whatever news were lost, and what waited for a node that was away.
                     self.rescan();
+                    self.tend_images(&mut tending);
                     continue;
                 }
                 Err(RecvTimeoutError::Disconnected) => return,
@@ -98,7 +112,11 @@ impl Admin {
                 Request::DeleteVolume(which, force, reply) => {
                     drop(reply.try_send(self.delete_volume(&which, force)));
                 }
-                Request::Rescan => self.rescan(),
+                Request::Prefer(which, wish, reply) => drop(reply.try_send(self.prefer(&which, wish))),
+                Request::Rescan => {
+                    self.rescan();
+                    self.tend_images(&mut tending);
+                }
                 Request::End => return,
             }
         }

@@ -1,9 +1,10 @@
 //! What the node knows of its pools and volumes, in service or not: the other half of every status.
 
+use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use dyad_cluster::{NodeRecord, PoolRecord, SegmentRecord, VolumeRecord};
-use dyad_units::{Moment, PoolId, VolumeId};
+use dyad_units::{ImageId, Moment, PoolId, VolumeId};
 
 use crate::control::{LogInfo, NodePhase};
 
@@ -25,6 +26,8 @@ pub(crate) struct Known {
     pub(crate) pools: Vec<KnownPool>,
     /// By name.
     pub(crate) volumes: Vec<KnownVolume>,
+    /// Images that are not in sync, and since when that is known here.
+    pub(crate) outs: BTreeMap<ImageId, Moment>,
 }
 
 /// A pool, open or not.
@@ -40,7 +43,7 @@ pub(crate) struct KnownPool {
 #[derive(Clone)]
 pub(crate) struct KnownVolume {
     pub(crate) record: VolumeRecord,
-    /// As it was when the volume was started; where its images are does not change since.
+    /// As it was when it was last looked at.
     pub(crate) segment: Option<SegmentRecord>,
     /// Why it is not in service.
     pub(crate) fault: Option<String>,
@@ -50,8 +53,16 @@ impl Catalog {
     pub(crate) fn new(node: NodeRecord, started: Moment) -> Self {
         let phase = NodePhase::Starting;
         let nodes = vec![node.clone()];
-        let known =
-            Known { node, started, phase, nodes, pools_elsewhere: Vec::new(), pools: Vec::new(), volumes: Vec::new() };
+        let known = Known {
+            node,
+            started,
+            phase,
+            nodes,
+            pools_elsewhere: Vec::new(),
+            pools: Vec::new(),
+            volumes: Vec::new(),
+            outs: BTreeMap::new(),
+        };
         Self { inner: Mutex::new(known) }
     }
 

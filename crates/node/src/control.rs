@@ -5,19 +5,27 @@
 //! preallocated). Questions are answered by the reactor from a bounded queue; when that is full they are
 //! refused, so that a flood of questions never delays a host.
 
+mod cluster;
+mod copy;
 mod error;
+mod images;
 mod info;
+mod loss;
+mod place;
 mod request;
 mod status;
 
+pub use copy::COPY_BYTES_MAX;
 pub use error::{
     CloseSessionError, CreatePoolError, CreateVolumeError, DeletePoolError, DeleteVolumeError, OpenPoolError,
     QueryError, StopError,
 };
+pub use images::ImageError;
 pub use info::{
     AccessInfo, BackendInfo, DiskInfo, DiskKind, ImageInfo, IoCounters, LogInfo, NeighbourInfo, NodeInfo, NodePhase,
-    NodeStatus, PoolInfo, PoolPhase, Redundancy, SessionInfo, VolumeInfo, VolumePhase,
+    NodeStatus, PoolInfo, PoolPhase, ProgressInfo, Redundancy, SessionInfo, VolumeInfo, VolumePhase,
 };
+pub use loss::{LossInfo, OtherInfo, RangesInfo};
 pub use request::{AccessRules, CreatePool, CreateVolume, WhenFew};
 
 use std::sync::Arc;
@@ -49,11 +57,21 @@ pub struct NodeHandle {
 }
 
 impl NodeHandle {
-    /// Everything that fits one screen.
+    /// Everything that fits one screen, of the whole cluster: what the owners of the volumes say, and pools and sessions
+    /// of every node that answers within a second.
     ///
     /// # Errors
     /// See [`QueryError`].
     pub fn status(&self) -> Result<NodeStatus, QueryError> {
+        let own = self.own_status()?;
+        Ok(self.with_others(own))
+    }
+
+    /// What this node knows by itself.
+    ///
+    /// # Errors
+    /// See [`QueryError`].
+    pub fn own_status(&self) -> Result<NodeStatus, QueryError> {
         let snapshot = self.ask(Message::Look)?;
         Ok(status::merge(self, &self.catalog.lock(), snapshot))
     }
@@ -63,7 +81,7 @@ impl NodeHandle {
     /// # Errors
     /// See [`QueryError`].
     pub fn node(&self) -> Result<NodeInfo, QueryError> {
-        self.status().map(|status| status.node)
+        self.own_status().map(|status| status.node)
     }
 
     /// All pools, by name.
@@ -156,8 +174,16 @@ impl NodeHandle {
     ///
     /// # Errors
     /// See [`CreateVolumeError`].
-    pub fn create_volume(&self, request: CreateVolume) -> Result<VolumeInfo, CreateVolumeError> {
+    pub fn create_volume(&self, mut request: CreateVolume) -> Result<VolumeInfo, CreateVolumeError> {
         let name = request.name.clone();
+        if request.pools.is_empty() {
+            request.pools = self.usual_pools(request.size)?;
+            if request.pools.len() < 2 {
+                let problem =
+                    "there are no two pools for two images; make another one, or name the pool with --pool".to_owned();
+                return Err(CreateVolumeError::BadRequest { problem });
+            }
+        }
         self.request(|reply| Request::CreateVolume(Box::new(request), reply))??;
         Ok(self.volume(&name)?)
     }

@@ -23,11 +23,13 @@ pub mod control;
 pub mod disk;
 mod identity;
 mod keeper;
+mod orders;
 mod peers;
 mod reactor;
 pub mod settings;
 pub mod shm;
 mod start;
+mod talk;
 
 pub use config_store::StoreStartError;
 pub use control::NodeHandle;

@@ -15,6 +15,7 @@
 
 mod command;
 mod conns;
+mod copy;
 mod listen;
 mod login;
 mod mailbox;
@@ -29,6 +30,7 @@ mod service;
 mod snapshot;
 mod socket;
 mod stop;
+mod talk;
 #[cfg(test)]
 mod tests;
 mod timers;

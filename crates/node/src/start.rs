@@ -26,6 +26,7 @@ use crate::peers::{Door, Peers};
 use crate::reactor::{ListenError, Listener, Mailbox, Reactor, ReactorError, ReactorSetup};
 use crate::settings::{BadSetting, Settings, StoreChoice};
 use crate::shm::{ShmDir, ShmError};
+use crate::talk;
 
 /// Descriptors beside those of connections: disks, logs, the store, the administration's sockets.
 const SPARE_DESCRIPTORS: u64 = 256;
@@ -88,6 +89,7 @@ pub struct Node {
     reactor: JoinHandle<usize>,
     keeper: JoinHandle<()>,
     admin: JoinHandle<()>,
+    desk: JoinHandle<()>,
     beating: JoinHandle<()>,
     beats: Arc<Beats>,
     peers: Arc<Peers>,
@@ -147,6 +149,7 @@ impl Node {
         let slab = Slab::new(usize::try_from(settings.buffers.value()).unwrap_or(usize::MAX));
         let portals = listeners.iter().map(|listener| listener.address).collect();
         let (questions, asked) = sync_channel(QUESTIONS_MAX);
+        let (callers, called) = sync_channel(talk::CALLERS_MAX);
         let leases = Leases::new(node.id, node.incarnation, LeaseTuning::default(), clock::now());
         let beats = Arc::new(Beats::new(leases).map_err(system("no event descriptor is left"))?);
         // It beats before anything is served and after everything has ended.
@@ -159,6 +162,7 @@ impl Node {
             listeners,
             mailbox: mailbox.clone(),
             questions,
+            callers,
             slab: slab.clone(),
             node: node.id,
             incarnation: node.incarnation,
@@ -206,7 +210,11 @@ impl Node {
         }
         let buffers_max = settings.buffers;
         let handle = NodeHandle { settings, portals, mailbox, catalog, requests, buffers_max };
-        Ok(Self { handle, reactor, keeper, admin, beating, beats, peers, door })
+        let desk = {
+            let handle = handle.clone();
+            spawn("desk", move || talk::run(&handle, &called))?
+        };
+        Ok(Self { handle, reactor, keeper, admin, desk, beating, beats, peers, door })
     }
 
     /// A way in, to be cloned as needed.
@@ -223,6 +231,7 @@ impl Node {
         self.handle.catalog.lock().phase = NodePhase::Stopping;
         let asked = end_admin(&self.handle.requests);
         let keeper = self.keeper.join();
+        let desk = self.desk.join();
         let admin = if asked { self.admin.join() } else { Ok(()) };
         drop(self.door);
         self.peers.stop();
@@ -231,6 +240,7 @@ impl Node {
         let left = ended.map_err(|_| StopError::Fault { thread: "data" })?;
         keeper.map_err(|_| StopError::Fault { thread: "store" })?;
         admin.map_err(|_| StopError::Fault { thread: "admin" })?;
+        desk.map_err(|_| StopError::Fault { thread: "desk" })?;
         beats.map_err(|_| StopError::Fault { thread: "beats" })?;
         if left > 0 {
             let seconds = self.handle.settings.stop_timeout.to_duration().as_secs();

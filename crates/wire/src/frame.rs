@@ -63,6 +63,10 @@ kinds! {
     Beat = 0x10,
     /// [`BeatAnswer`](dyad_mirror::BeatAnswer).
     BeatAnswer = 0x11,
+    /// What an administrator's node asks another one.
+    Question = 0x18,
+    /// What it answers.
+    Answer = 0x19,
     /// A number begins to stand for a segment.
     Announce = 0x20,
     /// A number stands for no segment any more.
@@ -134,7 +138,7 @@ impl Kind {
 
     /// Whether its control part may be longer than [`CONTROL_BYTES_MAX`].
     pub(crate) const fn may_be_long(self) -> bool {
-        matches!(self, Self::Beat | Self::BeatAnswer | Self::Shown | Self::Told)
+        matches!(self, Self::Beat | Self::BeatAnswer | Self::Question | Self::Answer | Self::Shown | Self::Told)
     }
 
     /// Whether it says something of a segment.

@@ -32,6 +32,20 @@ pub enum Incoming {
     Beat(Beat),
     /// On a connection for beats.
     BeatAnswer(BeatAnswer),
+    /// The other side's administration asks something; what, is between the nodes' programs.
+    Question {
+        /// Comes back with the answer.
+        id: u64,
+        /// At most [`TALK_BYTES_MAX`](crate::TALK_BYTES_MAX) bytes.
+        body: Vec<u8>,
+    },
+    /// The answer to a question of this side.
+    Answer {
+        /// Of the question.
+        id: u64,
+        /// At most [`TALK_BYTES_MAX`](crate::TALK_BYTES_MAX) bytes.
+        body: Vec<u8>,
+    },
     /// From now on the other side calls the segment by this number.
     Announced {
         /// Its number.

@@ -30,5 +30,5 @@ pub use greeting::{
     Versions, Welcome, WelcomeError,
 };
 pub use incoming::{Incoming, SegmentNumber};
-pub use receiver::{ANNOUNCED_MAX, BEAT_BYTES_MAX, MESSAGE_BYTES_MAX, Polled, Receiver};
+pub use receiver::{ANNOUNCED_MAX, BEAT_BYTES_MAX, MESSAGE_BYTES_MAX, Polled, Receiver, TALK_BYTES_MAX};
 pub use sender::{QUEUED_BYTES_MAX, Sender};

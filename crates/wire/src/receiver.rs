@@ -20,6 +20,8 @@ use crate::incoming::{Incoming, SegmentNumber};
 pub const BEAT_BYTES_MAX: usize = 1 << 20;
 /// Longest control part of any other message, all frames of it together: a survey that lists every extent of 4 TiB.
 pub const MESSAGE_BYTES_MAX: usize = 64 << 20;
+/// Longest question or answer of administration, in bytes: a node with some thousand volumes describes itself in it.
+pub const TALK_BYTES_MAX: usize = 8 << 20;
 /// Most segments announced at a time in one direction: more than a node has; 2 MiB of memory.
 pub const ANNOUNCED_MAX: usize = 65_536;
 /// Longest control part of a greeting.
@@ -286,7 +288,7 @@ impl Receiver {
                 matches!(kind, Kind::Beat | Kind::BeatAnswer | Kind::More | Kind::Bye)
             }
             Phase::Open(_, ConnectionKind::Segments { .. }) => {
-                kind.is_of_segment() || matches!(kind, Kind::More | Kind::Bye)
+                kind.is_of_segment() || matches!(kind, Kind::More | Kind::Bye | Kind::Question | Kind::Answer)
             }
         };
         if !has_place {
@@ -412,6 +414,14 @@ impl Receiver {
             Kind::Bye => Incoming::Bye(decode_bye(take)?),
             Kind::Beat => Incoming::Beat(codec::decode_beat(take)?),
             Kind::BeatAnswer => Incoming::BeatAnswer(codec::decode_answer(take)?),
+            Kind::Question => {
+                let (id, body) = codec::decode_talk(take)?;
+                Incoming::Question { id, body }
+            }
+            Kind::Answer => {
+                let (id, body) = codec::decode_talk(take)?;
+                Incoming::Answer { id, body }
+            }
             Kind::Announce => {
                 let mut take = take;
                 let segment = SegmentId::from_bytes(take.array()?);

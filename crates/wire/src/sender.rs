@@ -12,7 +12,7 @@ use crate::error::SendError;
 use crate::frame::{CONTROL_BYTES_MAX, HEADER_BYTES, Header, Kind, sum_of, sum_of_payloads};
 use crate::greeting::{Bye, Hello, Refusal, Welcome};
 use crate::incoming::SegmentNumber;
-use crate::receiver::{ANNOUNCED_MAX, BEAT_BYTES_MAX, MESSAGE_BYTES_MAX};
+use crate::receiver::{ANNOUNCED_MAX, BEAT_BYTES_MAX, MESSAGE_BYTES_MAX, TALK_BYTES_MAX};
 
 /// Beyond this, nothing more is queued: the mirror has at most some hundred requests of 256 KiB under way to an image,
 /// and the answers to a reactor's forwarded commands are bounded by its buffers. A peer that leaves so much has stopped
@@ -124,6 +124,30 @@ impl Sender {
         self.check_room()?;
         let encoded = codec::encode_answer(&mut Put(&mut self.control), answer);
         self.push_checked(encoded.map(|()| (Kind::BeatAnswer, Attached::default())), 0, BEAT_BYTES_MAX)
+    }
+
+    // --- administration ------------------------------------------------------------------------------------------
+
+    /// A question of this node's administration; the answer has the same id.
+    ///
+    /// # Errors
+    /// [`SendError`].
+    pub fn question(&mut self, id: u64, body: &[u8]) -> Result<(), SendError> {
+        self.talk(Kind::Question, id, body)
+    }
+
+    /// The answer to a question of the other side.
+    ///
+    /// # Errors
+    /// [`SendError`].
+    pub fn answer(&mut self, id: u64, body: &[u8]) -> Result<(), SendError> {
+        self.talk(Kind::Answer, id, body)
+    }
+
+    fn talk(&mut self, kind: Kind, id: u64, body: &[u8]) -> Result<(), SendError> {
+        self.check_room()?;
+        codec::encode_talk(&mut Put(&mut self.control), id, body);
+        self.push_checked(Ok((kind, Attached::default())), 0, TALK_BYTES_MAX)
     }
 
     // --- segments ------------------------------------------------------------------------------------------------

@@ -41,6 +41,10 @@ fn examples() -> BTreeMap<Kind, Vec<u8>> {
     sender.bye(&Bye { reason: ByeReason::Stopping, text: "this node stops".to_owned() });
     add(drain(&mut sender));
     let (mut sender, _) = greeted(SEGMENTS, &slab);
+    sender.question(7, b"how are you?").unwrap();
+    add(drain(&mut sender));
+    sender.answer(7, b"well").unwrap();
+    add(drain(&mut sender));
     let number = sender.announce(SEGMENT).unwrap();
     add(drain(&mut sender));
     sender.withdraw(number).unwrap();

@@ -8,7 +8,8 @@ use dyad_mirror::{Beat, BeatAnswer, PeerMessage};
 use dyad_payload::{PAGE, Slab};
 use dyad_units::{Epoch, ImageId, SegmentId};
 use dyad_wire::{
-    Bye, ByeReason, ConnectionKind, Incoming, Receiver, RefusalReason, Sender, Versions, WelcomeError, WireError,
+    Bye, ByeReason, ConnectionKind, Incoming, Receiver, RefusalReason, Sender, TALK_BYTES_MAX, Versions, WelcomeError,
+    WireError,
 };
 use proptest::prelude::{ProptestConfig, any, prop};
 use proptest::proptest;
@@ -135,6 +136,21 @@ fn a_long_survey_and_a_full_beat_come_in_several_frames() {
     let (got, error) = receive(&mut receiver, &drain(&mut sender), 10_000);
     assert_eq!(error, None);
     assert!(matches!(&got[..], [Incoming::Beat(a), Incoming::BeatAnswer(b)] if *a == beat && *b == answer));
+}
+
+#[test]
+fn administration_talks_beside_the_segments() {
+    let slab = slab();
+    let (mut sender, mut receiver, _) = announced(&slab);
+    let long = vec![b'x'; 1_000_000];
+    sender.question(7, &long).unwrap();
+    sender.answer(8, b"").unwrap();
+    let (got, error) = receive(&mut receiver, &drain(&mut sender), 100_000);
+    assert_eq!(error, None);
+    assert!(matches!(&got[..], [Incoming::Question { id: 7, body }, Incoming::Answer { id: 8, body: none }]
+        if *body == long && none.is_empty()));
+    assert!(sender.question(9, &vec![0; TALK_BYTES_MAX + 1]).is_err());
+    assert!(sender.is_empty(), "nothing of it is sent");
 }
 
 #[test]

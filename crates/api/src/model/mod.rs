@@ -15,7 +15,10 @@ pub use node::{DiskAccess, Node, NodeState, Severity, Status, Trouble};
 pub use pool::{CreateDisk, CreatePool, Disk, DiskKind, Health, Pool, PoolCounters};
 pub use redundancy::{Redundancy, RedundancyState};
 pub use session::Session;
-pub use volume::{Access, Chap, CreateAccess, CreateVolume, Image, ImageState, Volume, VolumeState, WhenFew};
+pub use volume::{
+    AcceptLoss, Access, AddImage, Chap, CreateAccess, CreateVolume, Image, ImageState, Loss, NewOwner, Place,
+    PreferredOwner, Progress, Range, Volume, VolumeState, WhenFew,
+};
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;

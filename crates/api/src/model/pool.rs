@@ -14,6 +14,8 @@ pub struct Pool {
     pub id: PoolId,
     /// Name, unique on the node.
     pub name: String,
+    /// Name of its node.
+    pub node: String,
     /// Whether it works.
     pub health: Health,
     /// Why it does not, one sentence without full stop; empty if it works.

@@ -1,5 +1,6 @@
 //! Is my data redundant? One place finds the answer, so that every screen gives the same one.
 
+use dyad_units::Bytes;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -36,8 +37,10 @@ impl Redundancy {
     /// Judges a volume by its state, the `reason` why it does not serve, its images, and how many extents are
     /// still to be `compared` between them.
     pub fn judge(state: VolumeState, reason: &str, images: &[Image], compared: u64) -> Self {
-        let good = images.iter().filter(|image| image.state == ImageState::InSync).count();
-        let (all, in_sync) = (images.len() as u32, good as u32);
+        let count = |is_it: fn(&ImageState) -> bool| images.iter().filter(|image| is_it(&image.state)).count() as u32;
+        let in_sync = count(|state| *state == ImageState::InSync);
+        let detached = count(|state| *state == ImageState::Detached);
+        let all = images.len() as u32 - detached;
         let (state, sentence) = match state {
             VolumeState::Creating => (RedundancyState::Unavailable, "not yet: the volume is being created".into()),
             VolumeState::Deleting => (RedundancyState::Unavailable, "no: the volume is being deleted".into()),
@@ -45,6 +48,10 @@ impl Redundancy {
             VolumeState::Serving if in_sync == 0 => {
                 (RedundancyState::Unavailable, unavailable("no image holds every acknowledged write"))
             }
+            VolumeState::Serving if all == 1 && detached > 0 => (
+                RedundancyState::Reduced,
+                "NO: 1 image in-sync, the others are detached; reattach one or add one".into(),
+            ),
             VolumeState::Serving if all == 1 => (RedundancyState::Single, "no: one image, as created".into()),
             VolumeState::Serving if in_sync == all && compared > 0 => {
                 (RedundancyState::Reduced, format!("soon: {compared} extents to compare after a restart"))
@@ -55,6 +62,32 @@ impl Redundancy {
             VolumeState::Serving => (RedundancyState::Reduced, reduced(in_sync, images)),
         };
         Self { state, sentence, in_sync, images: all }
+    }
+}
+
+/// When an image that catches up will be there.
+fn when(image: &Image) -> String {
+    let Some(progress) = &image.progress else { return String::new() };
+    let left = Bytes::new(progress.left_bytes);
+    match (progress.stage.as_str(), progress.seconds_left) {
+        ("joining", _) => ", everything is copied: any moment now".into(),
+        ("copying", Some(seconds)) => {
+            let rate = Bytes::new(progress.bytes_per_second);
+            format!(", {left} left at {rate}/s: about {seconds} s")
+        }
+        _ => ", it is not known yet how much is left".into(),
+    }
+}
+
+impl Redundancy {
+    /// What is said is what was recorded last, for this reason.
+    #[must_use]
+    pub fn doubted(mut self, why: &str) -> Self {
+        if self.state > RedundancyState::Reduced {
+            self.state = RedundancyState::Reduced;
+        }
+        self.sentence = format!("not known: {why}; as recorded, {}", self.sentence);
+        self
     }
 }
 
@@ -69,8 +102,13 @@ fn unavailable(reason: &str) -> String {
 /// Names the first image that is missing; the others are in the volume's list of images.
 fn reduced(in_sync: u32, images: &[Image]) -> String {
     let grade = if in_sync == 1 { "NO" } else { "less than it should be" };
-    let count = format!("{grade}: {in_sync} of {} images in-sync", images.len());
-    match images.iter().find(|image| image.state != ImageState::InSync) {
+    let wanted = images.iter().filter(|image| image.state != ImageState::Detached).count();
+    let count = format!("{grade}: {in_sync} of {wanted} images in-sync");
+    let is_out = |image: &&Image| matches!(image.state, ImageState::Stale | ImageState::Syncing);
+    match images.iter().find(is_out) {
+        Some(out) if out.progress.is_some() => {
+            format!("{count}; the one in pool {} is {}{}", out.pool, out.state, when(out))
+        }
         Some(out) if out.reason.is_empty() => format!("{count}; the one in pool {} is {}", out.pool, out.state),
         Some(out) => format!("{count}; the one in pool {} is {}: {}", out.pool, out.state, out.reason),
         None => count,
@@ -94,6 +132,10 @@ mod tests {
             state,
             reason: reason.into(),
             allocated_bytes: None,
+            node_name: "one".into(),
+            out_seconds: None,
+            progress: None,
+            replaces: None,
         }
     }
 

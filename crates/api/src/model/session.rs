@@ -10,6 +10,8 @@ use super::Activity;
 pub struct Session {
     /// Number of the session on this node, not reused while the process lives.
     pub id: u64,
+    /// Name of the node that it is at.
+    pub node: String,
     /// The volume's name; none for a discovery session.
     pub volume: Option<String>,
     /// iSCSI name of the target; none for a discovery session.

@@ -33,6 +33,10 @@ pub struct Volume {
     pub min_in_sync: u32,
     /// Who may log in.
     pub access: Access,
+    /// Name of the node that orders its writes; none before it was first served.
+    pub owner: Option<String>,
+    /// The node that should be that, if there is a wish.
+    pub preferred_owner: Option<PreferredOwner>,
     /// Its copies.
     pub images: Vec<Image>,
     /// Whether the data is redundant, by [`Redundancy::judge`].
@@ -86,7 +90,9 @@ pub struct Image {
     /// The node that holds it.
     #[schema(value_type = String, format = "uuid")]
     pub node: NodeId,
-    /// Name of its pool.
+    /// That node's name.
+    pub node_name: String,
+    /// Name of its pool, of another node as `node/pool`.
     pub pool: String,
     /// Identity of its pool.
     #[schema(value_type = String, format = "uuid")]
@@ -97,6 +103,110 @@ pub struct Image {
     pub reason: String,
     /// Space that it takes in its pool, in bytes; none while the pool cannot be used.
     pub allocated_bytes: Option<u64>,
+    /// Seconds for which it has not been in-sync, as far as the volume's owner has seen; none if it is.
+    pub out_seconds: Option<u64>,
+    /// How far its catching up is, while it does.
+    pub progress: Option<Progress>,
+    /// The image whose place it takes once it is in-sync.
+    #[schema(value_type = Option<String>, format = "uuid")]
+    pub replaces: Option<ImageId>,
+}
+
+/// How far an image's catching up is.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Progress {
+    /// `beginning`, `listing`, `copying` or `joining`.
+    pub stage: String,
+    /// Looked at in this run, in bytes.
+    pub done_bytes: u64,
+    /// Still to be looked at: what was written while it was away, in whole extents.
+    pub left_bytes: u64,
+    /// What differed and was sent.
+    pub sent_bytes: u64,
+    /// Looked at per second; zero at the beginning.
+    pub bytes_per_second: u64,
+    /// Seconds until the copying ends at this rate; none: nobody knows yet.
+    pub seconds_left: Option<u64>,
+}
+
+/// The node that should own a volume.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PreferredOwner {
+    /// Its name; in a request left out: no wish.
+    #[serde(default)]
+    pub node: Option<String>,
+    /// It gets the volume back by itself when it has been well for so long; none: by hand.
+    #[serde(default)]
+    pub automatic_after_seconds: Option<u32>,
+}
+
+/// An image to be added to a volume.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AddImage {
+    /// The volume, by name or id.
+    pub volume: String,
+    /// The node that gets it; left out: one that has none, with most room.
+    #[serde(default)]
+    pub node: Option<String>,
+    /// The pool that gets it, as `node/pool` or, with a node, `pool`; left out: the one with most room.
+    #[serde(default)]
+    pub pool: Option<String>,
+}
+
+/// Where an image is moved to.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Place {
+    /// The node; left out: the one of the pool, or the one with most room.
+    #[serde(default)]
+    pub node: Option<String>,
+    /// The pool; left out: the one with most room.
+    #[serde(default)]
+    pub pool: Option<String>,
+}
+
+/// A word that what is lost was looked at.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AcceptLoss {
+    /// The loss is accepted.
+    #[serde(default)]
+    pub accept_loss: bool,
+}
+
+/// The node that is to own a volume.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NewOwner {
+    /// Its name or id; left out: another one that has an image in-sync.
+    #[serde(default)]
+    pub node: Option<String>,
+}
+
+/// What a forced promotion of an image would lose, or what only an image has that one left behind (rule M10).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Loss {
+    /// The answer in a sentence, without full stop.
+    pub sentence: String,
+    /// No more than this is lost, in bytes.
+    pub bytes_max: u64,
+    /// It is exactly this, not at most.
+    pub is_exact: bool,
+    /// Where, as far as it is known: the first few thousand ranges.
+    pub ranges: Vec<Range>,
+    /// There are more ranges than are named.
+    pub is_cut: bool,
+}
+
+/// A range of a volume.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Range {
+    /// First byte.
+    pub offset: u64,
+    /// Length in bytes.
+    pub bytes: u64,
 }
 
 /// State of an image in its segment's record.

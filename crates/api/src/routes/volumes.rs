@@ -9,7 +9,7 @@ use super::{Created, created, find};
 use crate::check;
 use crate::control::{Control, ControlError, Kind};
 use crate::extract::{Body, Name, Options};
-use crate::model::{CreateVolume, List, Volume};
+use crate::model::{CreateVolume, List, NewOwner, PreferredOwner, Volume};
 use crate::problem::Problem;
 use crate::router::Desk;
 
@@ -77,6 +77,36 @@ pub(super) async fn delete(
     })
     .await?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// Hand a volume over to another node (rule M12)
+#[utoipa::path(post, path = "/v1/volumes/{volume}/owner", operation_id = "move_owner", tag = "volumes",
+    params(("volume" = String, Path, description = "Name or id")), request_body = NewOwner,
+    responses(
+        (status = 200, body = Volume),
+        (status = "default", body = Problem, content_type = "application/problem+json"),
+    ))]
+pub(super) async fn move_owner(
+    State(desk): State<Desk>,
+    Name(wanted): Name,
+    Body(to): Body<NewOwner>,
+) -> Result<Json<Volume>, Problem> {
+    desk.change(move |node| node.move_owner(look_up(node, &wanted)?.id, to)).await.map(Json)
+}
+
+/// Say which node should own a volume, and whether it gets it back by itself
+#[utoipa::path(put, path = "/v1/volumes/{volume}/preferred-owner", operation_id = "prefer_owner", tag = "volumes",
+    params(("volume" = String, Path, description = "Name or id")), request_body = PreferredOwner,
+    responses(
+        (status = 200, body = Volume),
+        (status = "default", body = Problem, content_type = "application/problem+json"),
+    ))]
+pub(super) async fn prefer_owner(
+    State(desk): State<Desk>,
+    Name(wanted): Name,
+    Body(wish): Body<PreferredOwner>,
+) -> Result<Json<Volume>, Problem> {
+    desk.change(move |node| node.prefer_owner(look_up(node, &wanted)?.id, wish)).await.map(Json)
 }
 
 fn look_up(node: &dyn Control, wanted: &str) -> Result<Volume, ControlError> {

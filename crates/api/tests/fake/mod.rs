@@ -3,8 +3,9 @@
 use std::sync::Mutex;
 
 use dyad_api::model::{
-    Access, Activity, CreatePool, CreateVolume, Disk, DiskAccess, DiskKind, Health, Image, ImageState, Node, NodeState,
-    Pool, PoolCounters, Redundancy, Session, Severity, Status, Trouble, Volume, VolumeState,
+    Access, Activity, AddImage, CreatePool, CreateVolume, Disk, DiskAccess, DiskKind, Health, Image, ImageState, Loss,
+    NewOwner, Node, NodeState, Place, Pool, PoolCounters, PreferredOwner, Redundancy, Session, Severity, Status,
+    Trouble, Volume, VolumeState,
 };
 use dyad_api::{Control, ControlError, Kind};
 use dyad_units::{Bytes, DiskId, ImageId, NodeId, PoolId, VolumeId};
@@ -63,6 +64,11 @@ impl FakeNode {
         fake
     }
 
+    fn image(&self, id: ImageId) -> Result<Image, ControlError> {
+        let found = self.images()?.into_iter().find(|image| image.id == id);
+        found.ok_or(ControlError::NotFound { kind: Kind::Image, name: id.to_string() })
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
@@ -93,6 +99,7 @@ fn volume_request(name: &str, pools: &[&str]) -> CreateVolume {
 fn session(activity: Activity) -> Session {
     Session {
         id: 7,
+        node: "node-1".into(),
         volume: Some("vm1".into()),
         target: Some("iqn.2026-11.san.dyad:vm1".into()),
         initiator: "iqn.1993-08.org.debian:01:host".into(),
@@ -171,6 +178,7 @@ impl Control for FakeNode {
         let pool = Pool {
             id: PoolId::from_bytes(id_bytes(state.next_id)),
             name: request.name,
+            node: "node-1".into(),
             health: Health::Online,
             reason: String::new(),
             capacity_bytes: size,
@@ -242,11 +250,15 @@ impl Control for FakeNode {
                 volume: request.name.clone(),
                 volume_id: id,
                 node: NodeId::from_bytes(id_bytes(0xaa)),
+                node_name: "node-1".into(),
                 pool: name.clone(),
                 pool_id: pool.id,
                 state: ImageState::InSync,
                 reason: String::new(),
                 allocated_bytes: Some(1 << 20),
+                out_seconds: None,
+                progress: None,
+                replaces: None,
             });
         }
         let volume = Volume {
@@ -264,6 +276,8 @@ impl Control for FakeNode {
                 chap_user: request.access.chap.map(|chap| chap.user),
                 mutual_chap_user: request.access.mutual_chap.map(|chap| chap.user),
             },
+            owner: Some("node-1".into()),
+            preferred_owner: None,
             redundancy: Redundancy::judge(VolumeState::Serving, "", &images, 0),
             images,
             comparing_extents: 0,
@@ -289,6 +303,85 @@ impl Control for FakeNode {
 
     fn images(&self) -> Result<Vec<Image>, ControlError> {
         Ok(self.lock().volumes.iter().flat_map(|volume| volume.images.clone()).collect())
+    }
+
+    fn add_image(&self, request: AddImage) -> Result<Image, ControlError> {
+        let mut state = self.lock();
+        state.next_id += 10;
+        let number = state.next_id;
+        let volume = state.volumes.iter_mut().find(|volume| volume.name == request.volume);
+        let volume = volume.ok_or(ControlError::NotFound { kind: Kind::Volume, name: request.volume })?;
+        let first = volume.images.first().cloned().expect("a volume has an image");
+        let added = Image {
+            id: ImageId::from_bytes(id_bytes(number)),
+            pool: request.pool.unwrap_or_default(),
+            state: ImageState::Stale,
+            ..first
+        };
+        volume.images.push(added.clone());
+        Ok(added)
+    }
+
+    fn move_image(&self, image: ImageId, to: Place) -> Result<Image, ControlError> {
+        let mut moved = self.image(image)?;
+        moved.pool = to.pool.unwrap_or_default();
+        Ok(moved)
+    }
+
+    fn remove_image(&self, image: ImageId, force: bool, _: bool) -> Result<(), ControlError> {
+        let mut state = self.lock();
+        let volume = state.volumes.iter_mut().find(|volume| volume.images.iter().any(|known| known.id == image));
+        let volume = volume.ok_or(ControlError::NotFound { kind: Kind::Image, name: image.to_string() })?;
+        if volume.images.len() < 3 && !force {
+            let what = format!("volume `{}` would not be redundant any more", volume.name);
+            return Err(ControlError::Refused { what, advice: "add an image first".into() });
+        }
+        volume.images.retain(|known| known.id != image);
+        Ok(())
+    }
+
+    fn detach_image(&self, image: ImageId) -> Result<Image, ControlError> {
+        self.image(image).map(|image| Image { state: ImageState::Detached, ..image })
+    }
+
+    fn reattach_image(&self, image: ImageId, _: bool) -> Result<Image, ControlError> {
+        self.image(image).map(|image| Image { state: ImageState::Stale, ..image })
+    }
+
+    fn read_image(&self, image: ImageId, offset: u64) -> Result<Vec<u8>, ControlError> {
+        self.image(image)?;
+        Ok(if offset == 0 { b"content".to_vec() } else { Vec::new() })
+    }
+
+    fn loss(&self, image: ImageId) -> Result<Loss, ControlError> {
+        self.image(image)?;
+        let sentence = "nothing is lost".to_owned();
+        Ok(Loss { sentence, bytes_max: 0, is_exact: true, ranges: Vec::new(), is_cut: false })
+    }
+
+    fn promote(&self, image: ImageId, accept_loss: bool) -> Result<Volume, ControlError> {
+        let volume = self.image(image)?.volume;
+        if !accept_loss {
+            let what = "at most 1 MiB of acknowledged writes would be lost".to_owned();
+            return Err(ControlError::Refused { what, advice: "accept it".into() });
+        }
+        self.volumes()?.into_iter().find(|known| known.name == volume).ok_or(ControlError::Busy)
+    }
+
+    fn move_owner(&self, volume: VolumeId, to: NewOwner) -> Result<Volume, ControlError> {
+        let mut state = self.lock();
+        let found = state.volumes.iter_mut().find(|known| known.id == volume);
+        let found = found.ok_or(ControlError::NotFound { kind: Kind::Volume, name: volume.to_string() })?;
+        found.owner = to.node;
+        Ok(found.clone())
+    }
+
+    fn prefer_owner(&self, volume: VolumeId, wish: PreferredOwner) -> Result<Volume, ControlError> {
+        let mut state = self.lock();
+        let found = state.volumes.iter_mut().find(|known| known.id == volume);
+        let found = found.ok_or(ControlError::NotFound { kind: Kind::Volume, name: volume.to_string() })?;
+        found.preferred_owner = Some(wish);
+        Ok(found.clone())
     }
 
     fn sessions(&self) -> Result<Vec<Session>, ControlError> {

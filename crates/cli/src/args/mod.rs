@@ -11,8 +11,8 @@ use clap::{Args, Parser, Subcommand};
 pub use arbiter::{Arbiter, ArbiterCommand, ServeArbiter};
 pub use node::{ConfigCommand, Quickstart, Serve};
 pub use objects::{
-    CreatePool, CreateVolume, DiskCommand, ImageCommand, NodeCommand, PoolCommand, SessionCommand, VolumeCommand,
-    WhenFewWord,
+    AddImage, CreatePool, CreateVolume, DiskCommand, ExportImage, ImageCommand, MoveImage, NodeCommand, PoolCommand,
+    SessionCommand, VolumeCommand, WhenFewWord,
 };
 
 /// Clustered, mirrored storage over iSCSI

@@ -79,6 +79,50 @@ pub enum VolumeCommand {
     Create(CreateVolume),
     /// Delete a volume and its data
     Delete(DeleteVolume),
+    /// Hand a volume over to another node that has an image in-sync, in use
+    MoveOwner(MoveOwner),
+    /// Say which node should own a volume, and whether it gets it back by itself after a failover
+    PreferOwner(PreferOwner),
+    /// Serve a volume from an image that may lack acknowledged writes, after its owner was lost for good
+    Promote(Promote),
+}
+
+/// A volume to be handed over.
+#[derive(Args, Debug)]
+pub struct MoveOwner {
+    /// Name or id
+    pub name: String,
+    /// The node that is to own it [default: another one that has an image in-sync]
+    #[arg(long, value_name = "NODE")]
+    pub to: Option<String>,
+}
+
+/// A wish for an owner.
+#[derive(Args, Debug)]
+pub struct PreferOwner {
+    /// Name or id
+    pub name: String,
+    /// The node that should own it; left out: no wish
+    pub node: Option<String>,
+    /// It gets the volume back by itself when it has been well for so many seconds [default: by hand]
+    #[arg(long, value_name = "SECONDS", requires = "node")]
+    pub automatic_after: Option<u32>,
+}
+
+/// A forced promotion.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Without --yes-lose-data it only says what would be lost. Make sure that the node that owned the volume is off, and stays
+off until it is connected to the others again: what only its image has is kept there until you remove it.")]
+pub struct Promote {
+    /// Name or id
+    pub name: String,
+    /// The image: its id, NODE or NODE/POOL
+    #[arg(long, value_name = "IMAGE")]
+    pub image: String,
+    /// What is lost was looked at and is accepted; the old owner is off
+    #[arg(long)]
+    pub yes_lose_data: bool,
 }
 
 /// A volume to be created.
@@ -162,6 +206,105 @@ pub enum ImageCommand {
         /// Id
         id: String,
     },
+    /// Add an image to a volume, in use
+    Add(AddImage),
+    /// Move an image to another node or pool, in use: one is added there, and takes its place when it is in-sync
+    Move(MoveImage),
+    /// Remove an image from its volume; its node deletes the data
+    Remove(RemoveImage),
+    /// Detach an image: it stays as it is, a copy of this moment
+    Detach(NameImage),
+    /// Let an image catch up that is detached or was taken out; only what changed is copied
+    Reattach(ReattachImage),
+    /// Copy a detached image into a file; to be asked of its node
+    Export(ExportImage),
+    /// What a forced promotion of an image would lose, or what only a detached image has
+    Loss(NameImage),
+}
+
+/// Names an image of a volume.
+#[derive(Args, Debug)]
+pub struct NameImage {
+    /// The volume, by name or id
+    pub volume: String,
+    /// The image: its id, NODE or NODE/POOL
+    pub image: String,
+}
+
+/// An image to be copied into a file.
+#[derive(Args, Debug)]
+#[command(after_help = "Example, a backup without a window:
+  dyad image detach vm1 two
+  dyad image export vm1 two --output vm1.img      (on node two)
+  dyad image reattach vm1 two")]
+pub struct ExportImage {
+    /// The volume, by name or id
+    pub volume: String,
+    /// The image: its id, NODE or NODE/POOL
+    pub image: String,
+    /// File that gets the data; what is zero takes no space in it
+    #[arg(long, value_name = "FILE")]
+    pub output: PathBuf,
+}
+
+/// An image to be added.
+#[derive(Args, Debug)]
+#[command(after_help = "Example:\n  dyad image add vm1 --node three")]
+pub struct AddImage {
+    /// The volume, by name or id
+    pub volume: String,
+    /// The node that gets it [default: one that has none, with most room]
+    #[arg(long, value_name = "NODE")]
+    pub node: Option<String>,
+    /// The pool that gets it, POOL or NODE/POOL [default: the one with most room]
+    #[arg(long, value_name = "POOL")]
+    pub pool: Option<String>,
+}
+
+/// An image to be moved.
+#[derive(Args, Debug)]
+#[command(after_help = "Example:\n  dyad image move vm1 one --to three")]
+pub struct MoveImage {
+    /// The volume, by name or id
+    pub volume: String,
+    /// The image: its id, NODE or NODE/POOL
+    pub image: String,
+    /// The node that gets it [default: one that has none, with most room]
+    #[arg(long, value_name = "NODE")]
+    pub to: Option<String>,
+    /// The pool that gets it, POOL or NODE/POOL [default: the one with most room]
+    #[arg(long, value_name = "POOL")]
+    pub pool: Option<String>,
+}
+
+/// An image to be removed.
+#[derive(Args, Debug)]
+pub struct RemoveImage {
+    /// The volume, by name or id
+    pub volume: String,
+    /// The image: its id, NODE or NODE/POOL
+    pub image: String,
+    /// Although the volume is not redundant any more then
+    #[arg(long)]
+    pub force: bool,
+    /// Without waiting for its node, which never comes back
+    #[arg(long)]
+    pub forget: bool,
+    /// Do not ask
+    #[arg(long, short)]
+    pub yes: bool,
+}
+
+/// An image to be let back in.
+#[derive(Args, Debug)]
+pub struct ReattachImage {
+    /// The volume, by name or id
+    pub volume: String,
+    /// The image: its id, NODE or NODE/POOL
+    pub image: String,
+    /// What it alone has since a forced promotion is given up
+    #[arg(long)]
+    pub yes_lose_data: bool,
 }
 
 /// What can be done with sessions.

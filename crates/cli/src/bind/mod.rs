@@ -2,15 +2,19 @@
 //! are put into words of the other.
 
 mod errors;
+mod images;
 mod told;
 mod troubles;
 
 pub use errors::chain;
 
-use dyad_api::model::{CreatePool, CreateVolume, Disk, Image, Node, Pool, Session, Status, Volume};
+use dyad_api::model::{
+    AddImage, CreatePool, CreateVolume, Disk, Image, Loss, NewOwner, Node, Place, Pool, PreferredOwner, Session,
+    Status, Volume,
+};
 use dyad_api::{Control, ControlError, Kind};
 use dyad_node::{NodeHandle, control};
-use dyad_units::{Bytes, PoolId, VolumeId};
+use dyad_units::{Bytes, ImageId, PoolId, VolumeId};
 
 use dyad_api::model::{Chap, WhenFew};
 
@@ -102,6 +106,46 @@ impl Control for BoundNode {
     fn images(&self) -> Result<Vec<Image>, ControlError> {
         let images = self.0.images().map_err(errors::query)?;
         Ok(images.iter().map(told::image).collect())
+    }
+
+    fn add_image(&self, request: AddImage) -> Result<Image, ControlError> {
+        images::add(&self.0, &request)
+    }
+
+    fn move_image(&self, image: ImageId, to: Place) -> Result<Image, ControlError> {
+        images::relocate(&self.0, image, &to)
+    }
+
+    fn remove_image(&self, image: ImageId, force: bool, forget: bool) -> Result<(), ControlError> {
+        images::remove(&self.0, image, force, forget)
+    }
+
+    fn detach_image(&self, image: ImageId) -> Result<Image, ControlError> {
+        images::detach(&self.0, image)
+    }
+
+    fn reattach_image(&self, image: ImageId, accept_loss: bool) -> Result<Image, ControlError> {
+        images::reattach(&self.0, image, accept_loss)
+    }
+
+    fn read_image(&self, image: ImageId, offset: u64) -> Result<Vec<u8>, ControlError> {
+        images::read(&self.0, image, offset)
+    }
+
+    fn loss(&self, image: ImageId) -> Result<Loss, ControlError> {
+        images::loss(&self.0, image)
+    }
+
+    fn promote(&self, image: ImageId, accept_loss: bool) -> Result<Volume, ControlError> {
+        images::promote(&self.0, image, accept_loss)
+    }
+
+    fn move_owner(&self, volume: VolumeId, to: NewOwner) -> Result<Volume, ControlError> {
+        images::move_owner(&self.0, volume, &to)
+    }
+
+    fn prefer_owner(&self, volume: VolumeId, wish: PreferredOwner) -> Result<Volume, ControlError> {
+        images::prefer_owner(&self.0, volume, &wish)
     }
 
     fn sessions(&self) -> Result<Vec<Session>, ControlError> {

@@ -1,14 +1,14 @@
 //! What the node says about itself, in the API's words.
 
 use dyad_api::model::{
-    Access, Activity, Disk, DiskAccess, DiskKind, Health, Image, ImageState, Node, NodeState, Pool, PoolCounters,
-    Redundancy, Session, Volume, VolumeState,
+    Access, Activity, Disk, DiskAccess, DiskKind, Health, Image, ImageState, Loss, Node, NodeState, Pool, PoolCounters,
+    PreferredOwner, Progress, Range, Redundancy, Session, Volume, VolumeState,
 };
 use dyad_node::control::{
-    BackendInfo, DiskInfo, ImageInfo, IoCounters, NeighbourInfo, NodeInfo, NodePhase, PoolInfo, PoolPhase, SessionInfo,
-    VolumeInfo, VolumePhase,
+    BackendInfo, DiskInfo, ImageInfo, IoCounters, LossInfo, NeighbourInfo, NodeInfo, NodePhase, PoolInfo, PoolPhase,
+    SessionInfo, VolumeInfo, VolumePhase,
 };
-use dyad_units::Period;
+use dyad_units::{Bytes, Period};
 
 /// Sentences of the API end without full stop.
 pub(super) fn sentence(text: &str) -> String {
@@ -31,7 +31,7 @@ pub(super) fn node(node: &NodeInfo) -> Node {
     Node {
         id: node.id,
         name: node.name.clone(),
-        version: node.version.into(),
+        version: node.version.clone(),
         site: node.site.clone(),
         state: match node.phase {
             NodePhase::Starting => NodeState::Starting,
@@ -53,8 +53,11 @@ pub(super) fn node(node: &NodeInfo) -> Node {
     }
 }
 
-/// Another node, as far as the one that answers knows.
+/// Another node: what it says about itself, or as far as the one that answers knows.
 pub(super) fn neighbour(node: &NeighbourInfo) -> Node {
+    if let Some(told) = &node.told {
+        return self::node(told);
+    }
     Node {
         id: node.id,
         name: node.name.clone(),
@@ -93,6 +96,7 @@ pub(super) fn pool(pool: &PoolInfo) -> Pool {
     Pool {
         id: pool.id,
         name: pool.name.clone(),
+        node: pool.node_name.clone(),
         health,
         reason,
         capacity_bytes: pool.total.value(),
@@ -144,12 +148,21 @@ pub(super) fn volume(volume: &VolumeInfo) -> Volume {
     };
     let images: Vec<_> = volume.images.iter().map(image).collect();
     let access = &volume.access;
+    let unsure = volume.silent.as_deref();
     Volume {
         id: volume.id,
         name: volume.name.clone(),
         target: volume.target.clone(),
         state,
-        redundancy: Redundancy::judge(state, &reason, &images, comparing),
+        redundancy: match unsure {
+            Some(why) => Redundancy::judge(state, &reason, &images, comparing).doubted(why),
+            None => Redundancy::judge(state, &reason, &images, comparing),
+        },
+        owner: volume.owner_name.clone(),
+        preferred_owner: volume
+            .preferred_name
+            .clone()
+            .map(|(node, automatic_after_seconds)| PreferredOwner { node: Some(node), automatic_after_seconds }),
         reason,
         size_bytes: volume.size.value(),
         block_bytes: volume.block_bytes,
@@ -174,6 +187,7 @@ pub(super) fn image(image: &ImageInfo) -> Image {
         volume: image.volume_name.clone(),
         volume_id: image.volume,
         node: image.node,
+        node_name: image.node_name.clone(),
         pool: image.pool_name.clone(),
         pool_id: image.pool,
         state: match image.state.as_str() {
@@ -184,12 +198,58 @@ pub(super) fn image(image: &ImageInfo) -> Image {
         },
         reason: image.reason.as_deref().map(sentence).unwrap_or_default(),
         allocated_bytes: image.allocated.map(|bytes| bytes.value()),
+        out_seconds: image.out_seconds,
+        progress: image.progress.as_ref().map(|progress| Progress {
+            stage: progress.stage.clone(),
+            done_bytes: progress.done.value(),
+            left_bytes: progress.left.value(),
+            sent_bytes: progress.sent.value(),
+            bytes_per_second: progress.rate.value(),
+            seconds_left: progress.seconds_left,
+        }),
+        replaces: image.replaces,
+    }
+}
+
+/// What is lost, first in one sentence.
+pub(super) fn loss(loss: &LossInfo) -> Loss {
+    let range = |&(offset, bytes): &(u64, u64)| Range { offset, bytes };
+    match loss {
+        LossInfo::Forecast { complete, is_half_copied, forgotten, lost, others, bytes_max, .. } => {
+            let mut ranges: Vec<Range> = forgotten.ranges.iter().chain(&lost.ranges).map(range).collect();
+            ranges
+                .extend(others.iter().flat_map(|other| &other.newer).flat_map(|newer| newer.ranges.iter().map(range)));
+            let silent = others.iter().filter(|other| other.newer.is_none()).count();
+            let mut sentence = match bytes_max.value() {
+                0 => "no acknowledged write is missing on it".to_owned(),
+                _ => format!("at most {bytes_max} of acknowledged writes are missing: those after {complete}"),
+            };
+            if silent > 0 {
+                sentence.push_str(&format!("; {silent} other images cannot be asked and may have more"));
+            }
+            if *is_half_copied {
+                sentence.push_str("; it was catching up, so that parts of it are newer than others: INCONSISTENT");
+            }
+            let is_cut = forgotten.is_cut || others.iter().flat_map(|other| &other.newer).any(|newer| newer.is_cut);
+            Loss { sentence, bytes_max: bytes_max.value(), is_exact: false, ranges, is_cut }
+        }
+        LossInfo::List { only_here, unreadable, .. } => {
+            let bytes = Bytes::new(only_here.bytes.value() + unreadable.bytes.value());
+            let mut sentence = format!("{} are on this image only", only_here.bytes);
+            if unreadable.bytes != Bytes::ZERO {
+                sentence.push_str(&format!("; of {} nobody knows, they are damaged here", unreadable.bytes));
+            }
+            let ranges = only_here.ranges.iter().chain(&unreadable.ranges).map(range).collect();
+            let is_cut = only_here.is_cut || unreadable.is_cut;
+            Loss { sentence, bytes_max: bytes.value(), is_exact: unreadable.bytes == Bytes::ZERO, ranges, is_cut }
+        }
     }
 }
 
 pub(super) fn session(session: &SessionInfo) -> Session {
     Session {
         id: session.id,
+        node: session.node_name.clone(),
         volume: session.volume.clone(),
         target: session.target.clone(),
         initiator: session.initiator.clone(),

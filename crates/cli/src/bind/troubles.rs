@@ -10,7 +10,7 @@ pub(super) fn of(status: &NodeStatus) -> Vec<Trouble> {
     let mut troubles = Vec::new();
     volumes(status, &mut troubles);
     for pool in &status.pools {
-        of_pool(pool, &mut troubles);
+        of_pool(pool, pool.node == status.node.id, &mut troubles);
     }
     of_node(status, &mut troubles);
     troubles.sort_by_key(|trouble| trouble.severity);
@@ -31,8 +31,11 @@ fn volumes(status: &NodeStatus, troubles: &mut Vec<Trouble>) {
     }
 }
 
-fn of_pool(pool: &PoolInfo, troubles: &mut Vec<Trouble>) {
-    let object = || format!("pool {}", pool.name);
+fn of_pool(pool: &PoolInfo, is_own: bool, troubles: &mut Vec<Trouble>) {
+    let object = || match is_own {
+        true => format!("pool {}", pool.name),
+        false => format!("pool {}/{}", pool.node_name, pool.name),
+    };
     if let PoolPhase::Failed { reason } = &pool.phase {
         let advice = "volumes with an image elsewhere go on; mend or replace the disk, then restart the node";
         troubles.push(trouble(Severity::Warning, object(), sentence(reason), advice));

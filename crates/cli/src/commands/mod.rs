@@ -1,15 +1,16 @@
 //! What the commands do that ask a running node. One file per kind of object.
 
 mod ask;
+mod images;
 mod pools;
 mod sessions;
 mod volumes;
 
-use dyad_api::model::{Image, List, Node, Status};
+use dyad_api::model::{List, Node, Status};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::args::{Cli, Command, DiskCommand, ImageCommand, NodeCommand, StatusArgs};
+use crate::args::{Cli, Command, DiskCommand, NodeCommand, StatusArgs};
 use crate::client::{Client, escape};
 use crate::failure::Failure;
 use crate::status::{self, Screen};
@@ -30,10 +31,7 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
         Command::Disk(DiskCommand::List) => pools::list_disks(&at),
         Command::Disk(DiskCommand::Show { disk }) => pools::show_disk(&at, &disk),
         Command::Volume(command) => volumes::run(&at, command),
-        Command::Image(ImageCommand::List) => volumes::list_images(&at),
-        Command::Image(ImageCommand::Show { id }) => {
-            at.show(&format!("/v1/images/{}", escape(&id)), |image: &Image| volumes::image_told(image))
-        }
+        Command::Image(command) => images::run(&at, command),
         Command::Session(command) => sessions::run(&at, command),
         Command::Node(NodeCommand::List) => sessions::list_nodes(&at),
         Command::Node(NodeCommand::Show { name }) => at.node(name.as_deref()),

@@ -13,10 +13,12 @@ use crate::table::{mean_micros, size};
 
 pub fn run(at: &Session, command: PoolCommand) -> Result<(), Failure> {
     match command {
-        PoolCommand::List => at.list("/v1/pools", ["NAME", ">SIZE", ">FREE", ">IMAGES", "HEALTH"], |pool: &Pool| {
-            let (all, free) = (size(pool.capacity_bytes), size(pool.free_bytes));
-            [pool.name.clone(), all, free, pool.images.to_string(), state(pool)]
-        }),
+        PoolCommand::List => {
+            at.list("/v1/pools", ["NODE", "NAME", ">SIZE", ">FREE", ">IMAGES", "HEALTH"], |pool: &Pool| {
+                let (all, free) = (size(pool.capacity_bytes), size(pool.free_bytes));
+                [pool.node.clone(), pool.name.clone(), all, free, pool.images.to_string(), state(pool)]
+            })
+        }
         PoolCommand::Show(show) => at.show(&path(&show.name), pool_told),
         PoolCommand::Create(args) => create(at, &args),
         PoolCommand::Open(args) => {
@@ -66,6 +68,7 @@ fn pool_told(pool: &Pool) -> String {
     pairs_told(&[
         ("name", pool.name.clone()),
         ("id", pool.id.to_string()),
+        ("node", pool.node.clone()),
         ("health", state(pool)),
         ("size", size(pool.capacity_bytes)),
         ("free", size(pool.free_bytes)),

@@ -10,13 +10,22 @@ use crate::table::{mean_micros, size, time};
 pub fn run(at: &Session, command: SessionCommand) -> Result<(), Failure> {
     match command {
         SessionCommand::List => {
-            let heads = [">ID", "VOLUME", "HOST", "SINCE", ">READ", ">WRITTEN", "INITIATOR"];
+            let heads = [">ID", "NODE", "VOLUME", "HOST", "SINCE", ">READ", ">WRITTEN", "INITIATOR"];
             at.list("/v1/sessions", heads, |host: &Host| {
                 let did = &host.activity;
                 let (read, written) = (size(did.read_bytes), size(did.written_bytes));
                 let since = time(host.age_seconds);
                 let initiator = host.initiator.clone();
-                [host.id.to_string(), volume(host), host.host.clone(), since, read, written, initiator]
+                [
+                    host.id.to_string(),
+                    host.node.clone(),
+                    volume(host),
+                    host.host.clone(),
+                    since,
+                    read,
+                    written,
+                    initiator,
+                ]
             })
         }
         SessionCommand::Show { id } => at.show(&format!("/v1/sessions/{id}"), host_told),
@@ -36,6 +45,7 @@ fn host_told(host: &Host) -> String {
     let did = &host.activity;
     pairs_told(&[
         ("id", host.id.to_string()),
+        ("node", host.node.clone()),
         ("volume", volume(host)),
         ("target", host.target.clone().unwrap_or_default()),
         ("initiator", host.initiator.clone()),

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use dyad_api::model::{Chap, CreateAccess, CreateVolume, Image, Volume, VolumeState, WhenFew};
 
-use super::{Session, ask, pairs_told};
+use super::{Session, ask, images, pairs_told};
 use crate::args::{self, VolumeCommand, WhenFewWord};
 use crate::client::escape;
 use crate::config;
@@ -23,6 +23,9 @@ pub fn run(at: &Session, command: VolumeCommand) -> Result<(), Failure> {
         }
         VolumeCommand::Show(show) => at.show(&path(&show.name), volume_told),
         VolumeCommand::Create(args) => create(at, &args),
+        command @ (VolumeCommand::MoveOwner(_) | VolumeCommand::PreferOwner(_) | VolumeCommand::Promote(_)) => {
+            images::run_owner(at, command)
+        }
         VolumeCommand::Delete(args) => {
             ask::confirm(args.yes, &format!("volume `{}` and its data", args.name), &args.name)?;
             let force = if args.force { "?force=true" } else { "" };
@@ -33,7 +36,7 @@ pub fn run(at: &Session, command: VolumeCommand) -> Result<(), Failure> {
     }
 }
 
-fn path(name: &str) -> String {
+pub fn path(name: &str) -> String {
     format!("/v1/volumes/{}", escape(name))
 }
 
@@ -89,6 +92,8 @@ fn volume_told(volume: &Volume) -> String {
         ("id", volume.id.to_string()),
         ("target", volume.target.clone()),
         ("state", if volume.reason.is_empty() { state.into() } else { format!("{state}: {}", volume.reason) }),
+        ("owner", volume.owner.clone().unwrap_or_default()),
+        ("preferred owner", volume.preferred_owner.as_ref().map(images::wish_told).unwrap_or_default()),
         ("comparing", if comparing == 0 { String::new() } else { format!("{comparing} extents after a restart") }),
         ("size", size(volume.size_bytes)),
         ("logical block", volume.block_bytes.to_string()),
@@ -106,34 +111,29 @@ fn volume_told(volume: &Volume) -> String {
         ("errors", did.errors.to_string()),
     ]);
     text.push('\n');
-    let mut columns = Columns::new(&["IMAGE", "POOL", ">ALLOCATED", "STATE"]);
+    let mut columns = Columns::new(&["IMAGE", "NODE", "POOL", ">ALLOCATED", "STATE", "PROGRESS"]);
     for image in &volume.images {
-        columns.row([image.id.to_string(), image.pool.clone(), allocated(image), image_state(image)]);
+        let (node, told) = (image.node_name.clone(), images::progress_told(image));
+        columns.row([image.id.to_string(), node, image.pool.clone(), allocated(image), image_state(image), told]);
     }
     text + &columns.finish()
 }
 
-fn allocated(image: &Image) -> String {
+pub fn allocated(image: &Image) -> String {
     image.allocated_bytes.map_or_else(|| "-".into(), size)
 }
 
-fn image_state(image: &Image) -> String {
+pub fn image_state(image: &Image) -> String {
     if image.reason.is_empty() { image.state.to_string() } else { format!("{}: {}", image.state, image.reason) }
-}
-
-pub fn list_images(at: &Session) -> Result<(), Failure> {
-    at.list("/v1/images", ["ID", "VOLUME", "POOL", ">ALLOCATED", "STATE"], |image: &Image| {
-        [image.id.to_string(), image.volume.clone(), image.pool.clone(), allocated(image), image_state(image)]
-    })
 }
 
 pub fn image_told(image: &Image) -> String {
     pairs_told(&[
         ("id", image.id.to_string()),
         ("volume", image.volume.clone()),
-        ("node", image.node.to_string()),
+        ("node", image.node_name.clone()),
         ("pool", image.pool.clone()),
         ("state", image_state(image)),
         ("allocated", allocated(image)),
-    ])
+    ]) + &images::more_told(image)
 }

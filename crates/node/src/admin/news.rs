@@ -36,8 +36,13 @@ impl News {
                 mailbox.post(Message::Watched(id, record));
             }
         }
+        // If the thread is busy, it looks by itself every few seconds.
+        self.want_look();
+    }
+
+    /// This node's own next step follows from what it did.
+    pub(super) fn want_look(&self) {
         if !self.is_pending.swap(true, Ordering::AcqRel) && self.requests.try_send(Request::Rescan).is_err() {
-            // The thread is busy; it looks by itself every few seconds.
             self.is_pending.store(false, Ordering::Release);
         }
     }

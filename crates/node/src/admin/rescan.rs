@@ -94,6 +94,7 @@ impl Admin {
             known.record.state == VolumeState::Ready && volume.state == VolumeState::Ready && known.fault.is_none()
         });
         if is_done {
+            self.refresh(&volume);
             return;
         }
         match volume.state {

@@ -32,6 +32,9 @@ const OTHERS_PAUSE: Duration = Duration::from_millis(10);
 /// store that is away may take any time.
 const START_MAX: Duration = Duration::from_secs(5);
 
+/// Times that a name is claimed while other nodes claim it too.
+const NAME_ATTEMPTS: usize = 5;
+
 /// The reactor's word on a volume's start.
 type Answer = Receiver<Result<(), String>>;
 
@@ -211,7 +214,12 @@ impl Admin {
         }
     }
 
-    fn create_image(&self, volume: &VolumeRecord, segments: &[SegmentRecord], order: &StepOrder) -> Result<(), Halt> {
+    pub(super) fn create_image(
+        &self,
+        volume: &VolumeRecord,
+        segments: &[SegmentRecord],
+        order: &StepOrder,
+    ) -> Result<(), Halt> {
         let Some(segment) = segments.iter().find(|segment| segment.id == order.segment) else { return Ok(()) };
         let meta = Box::new(ImageMeta {
             id: order.image,
@@ -233,7 +241,7 @@ impl Admin {
     }
 
     /// A mirror that is stopped before it serves waits for nothing, so what it asked its images may be in flight still.
-    fn delete_image(&self, order: &StepOrder) -> Result<(), Halt> {
+    pub(super) fn delete_image(&self, order: &StepOrder) -> Result<(), Halt> {
         let (pool, image) = (order.pool, order.image);
         let deadline = Instant::now() + IN_FLIGHT_MAX;
         loop {
@@ -250,8 +258,7 @@ impl Admin {
     pub(super) fn create_volume(&self, request: &CreateVolume) -> Result<(), CreateVolumeError> {
         let (volume, segment) = self.plan_volume(request)?;
         let id = volume.id;
-        let set = |error: SetError| CreateVolumeError::Store(Box::new(error));
-        self.insert(&Record::Volume(volume.clone())).map_err(set)?;
+        self.claim_name(&volume)?;
         self.catalog.lock().put_volume(KnownVolume { record: volume, segment: Some(segment.clone()), fault: None });
         let made = self.insert(&Record::Segment(segment)).map_err(Halt::Set).and_then(|()| self.carry_to_end(id));
         if let Err(halt) = made {
@@ -265,6 +272,38 @@ impl Admin {
             None => Ok(()),
             Some(problem) => Err(CreateVolumeError::BadRequest { problem }),
         }
+    }
+
+    /// Records a volume whose name no other one has. Two nodes may make one of the same name at once: each records its own
+    /// first and looks for others then, so that at least the later one sees the other; whoever sees one withdraws.
+    fn claim_name(&self, volume: &VolumeRecord) -> Result<(), CreateVolumeError> {
+        let taken = || CreateVolumeError::NameTaken { name: volume.name.to_string() };
+        let set = |error: SetError| CreateVolumeError::Store(Box::new(error));
+        for _ in 0..NAME_ATTEMPTS {
+            self.insert(&Record::Volume(volume.clone())).map_err(set)?;
+            let found = self.store.list(Kind::Volume);
+            let mut others = Vec::new();
+            for record in found.iter().flatten().map(|found| &found.record) {
+                match record {
+                    Record::Volume(other) if other.name == volume.name && other.id != volume.id => {
+                        others.push(other.state)
+                    }
+                    _ => {}
+                }
+            }
+            if found.is_ok() && others.is_empty() {
+                return Ok(());
+            }
+            self.change(Key::Volume(volume.id), |_| None).map_err(set)?;
+            found.map_err(|error| set(SetError::Store(error)))?;
+            if others.iter().any(|state| *state != VolumeState::Creating) {
+                return Err(taken());
+            }
+            // Both withdrew: whoever waits less gets the name.
+            let [wait, _] = clock::random_bytes::<2>();
+            std::thread::sleep(Duration::from_millis(u64::from(wait)));
+        }
+        Err(taken())
     }
 
     fn creation_error(&self, halt: Halt) -> CreateVolumeError {
@@ -331,12 +370,8 @@ impl Admin {
             return Err(CreateVolumeError::NameTaken { name: name.to_string() });
         }
         let mut images: Vec<(ImageId, NodeId, PoolId)> = Vec::new();
-        let places = if request.pools.is_empty() {
-            usual_places(&known)?
-        } else {
-            request.pools.iter().map(|which| place_for_image(&known, which)).collect::<Result<_, _>>()?
-        };
-        for (node, pool) in places {
+        for which in &request.pools {
+            let (node, pool) = place_for_image(&known, which)?;
             if images.iter().any(|(_, _, other)| *other == pool) {
                 let problem = "a pool is named twice; each image needs a pool of its own".to_owned();
                 return Err(CreateVolumeError::BadRequest { problem });
@@ -400,26 +435,6 @@ fn place_for_image(known: &Known, which: &str) -> Result<(NodeId, PoolId), Creat
         Some(reason) => Err(CreateVolumeError::Pool { pool: which.into(), reason: reason.clone() }),
         None => Ok((known.node.id, pool.record.id)),
     }
-}
-
-/// Two images on two nodes, this one first, the other at another site where there is one; two pools of this node where
-/// it is alone.
-fn usual_places(known: &Known) -> Result<Vec<(NodeId, PoolId)>, CreateVolumeError> {
-    let own = known.pools.iter().filter(|pool| pool.fault.is_none());
-    let mut places: Vec<_> = own.map(|pool| (known.node.id, pool.record.id)).take(2).collect();
-    let site_of = |pool: &&PoolRecord| {
-        known.nodes.iter().find(|node| node.id == pool.node).is_some_and(|node| node.site == known.node.site)
-    };
-    if let Some(other) = known.pools_elsewhere.iter().min_by_key(site_of) {
-        places.truncate(1);
-        places.push((other.node, other.id));
-    }
-    if places.len() < 2 {
-        let problem =
-            "there are no two pools for two images; make another one, or name the pool with --pool".to_owned();
-        return Err(CreateVolumeError::BadRequest { problem });
-    }
-    Ok(places)
 }
 
 /// The size that a volume gets: whole blocks of 4 KiB.

@@ -1,27 +1,28 @@
-//! What a node says about itself: plain data, taken at one moment.
+//! What a node says about itself: plain data, taken at one moment. Nodes tell it each other as JSON.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use dyad_units::{Bytes, DiskId, ImageId, NodeId, Period, PoolId, VolumeId};
+use serde::{Deserialize, Serialize};
 
 /// Everything that fits one screen.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct NodeStatus {
     /// The node itself.
     pub node: NodeInfo,
     /// The other nodes of the cluster, by name.
     pub neighbours: Vec<NeighbourInfo>,
-    /// Its pools, by name.
+    /// Its pools, by name; of other nodes that answered, behind its own.
     pub pools: Vec<PoolInfo>,
     /// Its volumes, by name.
     pub volumes: Vec<VolumeInfo>,
-    /// Its sessions, oldest first.
+    /// Its sessions, oldest first; those of other nodes behind its own.
     pub sessions: Vec<SessionInfo>,
 }
 
 /// Where a node is in its life.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, Deserialize)]
 pub enum NodePhase {
     /// Opening pools and volumes; portals are open for those that serve already.
     Starting,
@@ -32,7 +33,7 @@ pub enum NodePhase {
 }
 
 /// The node.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct NodeInfo {
     /// Its identity, made at its first start.
     pub id: NodeId,
@@ -41,12 +42,13 @@ pub struct NodeInfo {
     /// Its site.
     pub site: String,
     /// Version of the program.
-    pub version: &'static str,
+    pub version: String,
     /// Where it is in its life.
     pub phase: NodePhase,
     /// How often it has been started, this time included; durable (M11).
     pub starts: u64,
     /// How long it has been running.
+    #[serde(with = "nanos")]
     pub uptime: Period,
     /// Addresses where it accepts iSCSI.
     pub portals: Vec<SocketAddr>,
@@ -69,7 +71,7 @@ pub struct NodeInfo {
 }
 
 /// Another node of the cluster, as this one knows it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct NeighbourInfo {
     /// Identity.
     pub id: NodeId,
@@ -81,10 +83,12 @@ pub struct NeighbourInfo {
     pub starts: u64,
     /// Whether this node is connected to it.
     pub is_connected: bool,
+    /// What it says about itself; `None` if it was not asked or did not answer.
+    pub told: Option<Box<NodeInfo>>,
 }
 
 /// How disk operations that may block are carried out.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
 pub enum BackendInfo {
     /// io_uring.
     IoUring,
@@ -96,7 +100,7 @@ pub enum BackendInfo {
 }
 
 /// Whether a pool can be used.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
 pub enum PoolPhase {
     /// In use.
     Open,
@@ -108,7 +112,7 @@ pub enum PoolPhase {
 }
 
 /// The log of recent operations of a pool (P6), in memory that outlives the process.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
 pub struct LogInfo {
     /// The file, in a tmpfs.
     pub path: PathBuf,
@@ -117,12 +121,16 @@ pub struct LogInfo {
 }
 
 /// A pool.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct PoolInfo {
     /// Identity.
     pub id: PoolId,
-    /// Name.
+    /// Name, unique on its node.
     pub name: String,
+    /// The node that has it.
+    pub node: NodeId,
+    /// That node's name.
+    pub node_name: String,
     /// Whether it can be used.
     pub phase: PoolPhase,
     /// Its disks.
@@ -131,6 +139,8 @@ pub struct PoolInfo {
     pub total: Bytes,
     /// Free part of it.
     pub free: Bytes,
+    /// Sizes of its images together, whether written or not.
+    pub provisioned: Bytes,
     /// Images in it.
     pub images: u32,
     /// Regions that may have been written since closed (P5).
@@ -152,7 +162,7 @@ pub struct PoolInfo {
 }
 
 /// What a disk is made of.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, Deserialize)]
 pub enum DiskKind {
     /// A regular file.
     File,
@@ -161,7 +171,7 @@ pub enum DiskKind {
 }
 
 /// A disk.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct DiskInfo {
     /// Identity; `None` if the disk could not be read.
     pub id: Option<DiskId>,
@@ -190,32 +200,36 @@ pub struct DiskInfo {
 }
 
 /// Operations, bytes and time since the start.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
 pub struct IoCounters {
     /// Reads.
     pub reads: u64,
     /// Bytes read.
     pub read_bytes: u64,
     /// Sum of the time that reads took.
+    #[serde(with = "nanos")]
     pub read_time: Period,
     /// Writes.
     pub writes: u64,
     /// Bytes written.
     pub write_bytes: u64,
     /// Sum of the time that writes took.
+    #[serde(with = "nanos")]
     pub write_time: Period,
     /// Flushes, unmaps and everything else.
     pub others: u64,
     /// Sum of the time that those took.
+    #[serde(with = "nanos")]
     pub other_time: Period,
     /// Longest time that one operation took.
+    #[serde(with = "nanos")]
     pub time_max: Period,
     /// Operations answered with an error.
     pub errors: u64,
 }
 
 /// Whether a volume can be used.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
 pub enum VolumePhase {
     /// Being created.
     Creating,
@@ -234,7 +248,7 @@ pub enum VolumePhase {
 }
 
 /// The plain answer to "is my data redundant, and if not, when will it be?"
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
 pub struct Redundancy {
     /// Images that hold every acknowledged write.
     pub in_sync: u32,
@@ -245,7 +259,7 @@ pub struct Redundancy {
 }
 
 /// A volume.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct VolumeInfo {
     /// Identity.
     pub id: VolumeId,
@@ -265,6 +279,14 @@ pub struct VolumeInfo {
     pub access: AccessInfo,
     /// Whether it can be used.
     pub phase: VolumePhase,
+    /// The node that owns it, as the newest record known says.
+    pub owner: Option<NodeId>,
+    /// Its name.
+    pub owner_name: Option<String>,
+    /// Name of the node that should own it, and after how many seconds of being well it gets it back by itself.
+    pub preferred_name: Option<(String, Option<u32>)>,
+    /// Why the owner did not tell, so that what is said here is what is recorded.
+    pub silent: Option<String>,
     /// Whether it is redundant.
     pub redundancy: Redundancy,
     /// Its images.
@@ -278,7 +300,7 @@ pub struct VolumeInfo {
 }
 
 /// Who may log in to a volume; secrets are never told.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
 pub struct AccessInfo {
     /// iSCSI names of the hosts that may; empty: all.
     pub initiators: Vec<String>,
@@ -289,7 +311,7 @@ pub struct AccessInfo {
 }
 
 /// An image.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ImageInfo {
     /// Identity.
     pub id: ImageId,
@@ -299,6 +321,8 @@ pub struct ImageInfo {
     pub volume_name: String,
     /// The node that it is on.
     pub node: NodeId,
+    /// That node's name.
+    pub node_name: String,
     /// Its pool.
     pub pool: PoolId,
     /// Its pool's name.
@@ -309,13 +333,38 @@ pub struct ImageInfo {
     pub reason: Option<String>,
     /// Space that it holds; `None` while its pool cannot be used.
     pub allocated: Option<Bytes>,
+    /// How long it has not been in sync, as far as this node has seen; `None` if it is.
+    pub out_seconds: Option<u64>,
+    /// How far its catching up is, while it does.
+    pub progress: Option<ProgressInfo>,
+    /// The image whose place it takes once it is in sync.
+    pub replaces: Option<ImageId>,
+}
+
+/// How far an image's catching up is.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ProgressInfo {
+    /// `beginning`, `listing`, `copying` or `joining`.
+    pub stage: String,
+    /// Looked at in this run.
+    pub done: Bytes,
+    /// Still to be looked at: what was written while it was away, in whole extents.
+    pub left: Bytes,
+    /// What differed and was sent.
+    pub sent: Bytes,
+    /// Bytes looked at per second; zero at the beginning.
+    pub rate: Bytes,
+    /// Seconds until the copying ends at this rate; `None`: nobody knows yet.
+    pub seconds_left: Option<u64>,
 }
 
 /// A host's session.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct SessionInfo {
-    /// Number that names it on this node until the node stops.
+    /// Number that names it on its node until the node stops.
     pub id: u64,
+    /// The node that the host is logged in at.
+    pub node_name: String,
     /// The host's iSCSI name.
     pub initiator: String,
     /// Name of the target; `None` for a discovery session.
@@ -327,9 +376,24 @@ pub struct SessionInfo {
     /// Address that it came to.
     pub portal: SocketAddr,
     /// How long ago it logged in.
+    #[serde(with = "nanos")]
     pub age: Period,
     /// Commands in flight now.
     pub in_flight: u32,
     /// What it did.
     pub io: IoCounters,
+}
+
+/// Periods as nanoseconds.
+mod nanos {
+    use dyad_units::Period;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(period: &Period, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_u64(period.as_nanos())
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Period, D::Error> {
+        u64::deserialize(from).map(Period::from_nanos)
+    }
 }

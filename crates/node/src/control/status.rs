@@ -1,12 +1,12 @@
 //! A status: what the catalog and the reactor know, put together.
 
 use dyad_cluster::{ImageRecord, ImageState, NodeRecord, OutReason, PoolRecord, VolumeState};
-use dyad_mirror::MirrorStatus;
-use dyad_units::{Bytes, EXTENT_BYTES, ImageId, PoolId};
+use dyad_mirror::{MirrorStatus, ResyncStage};
+use dyad_units::{Bytes, EXTENT_BYTES, ImageId, NodeId, PoolId};
 
 use super::{
     AccessInfo, DiskInfo, DiskKind, ImageInfo, IoCounters, NeighbourInfo, NodeHandle, NodeInfo, NodePhase, NodeStatus,
-    PoolInfo, PoolPhase, Redundancy, VolumeInfo, VolumePhase,
+    PoolInfo, PoolPhase, ProgressInfo, Redundancy, VolumeInfo, VolumePhase,
 };
 use crate::catalog::{Known, KnownPool, KnownVolume};
 use crate::clock;
@@ -16,11 +16,13 @@ use crate::reactor::{PoolLook, Service, Snapshot, VolumeLook};
 const BEHIND: &str = "it was away, and catches up";
 
 pub(super) fn merge(handle: &NodeHandle, known: &Known, snapshot: Snapshot) -> NodeStatus {
-    let pools = known.pools.iter().map(|pool| pool_info(pool, &snapshot)).collect();
+    let pools = known.pools.iter().map(|pool| pool_info(known, pool, &snapshot)).collect();
     let volumes = known.volumes.iter().map(|volume| volume_info(handle, known, volume, &snapshot)).collect();
     let neighbours = known.nodes.iter().filter(|node| node.id != known.node.id);
     let neighbours = neighbours.map(|node| neighbour_info(node, &snapshot)).collect();
-    NodeStatus { node: node_info(handle, known, &snapshot), neighbours, pools, volumes, sessions: snapshot.sessions }
+    let mut sessions = snapshot.sessions.clone();
+    sessions.iter_mut().for_each(|session| session.node_name = known.node.name.to_string());
+    NodeStatus { node: node_info(handle, known, &snapshot), neighbours, pools, volumes, sessions }
 }
 
 fn node_info(handle: &NodeHandle, known: &Known, snapshot: &Snapshot) -> NodeInfo {
@@ -28,7 +30,7 @@ fn node_info(handle: &NodeHandle, known: &Known, snapshot: &Snapshot) -> NodeInf
         id: known.node.id,
         name: known.node.name.to_string(),
         site: known.node.site.to_string(),
-        version: env!("CARGO_PKG_VERSION"),
+        version: env!("CARGO_PKG_VERSION").into(),
         phase: if snapshot.is_stopping { NodePhase::Stopping } else { known.phase },
         starts: known.node.incarnation.start,
         uptime: clock::now().since(known.started),
@@ -51,10 +53,11 @@ fn neighbour_info(node: &NodeRecord, snapshot: &Snapshot) -> NeighbourInfo {
         site: node.site.to_string(),
         starts: node.incarnation.start,
         is_connected: snapshot.connected.contains(&node.id),
+        told: None,
     }
 }
 
-fn pool_info(known: &KnownPool, snapshot: &Snapshot) -> PoolInfo {
+fn pool_info(all: &Known, known: &KnownPool, snapshot: &Snapshot) -> PoolInfo {
     let record = &known.record;
     let look = snapshot.pools.iter().find(|pool| pool.id == record.id);
     let later = snapshot.failed_pools.iter().find(|(id, _)| *id == record.id);
@@ -72,10 +75,13 @@ fn pool_info(known: &KnownPool, snapshot: &Snapshot) -> PoolInfo {
     PoolInfo {
         id: record.id,
         name: record.name.to_string(),
+        node: record.node,
+        node_name: all.node.name.to_string(),
         phase,
         disks: disks_of(record, look),
         total: slots(usage.slots_total),
         free: slots(usage.slots_free),
+        provisioned: provisioned(all, record.id),
         images: look.map_or(0, |look| look.images.len() as u32),
         marked_regions: usage.regions_marked,
         damaged: counters.blocks_damaged,
@@ -129,6 +135,11 @@ fn volume_info(handle: &NodeHandle, known: &Known, volume: &KnownVolume, snapsho
             mutual_chap_user: chap.and_then(|pair| pair.mutual.as_ref()).map(|mutual| mutual.name.clone()),
         },
         phase: phase_of(volume, look, snapshot),
+        owner: owner_of(volume, look),
+        owner_name: owner_of(volume, look).map(|owner| node_name(known, owner)),
+        preferred_name: (record.preferred)
+            .map(|preferred| (node_name(known, preferred.node), preferred.automatic_after_secs)),
+        silent: None,
         redundancy: redundancy_of(volume, look),
         images,
         sessions: look.map_or(0, |look| look.sessions),
@@ -192,12 +203,55 @@ fn image_info(
         volume: volume.record.id,
         volume_name: volume.record.name.to_string(),
         node: image.node,
+        node_name: node_name(known, image.node),
         pool: image.pool,
         pool_name: pool.map_or_else(|| name_elsewhere(known, image), |pool| pool.record.name.to_string()),
         state: state_text(state).to_owned(),
         reason: reason.map(|reason| reason_text(reason, is_open)),
         allocated: allocated(snapshot, image.pool, image.id),
+        out_seconds: known.outs.get(&image.id).map(|since| clock::now().since(*since).to_duration().as_secs()),
+        progress: look.and_then(|look| progress_of(look.part.mirror.as_ref()?, image.id)),
+        replaces: image.replaces,
     }
+}
+
+/// The name of a node, or its id where it is not known.
+pub(super) fn node_name(known: &Known, id: NodeId) -> String {
+    let found = known.nodes.iter().find(|node| node.id == id);
+    found.map_or_else(|| id.to_string(), |node| node.name.to_string())
+}
+
+/// The owner that the newest record known here names.
+fn owner_of(volume: &KnownVolume, look: Option<&VolumeLook>) -> Option<NodeId> {
+    look.map(|look| &look.record).or(volume.segment.as_ref())?.owner
+}
+
+/// What the images in a pool would take if all of it were written.
+fn provisioned(known: &Known, pool: PoolId) -> Bytes {
+    let in_pool = |volume: &&KnownVolume| {
+        let images = volume.segment.iter().flat_map(|segment| &segment.images);
+        images.filter(|image| image.pool == pool).count() > 0
+    };
+    Bytes::new(known.volumes.iter().filter(in_pool).map(|volume| volume.record.size.value()).sum())
+}
+
+fn progress_of(mirror: &MirrorStatus, image: ImageId) -> Option<ProgressInfo> {
+    let run = mirror.resync.as_ref().filter(|run| run.image == image)?;
+    let extents = |count: u64| Bytes::new(count.saturating_mul(u64::from(EXTENT_BYTES)));
+    Some(ProgressInfo {
+        stage: match run.stage {
+            ResyncStage::Beginning => "beginning",
+            ResyncStage::Listing => "listing",
+            ResyncStage::Copying => "copying",
+            ResyncStage::Joining => "joining",
+        }
+        .into(),
+        done: extents(run.done),
+        left: extents(run.needed),
+        sent: run.sent,
+        rate: extents(run.rate),
+        seconds_left: run.time_left.map(|left| left.to_duration().as_secs()),
+    })
 }
 
 /// The name of a pool on another node.

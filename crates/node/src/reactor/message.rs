@@ -6,9 +6,11 @@ use std::sync::mpsc::SyncSender;
 use dyad_cluster::{Outcome, SegmentRecord, VolumeRecord};
 use dyad_mirror::PartEvent;
 use dyad_pool::{AdminError, ImageMeta, Pool};
-use dyad_units::{ImageId, PoolId, SegmentId, VolumeId};
+use dyad_units::{ImageId, NodeId, Piece, PoolId, SegmentId, VolumeId};
 
+use super::copy::Copied;
 use super::snapshot::Snapshot;
+use super::talk::Commanded;
 use crate::disk::DiskFile;
 use crate::peers::Link;
 
@@ -41,6 +43,14 @@ pub(crate) enum Message {
     Neighbours,
     /// Tell everything.
     Look(Reply<Snapshot>),
+    /// Read a piece of an image past its volume; the reply is dropped if it is not there.
+    ReadImage { pool: PoolId, image: ImageId, piece: Piece, reply: Reply<Copied> },
+    /// A command to the part of a volume; the reply is dropped if the volume is not in service here.
+    Command { volume: VolumeId, command: dyad_mirror::Command, reply: Reply<Commanded> },
+    /// Ask another node; the reply is dropped if it cannot be asked.
+    AskNode { node: NodeId, body: Vec<u8>, reply: Reply<Vec<u8>> },
+    /// The answer to another node's question.
+    TellNode { node: NodeId, id: u64, body: Vec<u8> },
     /// Close a session.
     CloseSession { id: u64, reply: Reply<bool> },
     /// Volumes are there as far as they can be: sessions may come.

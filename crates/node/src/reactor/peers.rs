@@ -11,6 +11,7 @@ use dyad_units::{NodeId, Period, SegmentId};
 use dyad_wire::{Bye, ByeReason, Incoming, Polled, SegmentNumber};
 use rustix::event::epoll;
 
+use super::message::Reply;
 use super::run::{Reactor, guarded};
 use crate::beats::{receive_some, send};
 use crate::peers::Link;
@@ -31,7 +32,7 @@ const STARVED_PAUSE: Period = Period::from_millis(1);
 
 /// A connection to another node's reactor.
 pub(crate) struct Peer {
-    link: Link,
+    pub(super) link: Link,
     /// Our numbers of segments on it.
     announced: BTreeMap<SegmentId, SegmentNumber>,
     /// Segments that the other side announced.
@@ -39,6 +40,8 @@ pub(crate) struct Peer {
     /// Whether epoll watches for room to send.
     wants_output: bool,
     is_dirty: bool,
+    /// Questions of this node's administration without an answer, and who waits for it.
+    pub(super) asked: Vec<(u64, Reply<Vec<u8>>)>,
     /// No buffer was left to receive into.
     is_starved: bool,
 }
@@ -69,6 +72,7 @@ impl Reactor {
             theirs: BTreeSet::new(),
             wants_output: false,
             is_dirty: false,
+            asked: Vec::new(),
             is_starved: false,
         }));
         let segments: Vec<SegmentId> = self.segments.keys().copied().collect();
@@ -100,7 +104,7 @@ impl Reactor {
         }
     }
 
-    fn peer_of(&self, node: NodeId) -> Option<usize> {
+    pub(super) fn peer_of(&self, node: NodeId) -> Option<usize> {
         self.peers.iter().position(|peer| peer.as_ref().is_some_and(|peer| peer.link.node == node))
     }
 
@@ -163,7 +167,7 @@ impl Reactor {
         }
     }
 
-    fn soil_peer(&mut self, index: usize) {
+    pub(super) fn soil_peer(&mut self, index: usize) {
         if let Some(peer) = self.peers[index].as_deref_mut()
             && !peer.is_dirty
         {
@@ -277,6 +281,8 @@ impl Reactor {
                     self.volume_event(volume, PartEvent::PeerDown { node });
                 }
             }
+            Incoming::Question { id, body } => self.on_question(node, id, body),
+            Incoming::Answer { id, body } => self.on_node_answer(index, id, body),
             Incoming::Bye(bye) => self.close_peer(index, &bye.text),
             // The receiver lets nothing else through on such a connection.
             _ => self.close_peer(index, "it said what has no place here"),

@@ -3,10 +3,12 @@
 use std::sync::Arc;
 
 use dyad_cluster::{ImageRecord, OutReason};
+use dyad_contract::image::Token;
 use dyad_mirror::PartEvent;
 use dyad_pool::{AdminReply, AdminToken, ImageHandle, ImageMeta, Pool};
 use dyad_units::{ImageId, Moment, Period, PoolId};
 
+use super::copy::Copied;
 use super::message::{ImageFault, Reply};
 use super::run::{Reactor, guarded};
 use super::timers::Timer;
@@ -25,6 +27,8 @@ pub(crate) struct PoolRoom {
     routes: Vec<(ImageHandle, u32, ImageId)>,
     /// Changes under way, and who waits for them.
     changes: Vec<(AdminToken, Change)>,
+    /// Pieces of detached images that are read, and who waits for them.
+    pub(super) reads: Vec<(Token, Reply<Copied>)>,
     pub(super) is_dirty: bool,
     /// Something happened since the last housekeeping.
     pub(super) is_active: bool,
@@ -57,6 +61,7 @@ impl Reactor {
             disk,
             routes: Vec::new(),
             changes: Vec::new(),
+            reads: Vec::new(),
             is_dirty: false,
             is_active: true,
             timer: None,
@@ -172,11 +177,20 @@ impl Reactor {
             let _ = reply.try_send(Ok(()));
             return;
         }
+        self.give_up_image(pool, image);
         self.change(pool, reply, |pool, token| {
             if let Some(handle) = pool.find(image) {
                 pool.delete_image(token, handle, image);
             }
         });
+    }
+
+    /// A volume that is in service loses an image of this node: it must not be asked any more.
+    fn give_up_image(&mut self, pool: PoolId, image: ImageId) {
+        let Some(room) = self.pool_with_id(pool).and_then(|index| self.room_mut(index)) else { return };
+        let Some(at) = room.routes.iter().position(|route| route.2 == image) else { return };
+        let (_, volume, _) = room.routes.remove(at);
+        self.image_down(volume, image, OutReason::Removed);
     }
 
     fn change(&mut self, id: PoolId, reply: Reply<Result<(), ImageFault>>, act: impl FnOnce(&mut Pool, AdminToken)) {

@@ -69,13 +69,18 @@ impl Reactor {
                 self.volume_event(index, PartEvent::SessionsClosed);
             }
             PartAction::Note(note) => self.tell(index, note),
-            PartAction::Done { result, .. } => {
-                if let Err(error) = result {
+            PartAction::Done { id, result } => {
+                let told = result.clone().map(|()| None);
+                if !self.commanded(index, id, told)
+                    && let Err(error) = result
+                {
                     tracing::debug!(%error, "a part does not end in good order");
                     self.note_stopped(index);
                 }
             }
-            PartAction::Loss { .. } => {} // nobody asks for it here
+            PartAction::Loss { id, report } => {
+                self.commanded(index, id, Ok(Some(Box::new(report))));
+            }
             PartAction::Stopped => self.note_stopped(index),
         }
     }
@@ -145,7 +150,11 @@ impl Reactor {
                 self.fail_pool(index, &fault.0);
             }
         }
+        let copies = self.room_mut(index).is_some_and(|room| !room.reads.is_empty());
         for (handle, token, reply) in replies.drain(..) {
+            if copies && self.was_copy(index, token, &reply) {
+                continue;
+            }
             let route = self.pools[index as usize].as_deref().and_then(|room| Self::routed(room, handle));
             if let Some((volume, image)) = route {
                 self.volume_event(volume, PartEvent::Pool { image, token, reply });

@@ -31,6 +31,7 @@ use crate::beats::Beats;
 use crate::clock;
 use crate::disk::{DiskIndex, Disks, End, EngineError};
 use crate::settings::Settings;
+use crate::talk::Caller;
 
 /// Descriptors looked at per turn; the others come with the next.
 const EVENTS_PER_TURN: usize = 256;
@@ -45,6 +46,7 @@ pub(crate) struct ReactorSetup {
     pub(crate) listeners: Vec<Listener>,
     pub(crate) mailbox: Arc<Mailbox>,
     pub(crate) questions: SyncSender<Question>,
+    pub(crate) callers: SyncSender<Caller>,
     pub(crate) slab: Slab,
     pub(crate) node: NodeId,
     pub(crate) incarnation: Incarnation,
@@ -86,6 +88,8 @@ pub(crate) struct Reactor {
     pub(super) epoll: OwnedFd,
     pub(super) mailbox: Arc<Mailbox>,
     pub(super) questions: SyncSender<Question>,
+    /// Takes questions of other nodes.
+    pub(super) callers: SyncSender<Caller>,
     pub(super) listeners: Vec<Listener>,
     /// Listeners rest until then, because there was no room for another connection.
     pub(super) listen_again: Option<Moment>,
@@ -164,6 +168,7 @@ impl Reactor {
             epoll,
             mailbox: setup.mailbox,
             questions: setup.questions,
+            callers: setup.callers,
             listeners: setup.listeners,
             listen_again: None,
             now: clock::now(),

@@ -118,6 +118,7 @@ impl Reactor {
                 let volume = session.use_of.and_then(|(index, _)| self.volume(index));
                 SessionInfo {
                     id: session.id,
+                    node_name: String::new(),
                     initiator: session.initiator.to_string(),
                     target: session.key.target.clone(),
                     volume: volume.map(|volume| volume.record.name.to_string()),

@@ -57,6 +57,10 @@ impl Reactor {
             Message::Look(reply) => {
                 let _ = reply.try_send(self.look());
             }
+            Message::ReadImage { pool, image, piece, reply } => self.read_image(pool, image, piece, reply),
+            Message::Command { volume, command, reply } => self.command_volume(volume, command, reply),
+            Message::AskNode { node, body, reply } => self.ask_node(node, &body, reply),
+            Message::TellNode { node, id, body } => self.tell_node(node, id, &body),
             Message::CloseSession { id, reply } => {
                 let _ = reply.try_send(self.close_session(id));
             }

@@ -16,6 +16,7 @@ use super::manage::Waiter;
 use super::message::Reply;
 use super::run::{Reactor, guarded};
 use super::service::Service;
+use super::talk::Commanded;
 use super::timers::Timer;
 use crate::clock;
 use crate::control::IoCounters;
@@ -50,6 +51,8 @@ pub(crate) struct Volume {
     pub(super) timer: Option<Moment>,
     /// Who wants to know when it is served, or known not to be.
     pub(super) started: Option<Reply<Result<(), String>>>,
+    /// Commands of an administrator without an answer, and who waits for it.
+    pub(super) commands: Vec<(u64, Reply<Commanded>)>,
     /// It is being closed; who wants to know the end.
     pub(super) stop: Option<Stop>,
 }
@@ -245,6 +248,7 @@ impl Reactor {
             is_dirty: false,
             timer: None,
             started: None,
+            commands: Vec::new(),
             stop: None,
         })
     }

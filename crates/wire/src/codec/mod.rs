@@ -6,6 +6,7 @@ mod fields;
 mod forward;
 mod peer;
 mod survey;
+mod talk;
 mod told;
 
 use dyad_payload::{Exhausted, Payload};
@@ -15,6 +16,7 @@ use crate::error::Malformed;
 pub(crate) use beat::{decode_answer, decode_beat, encode_answer, encode_beat};
 pub(crate) use fields::{Put, Take};
 pub(crate) use peer::{decode, encode};
+pub(crate) use talk::{decode_talk, encode_talk};
 
 /// What travels behind the control part, one after the other.
 #[derive(Clone, Copy, Debug, Default)]

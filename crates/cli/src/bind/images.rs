@@ -1,0 +1,83 @@
+//! Images and owners, in the API's words.
+
+use dyad_api::ControlError;
+use dyad_api::model::{AddImage, Image, Loss, NewOwner, Place, PreferredOwner, Volume};
+use dyad_node::NodeHandle;
+use dyad_node::control::ImageError;
+use dyad_units::{ImageId, VolumeId};
+
+use super::{errors, told};
+
+fn failed(error: ImageError) -> ControlError {
+    match error {
+        ImageError::Node(error) => errors::query(error),
+        ImageError::Refused { why, advice } => {
+            ControlError::Refused { what: told::sentence(&why), advice: told::sentence(&advice) }
+        }
+        other => ControlError::Failed { what: errors::chain(&other) },
+    }
+}
+
+/// The volume and the image, as the node names them.
+fn names(node: &NodeHandle, image: ImageId) -> Result<(String, String), ControlError> {
+    let images = node.images().map_err(errors::query)?;
+    let found = images.into_iter().find(|known| known.id == image);
+    let missing = || ControlError::NotFound { kind: dyad_api::Kind::Image, name: image.to_string() };
+    let found = found.ok_or_else(missing)?;
+    Ok((found.volume.to_string(), image.to_string()))
+}
+
+pub(super) fn add(node: &NodeHandle, request: &AddImage) -> Result<Image, ControlError> {
+    let added = node.add_image(&request.volume, request.node.as_deref(), request.pool.as_deref(), None);
+    added.map(|image| told::image(&image)).map_err(failed)
+}
+
+pub(super) fn relocate(node: &NodeHandle, image: ImageId, to: &Place) -> Result<Image, ControlError> {
+    let (volume, image) = names(node, image)?;
+    let moved = node.move_image(&volume, &image, to.node.as_deref(), to.pool.as_deref());
+    moved.map(|image| told::image(&image)).map_err(failed)
+}
+
+pub(super) fn remove(node: &NodeHandle, image: ImageId, force: bool, forget: bool) -> Result<(), ControlError> {
+    let (volume, image) = names(node, image)?;
+    node.remove_image(&volume, &image, force, forget).map(drop).map_err(failed)
+}
+
+pub(super) fn detach(node: &NodeHandle, image: ImageId) -> Result<Image, ControlError> {
+    let (volume, image) = names(node, image)?;
+    node.detach_image(&volume, &image).map(|image| told::image(&image)).map_err(failed)
+}
+
+pub(super) fn reattach(node: &NodeHandle, image: ImageId, accept_loss: bool) -> Result<Image, ControlError> {
+    let (volume, image) = names(node, image)?;
+    node.reattach_image(&volume, &image, accept_loss).map(|image| told::image(&image)).map_err(failed)
+}
+
+pub(super) fn read(node: &NodeHandle, image: ImageId, offset: u64) -> Result<Vec<u8>, ControlError> {
+    node.read_detached(image, offset).map_err(failed)
+}
+
+pub(super) fn loss(node: &NodeHandle, image: ImageId) -> Result<Loss, ControlError> {
+    let (volume, image) = names(node, image)?;
+    node.loss(&volume, &image).map(|loss| told::loss(&loss)).map_err(failed)
+}
+
+pub(super) fn promote(node: &NodeHandle, image: ImageId, accept_loss: bool) -> Result<Volume, ControlError> {
+    if !accept_loss {
+        let Loss { sentence, .. } = loss(node, image)?;
+        let advice = "look at `dyad image loss`, make sure that the old owner is off, then say --yes-lose-data";
+        return Err(ControlError::Refused { what: sentence, advice: advice.into() });
+    }
+    let (volume, image) = names(node, image)?;
+    node.promote(&volume, &image).map(|volume| told::volume(&volume)).map_err(failed)
+}
+
+pub(super) fn move_owner(node: &NodeHandle, volume: VolumeId, to: &NewOwner) -> Result<Volume, ControlError> {
+    let moved = node.move_owner(&volume.to_string(), to.node.as_deref());
+    moved.map(|volume| told::volume(&volume)).map_err(failed)
+}
+
+pub(super) fn prefer_owner(node: &NodeHandle, volume: VolumeId, wish: &PreferredOwner) -> Result<Volume, ControlError> {
+    let wished = node.prefer_owner(&volume.to_string(), wish.node.as_deref(), wish.automatic_after_seconds);
+    wished.map(|volume| told::volume(&volume)).map_err(failed)
+}

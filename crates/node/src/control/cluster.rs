@@ -1,0 +1,78 @@
+//! The status of the whole cluster: what this node knows, and what the others say when they are asked.
+
+use std::time::Instant;
+
+use dyad_units::NodeId;
+
+use super::{NodeHandle, NodeStatus, VolumeInfo};
+use crate::orders::Orders;
+use crate::talk::{Ask, STATUS_MAX, Told};
+
+impl NodeHandle {
+    /// Asks all nodes at once.
+    pub(super) fn with_others(&self, mut own: NodeStatus) -> NodeStatus {
+        let orders = self.orders();
+        let connected: Vec<NodeId> =
+            own.neighbours.iter().filter(|node| node.is_connected).map(|node| node.id).collect();
+        let asked: Vec<_> = connected.into_iter().map(|node| (node, orders.ask(node, &Ask::Status))).collect();
+        let deadline = Instant::now() + STATUS_MAX;
+        let mut answers = Vec::new();
+        for (node, answer) in asked {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let body = answer.and_then(|answer| answer.recv_timeout(left).ok());
+            if let Some(Told::Status(status)) = body.and_then(|body| serde_json::from_slice(&body).ok()) {
+                answers.push((node, *status));
+            }
+        }
+        for volume in &mut own.volumes {
+            note_silence(volume, own.node.id, &answers);
+        }
+        for (node, status) in answers {
+            take_in(&mut own, node, status);
+        }
+        own
+    }
+
+    /// Gives orders to parts.
+    pub(crate) fn orders(&self) -> Orders {
+        let me = self.catalog.lock().node.id;
+        Orders::new(self.mailbox.clone(), me)
+    }
+}
+
+/// Where the owner did not answer, what is said is what is recorded.
+fn note_silence(volume: &mut VolumeInfo, me: NodeId, answers: &[(NodeId, NodeStatus)]) {
+    let Some(owner) = volume.owner.filter(|owner| *owner != me) else { return };
+    if !answers.iter().any(|(node, _)| *node == owner) {
+        let name = volume.owner_name.clone().unwrap_or_else(|| owner.to_string());
+        volume.silent = Some(format!("node {name}, which owned it last, does not answer"));
+    }
+}
+
+/// What a node says of itself, of the volumes that it owns and of its images counts.
+fn take_in(own: &mut NodeStatus, node: NodeId, status: NodeStatus) {
+    for theirs in status.volumes {
+        let Some(mine) = own.volumes.iter_mut().find(|mine| mine.id == theirs.id) else { continue };
+        mine.sessions += theirs.sessions;
+        mine.in_flight += theirs.in_flight;
+        let is_owner = mine.owner == Some(node) && theirs.owner == Some(node);
+        for image in &mut mine.images {
+            let Some(said) = theirs.images.iter().find(|said| said.id == image.id) else { continue };
+            if image.node == node {
+                image.allocated = said.allocated;
+            }
+            if is_owner {
+                (image.state, image.reason) = (said.state.clone(), said.reason.clone());
+                (image.out_seconds, image.progress) = (said.out_seconds, said.progress.clone());
+            }
+        }
+        if is_owner {
+            (mine.phase, mine.redundancy) = (theirs.phase, theirs.redundancy);
+        }
+    }
+    own.pools.extend(status.pools);
+    own.sessions.extend(status.sessions);
+    if let Some(neighbour) = own.neighbours.iter_mut().find(|neighbour| neighbour.id == node) {
+        neighbour.told = Some(Box::new(status.node));
+    }
+}

@@ -1,0 +1,114 @@
+//! Orders to parts: an administrator's command goes to the node whose part has to carry it out, and its answer comes back.
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, sync_channel};
+use std::time::{Duration, Instant};
+
+use dyad_mirror::{CommandError, LossReport};
+use dyad_units::{NodeId, VolumeId};
+
+use crate::control::LossInfo;
+use crate::reactor::{Mailbox, Message};
+use crate::talk::{Ask, ORDER_MAX, Order, Refused, Told, encode};
+
+/// How long an owner is looked for: a failover takes a second.
+const OWNER_MAX: Duration = Duration::from_secs(5);
+const OWNER_PAUSE: Duration = Duration::from_millis(50);
+
+/// Gives orders for this node.
+#[derive(Clone)]
+pub(crate) struct Orders {
+    mailbox: Arc<Mailbox>,
+    me: NodeId,
+    /// How long one order may take.
+    patience: Duration,
+}
+
+impl Orders {
+    pub(crate) fn new(mailbox: Arc<Mailbox>, me: NodeId) -> Self {
+        Self { mailbox, me, patience: ORDER_MAX }
+    }
+
+    /// For whoever has other things to do and comes again.
+    pub(crate) fn hasty(mut self, patience: Duration) -> Self {
+        self.patience = patience;
+        self
+    }
+
+    /// Asks a node something; where the answer comes. Nothing comes if it is not connected.
+    pub(crate) fn ask(&self, node: NodeId, ask: &Ask) -> Option<Receiver<Vec<u8>>> {
+        let (reply, answer) = sync_channel(1);
+        self.mailbox.ask(Message::AskNode { node, body: encode(ask), reply }).ok()?;
+        Some(answer)
+    }
+
+    /// An order for the owner of a volume, which `owner` was when it was last seen; follows it where it is another one.
+    pub(crate) fn to_owner(&self, owner: Option<NodeId>, volume: VolumeId, order: Order) -> Told {
+        let deadline = Instant::now() + OWNER_MAX.min(self.patience);
+        let mut owner = owner;
+        loop {
+            let told = match owner {
+                Some(owner) => self.to(owner, volume, order),
+                None => passing("no node owns the volume now"),
+            };
+            match &told {
+                Told::Refused(refused) if refused.owner.is_some() || refused.is_passing => {
+                    if Instant::now() >= deadline {
+                        return told;
+                    }
+                    owner = refused.owner.or(owner);
+                    std::thread::sleep(OWNER_PAUSE);
+                }
+                _ => return told,
+            }
+        }
+    }
+
+    /// An order for a node's part in a volume.
+    pub(crate) fn to(&self, node: NodeId, volume: VolumeId, order: Order) -> Told {
+        if node == self.me {
+            return self.here(volume, order);
+        }
+        let Some(answer) = self.ask(node, &Ask::Order { volume, order }) else {
+            return passing("the node has too many requests waiting");
+        };
+        match answer.recv_timeout(self.patience) {
+            Ok(body) => serde_json::from_slice(&body).unwrap_or(Told::Unknown),
+            Err(_) => passing("the node that has to do it is not connected or does not answer"),
+        }
+    }
+
+    /// An order for this node's part in a volume.
+    pub(crate) fn here(&self, volume: VolumeId, order: Order) -> Told {
+        let (reply, answer) = sync_channel(1);
+        if self.mailbox.ask(Message::Command { volume, command: order.into(), reply }).is_err() {
+            return passing("the node has too many requests waiting");
+        }
+        match answer.recv_timeout(self.patience) {
+            Ok(Ok(None)) => Told::Done,
+            Ok(Ok(Some(report))) => Told::Loss(Box::new(match *report {
+                LossReport::Forecast(forecast) => LossInfo::from(*forecast),
+                LossReport::List(list) => LossInfo::from(*list),
+            })),
+            Ok(Err(error)) => Told::Refused(refused(&error)),
+            Err(_) => passing("the volume is not in service at the node that has to do it"),
+        }
+    }
+}
+
+fn passing(why: &str) -> Told {
+    Told::Refused(Refused { why: why.to_owned(), owner: None, is_passing: true })
+}
+
+fn refused(error: &CommandError) -> Refused {
+    let (owner, is_passing) = match error {
+        CommandError::NotOwner { owner } | CommandError::Overtaken { owner } => (*owner, true),
+        CommandError::NotServing | CommandError::Underway => (None, true),
+        _ => (None, false),
+    };
+    let why = match error {
+        CommandError::Illegal(why) => why.to_string(),
+        error => error.to_string(),
+    };
+    Refused { why, owner, is_passing }
+}
