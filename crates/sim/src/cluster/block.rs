@@ -32,6 +32,8 @@ struct Write {
     holders: Nodes,
     /// Nodes that lost their memory since it was begun.
     forgot: Nodes,
+    /// A node that may have had it lost its memory while it was not acknowledged: its disk may hold it in parts (A5).
+    is_cut: bool,
     is_durable: bool,
     /// One of those of which exactly one was there after a loss of all memory (A5).
     is_candidate: bool,
@@ -82,6 +84,7 @@ const NOTHING: Write = Write {
     seen: None,
     holders: 0,
     forgot: 0,
+    is_cut: false,
     is_durable: true,
     is_candidate: false,
 };
@@ -136,8 +139,11 @@ impl Block {
         self.awake();
         if self.find(value).is_none() {
             let was_under_way = |write: &Write| write.begun <= self.era && self.era < write.until;
-            let may_be_torn = |write: &Write| !write.is_durable && write.holders == 0 && write.forgot != 0;
             let last = self.writes.iter().filter(|write| write.is_certain()).map(Write::s).max();
+            let may_be_torn = |write: &Write| {
+                let was_cut = write.is_cut && Some(write.until) > last;
+                !write.is_durable && write.holders == 0 && (write.forgot != 0 || was_cut)
+            };
             let is_last = |write: &Write| write.is_certain() && Some(write.s()) == last;
             let is_part = |write: &&Write| {
                 let is_open = write.is_candidate || write.until == Order::MAX || was_under_way(write);
@@ -214,6 +220,7 @@ impl Block {
         self.lost_at = now;
         for write in &mut self.writes {
             write.forgot |= nodes;
+            write.is_cut |= !write.is_acked;
             write.holders &= !nodes;
         }
         // What was overwritten by a write that is still there may be lost without anybody's noticing.
@@ -424,6 +431,21 @@ mod tests {
         block.joined(0b01);
         block.forgot(0b10, 55);
         assert!(block.read(value(1), 60, 61, BOTH, false).is_err());
+    }
+
+    /// A5: broke once (seed 20399): the node whose disk tore the write had caught up and joined when the block was read.
+    #[test]
+    fn a_write_that_was_cut_short_may_be_there_in_parts_for_ever() {
+        let mut block = two_writes();
+        block.begin(value(3), 45);
+        block.forgot(0b01, 50);
+        block.closed(value(3), 60);
+        block.joined(0b01);
+        let torn = value(2).with_sectors(2, 3, 3);
+        block.clone().read(torn, 70, 71, BOTH, true).unwrap();
+        block.begin(value(4), 80);
+        block.acked(value(4), 85, BOTH, false).unwrap();
+        assert!(block.read(torn, 90, 91, BOTH, true).is_err(), "overwritten since");
     }
 
     #[test]
