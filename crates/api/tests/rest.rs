@@ -140,6 +140,30 @@ fn a_pool_and_a_volume_live_and_die() {
 }
 
 #[test]
+fn images_and_owners_change_in_use() {
+    let stage = Stage::busy();
+    let answer = stage.post("/v1/images", &json!({"volume": "vm1", "pool": "c"}));
+    let id = answer.body["id"].as_str().unwrap().to_owned();
+    assert_eq!((answer.status, answer.body["state"].as_str()), (201, Some("stale")));
+    assert!(answer.head.contains(&format!("location: /v1/images/{id}")), "{}", answer.head);
+    stage.post("/v1/images", &json!({"volume": "none"})).expect_problem(404, "not-found", "volume `none`");
+    stage.post("/v1/images", &json!({"volume": "vm1", "pol": "c"})).expect_problem(422, "invalid", "pol");
+    let post = |what: &str, body: Value| stage.post(&format!("/v1/images/{id}/{what}"), &body);
+    assert_eq!(post("detach", json!({})).body["state"], "detached");
+    assert_eq!(post("reattach", json!({})).body["state"], "stale");
+    assert_eq!(post("move", json!({"pool": "d"})).body["pool"], "d");
+    post("promote", json!({})).expect_problem(409, "refused", "would be lost");
+    assert_eq!(post("promote", json!({"accept_loss": true})).body["name"], "vm1");
+    assert_eq!(stage.get(&format!("/v1/images/{id}/loss")).body["bytes_max"], 0);
+    assert_eq!(stage.get(&format!("/v1/images/{id}/content?offset=262144")).status, 200);
+    assert_eq!(stage.post("/v1/volumes/vm1/owner", &json!({"node": "two"})).body["owner"], "two");
+    assert_eq!(stage.delete(&format!("/v1/images/{id}")).status, 204);
+    let left = stage.get("/v1/volumes/vm1").body["images"][0]["id"].as_str().unwrap().to_owned();
+    stage.delete(&format!("/v1/images/{left}")).expect_problem(409, "refused", "not be redundant");
+    assert_eq!(stage.delete(&format!("/v1/images/{left}?force=true")).status, 204);
+}
+
+#[test]
 fn a_volume_in_use_is_deleted_only_by_force() {
     let stage = Stage::busy();
     stage.delete("/v1/volumes/vm1").expect_problem(409, "in-use", "1 host is logged in");

@@ -57,6 +57,11 @@ impl Admin {
         self.call("POST", path, Some(body))
     }
 
+    /// PUT of a JSON document.
+    pub fn put(&self, path: &str, body: &Value) -> anyhow::Result<Value> {
+        self.call("PUT", path, Some(body))
+    }
+
     /// DELETE.
     pub fn delete(&self, path: &str) -> anyhow::Result<Value> {
         self.call("DELETE", path, None)

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use dyad_bench::disk::Disk;
 use dyad_e2e::admin::Problem;
 use dyad_e2e::cluster::{Cluster, Host, VOLUME};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
 const MIB: u64 = 64;
@@ -240,4 +241,42 @@ fn two_nodes_make_a_volume_of_one_name_at_once_and_one_of_them_does() {
         let refused = made.into_iter().find(|made| made.is_err()).unwrap();
         assert_eq!(refusal(refused).0, "exists", "round {round}");
     }
+}
+
+/// Design section 7: the preferred owner has the volume back by itself when it has been well for as long as it shall be.
+#[test]
+fn a_preferred_owner_gets_the_volume_back_after_a_failover() {
+    let mut cluster = Cluster::start(MIB).unwrap();
+    let owner = cluster.owner().unwrap();
+    let name = shown(&cluster, owner)["owner"].clone();
+    let wish = json!({ "node": name, "automatic_after_seconds": 1 });
+    let path = format!("/v1/volumes/{VOLUME}/preferred-owner");
+    let wished = cluster.nodes[1 - owner].admin().put(&path, &wish).unwrap();
+    assert_eq!(wished["preferred_owner"], wish);
+    cluster.nodes[owner].kill().unwrap();
+    cluster.until("the other one follows", || cluster.owner().unwrap() == 1 - owner).unwrap();
+    cluster.nodes[owner].start().unwrap();
+    cluster.until_redundant(1 - owner).unwrap();
+    cluster.until("it has the volume back", || cluster.owner().unwrap() == owner).unwrap();
+}
+
+/// A node that hangs holds up nobody who asks another one, and is shown as what it is.
+#[test]
+fn a_node_that_hangs_is_shown_within_seconds() {
+    let cluster = Cluster::start(MIB).unwrap();
+    let owner = cluster.owner().unwrap();
+    let pid = Pid::from_raw(cluster.process_id(owner).unwrap()).unwrap();
+    kill_process(pid, Signal::STOP).unwrap();
+    let begun = Instant::now();
+    let told = sentence(&cluster, 1 - owner);
+    println!("{told:?} after {:?}", begun.elapsed());
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+    assert!(told.starts_with("not known: ") || told.starts_with("NO: "), "{told}");
+    let is_alone = || sentence(&cluster, 1 - owner).starts_with("NO: 1 of 2 images in-sync");
+    let seen = cluster.until("the other one says that it is alone", is_alone);
+    kill_process(pid, Signal::CONT).unwrap();
+    seen.unwrap();
+    let nodes = cluster.nodes[1 - owner].admin().get("/v1/nodes").unwrap();
+    assert_eq!(nodes["items"].as_array().unwrap().len(), 2);
+    cluster.until_redundant(1 - owner).unwrap();
 }

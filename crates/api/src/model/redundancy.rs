@@ -119,6 +119,7 @@ fn reduced(in_sync: u32, images: &[Image]) -> String {
 mod tests {
     use dyad_units::{ImageId, NodeId, PoolId, VolumeId};
 
+    use super::super::Progress;
     use super::{Image, ImageState, Redundancy, RedundancyState, VolumeState};
 
     fn image(pool: &str, state: ImageState, reason: &str) -> Image {
@@ -137,6 +138,33 @@ mod tests {
             progress: None,
             replaces: None,
         }
+    }
+
+    #[test]
+    fn what_catches_up_says_when_it_is_there_and_what_is_detached_does_not_count() {
+        let serving = VolumeState::Serving;
+        let judge = |images: &[Image]| Redundancy::judge(serving, "", images, 0);
+        let (a, mut b) = (image("a", ImageState::InSync, ""), image("two/b", ImageState::Syncing, "it was away"));
+        let progress = |stage: &str, seconds_left| Progress {
+            stage: stage.into(),
+            done_bytes: 0,
+            left_bytes: 1 << 30,
+            sent_bytes: 0,
+            bytes_per_second: 64 << 20,
+            seconds_left,
+        };
+        let said = |judged: &Redundancy| judged.sentence.split_once(" is syncing").map(|(_, said)| said.to_owned());
+        b.progress = Some(progress("copying", Some(16)));
+        let copying = judge(&[a.clone(), b.clone()]);
+        assert_eq!(said(&copying).unwrap(), ", 1 GiB left at 64 MiB/s: about 16 s");
+        b.progress = Some(progress("joining", None));
+        assert_eq!(said(&judge(&[a.clone(), b.clone()])).unwrap(), ", everything is copied: any moment now");
+        let apart = judge(&[a.clone(), image("b", ImageState::Detached, "")]);
+        assert_eq!((apart.state, apart.images, apart.in_sync), (RedundancyState::Reduced, 1, 1));
+        assert!(apart.sentence.starts_with("NO: 1 image in-sync, the others are detached"), "{}", apart.sentence);
+        let doubted = judge(&[a.clone(), a]).doubted("node two does not answer");
+        assert_eq!(doubted.state, RedundancyState::Reduced, "nobody knows");
+        assert_eq!(doubted.sentence, "not known: node two does not answer; as recorded, yes: 2 images in-sync");
     }
 
     #[test]

@@ -63,6 +63,26 @@ fn a_pool_and_a_volume_live_and_die() {
 }
 
 #[test]
+fn images_and_owners_change_in_use() {
+    let stage = Stage::busy();
+    let mut told = String::new();
+    for line in [
+        "image add vm1 --node node-1 --pool c",
+        "image move vm1 a --pool c",
+        "image detach vm1 node-1/b",
+        "image reattach vm1 b",
+        "image loss vm1 b",
+        "image remove vm1 b --yes",
+        "volume move-owner vm1 --to two",
+        "volume prefer-owner vm1 two --automatic-after 60",
+        "volume promote vm2 --image b --yes-lose-data",
+    ] {
+        told.push_str(&format!("$ dyad {line}\n{}", stage.tells(&line.split(' ').collect::<Vec<_>>())));
+    }
+    insta::assert_snapshot!(told);
+}
+
+#[test]
 fn errors_say_what_failed_and_what_to_do() {
     let stage = Stage::busy();
     let mut told = String::new();
@@ -76,6 +96,11 @@ fn errors_say_what_failed_and_what_to_do() {
         "pool open none",
         "pool delete a --yes",
         "pool create a --disk /dev/sdx",
+        "image add none",
+        "image detach vm1 nowhere",
+        "image detach vm1 node-1",
+        "image remove vm2 b --yes",
+        "volume promote vm2 --image b",
         "session delete 99",
         "status --check",
         "volume create v --size 1GB --pool a",
