@@ -280,3 +280,45 @@ fn a_node_that_hangs_is_shown_within_seconds() {
     assert_eq!(nodes["items"].as_array().unwrap().len(), 2);
     cluster.until_redundant(1 - owner).unwrap();
 }
+
+/// Every step of a move is in the record: whoever is killed meanwhile, it comes to its end, and nothing is lost.
+#[test]
+fn a_move_comes_to_its_end_whoever_is_killed_meanwhile() {
+    let mut cluster = Cluster::start(MIB).unwrap();
+    for (node, pool) in [(0, "c"), (1, "d")] {
+        cluster.nodes[node].create_pool(pool, 4 * MIB + 192).unwrap();
+    }
+    let mut host = Host::new(&cluster, 23, MIB).unwrap();
+    // Back and forth between the pools of a node; the one that is killed has the image, or the other one does.
+    for (round, (node, from, to)) in
+        [(0, "a", "c"), (1, "b", "d"), (0, "c", "a"), (1, "d", "b")].into_iter().enumerate()
+    {
+        let victim = round / 2 ^ node;
+        let image = image_in(&shown(&cluster, node), from).unwrap();
+        let is_over = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let working = scope.spawn(|| host.work(|| is_over.load(Ordering::Relaxed)));
+            let name = ["one", "other"][node];
+            let to_pool = json!({ "pool": format!("{name}/{to}") });
+            let path = format!("/v1/images/{image}/move");
+            cluster.until("it is begun", || cluster.nodes[1 - victim].admin().post(&path, &to_pool).is_ok()).unwrap();
+            std::thread::sleep(Duration::from_millis(40 * round as u64));
+            cluster.nodes[victim].kill().unwrap();
+            std::thread::sleep(WORK);
+            cluster.nodes[victim].start().unwrap();
+            let has_moved = |volume: Value| {
+                let images = volume["images"].as_array().unwrap().clone();
+                let is_well = images.len() == 2 && images.iter().all(|image| image["state"] == "in-sync");
+                is_well && image_in(&volume, from).is_none() && image_in(&volume, to).is_some()
+            };
+            let get = |node: usize| cluster.nodes[node].admin().get(&format!("/v1/volumes/{VOLUME}"));
+            let both = || (0..2).all(|node| get(node).is_ok_and(has_moved));
+            cluster.until("the image has moved", both).unwrap();
+            is_over.store(true, Ordering::Relaxed);
+            working.join().unwrap().unwrap();
+        });
+        host.check().unwrap_or_else(|error| panic!("round {round}: {error:#}"));
+    }
+    let images = cluster.each_image().unwrap();
+    assert!(images[0] == images[1], "the images differ");
+}

@@ -5,7 +5,7 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 
 use dyad_cluster::{Incarnation, Kind, Name, NodeRecord, NodeState, Record, SetError, Store, StoreError, Version};
@@ -210,10 +210,7 @@ impl Node {
         }
         let buffers_max = settings.buffers;
         let handle = NodeHandle { settings, portals, mailbox, catalog, requests, buffers_max };
-        let desk = {
-            let handle = handle.clone();
-            spawn("desk", move || talk::run(&handle, &called))?
-        };
+        let desk = start_desk(&handle, called)?;
         Ok(Self { handle, reactor, keeper, admin, desk, beating, beats, peers, door })
     }
 
@@ -248,6 +245,12 @@ impl Node {
         }
         Ok(())
     }
+}
+
+/// Answers other nodes.
+fn start_desk(handle: &NodeHandle, called: Receiver<talk::Caller>) -> Result<JoinHandle<()>, StartError> {
+    let handle = handle.clone();
+    spawn("desk", move || talk::run(&handle, &called))
 }
 
 /// Lets the administration thread end; `false` if it does not listen, which must not hold up the end.
