@@ -1,5 +1,6 @@
 //! Two nodes of our own and an arbiter between them, each a process of its own.
 
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
@@ -35,6 +36,8 @@ pub struct Cluster {
     /// The networks between them, if they are not all on loopback.
     pub net: Option<Net>,
     ids: [NodeId; 2],
+    /// Name of the volume's target, asked for once: a node may not be able to answer later.
+    target: OnceLock<String>,
     _ports: Vec<Port>,
 }
 
@@ -93,7 +96,7 @@ impl Cluster {
             node.create_pool(pool, pool_mib)?;
         }
         let ids = [id_of(&nodes[0])?, id_of(&nodes[1])?];
-        Ok(Self { nodes, arbiter, net, ids, _ports: ports })
+        Ok(Self { nodes, arbiter, net, ids, target: OnceLock::new(), _ports: ports })
     }
 
     /// Waits until it is so.
@@ -145,6 +148,13 @@ impl Cluster {
         self.owner_of(VOLUME)
     }
 
+    /// The other node becomes the owner of the volume (M12); it is when this returns.
+    pub fn move_owner(&self) -> anyhow::Result<()> {
+        let (owner, path) = (self.owner()?, format!("/v1/volumes/{VOLUME}/owner"));
+        self.nodes[owner].admin().post(&path, &json!({}))?;
+        self.until("the other node is the owner", || self.owner().is_ok_and(|now| now != owner))
+    }
+
     /// The node that owns a volume, as the arbiter says.
     pub fn owner_of(&self, volume: &str) -> anyhow::Result<usize> {
         let owner = self.arbiter.segment(volume)?.owner.context("the volume has no owner")?;
@@ -165,9 +175,13 @@ impl Cluster {
 
     /// How a host reaches the volume at each node.
     pub fn paths(&self) -> anyhow::Result<[Options; 2]> {
-        let shown = self.nodes.iter().find_map(|node| node.admin().get(&format!("/v1/volumes/{VOLUME}")).ok());
-        let shown = shown.context("no node knows the volume")?;
-        let target = shown["target"].as_str().context("a volume without target name")?;
+        if self.target.get().is_none() {
+            let shown = self.nodes.iter().find_map(|node| node.admin().get(&format!("/v1/volumes/{VOLUME}")).ok());
+            let shown = shown.context("no node knows the volume")?;
+            let target = shown["target"].as_str().context("a volume without target name")?;
+            self.target.get_or_init(|| target.to_owned());
+        }
+        let target = self.target.get().context("no target name")?;
         Ok([0, 1].map(|node| Options::new(self.nodes[node].portal(), target)))
     }
 

@@ -108,6 +108,17 @@ impl Host {
         Ok(())
     }
 
+    /// Works until a write is refused for want of space.
+    pub fn work_until_full(&mut self) -> anyhow::Result<()> {
+        let deadline = Instant::now() + LONG;
+        while self.tally().no_space == 0 {
+            ensure!(Instant::now() < deadline, "no write was refused for want of space");
+            let mut was_asked = false;
+            self.work(|| std::mem::replace(&mut was_asked, true))?;
+        }
+        Ok(())
+    }
+
     fn is_stuck(&self, before: Tally) -> bool {
         let now = self.tally();
         let busy = |tally: Tally| tally.refused - tally.no_space;

@@ -27,7 +27,7 @@ impl Kind {
 
     /// Whether the node that it hits can serve nobody meanwhile.
     pub(super) fn is_victim_away(self) -> bool {
-        !matches!(self, Self::LinkDown | Self::DeafOwner | Self::DeafOther)
+        !matches!(self, Self::MoveOwner | Self::LinkDown | Self::DeafOwner | Self::DeafOther)
     }
 
     /// The node that it hits.
@@ -36,6 +36,7 @@ impl Kind {
             Self::Kill9Owner
             | Self::Kill9OwnerBehind
             | Self::Kill9OwnerAndArbiter
+            | Self::MoveOwner
             | Self::TermOwner
             | Self::StopOwner
             | Self::LinkDown
@@ -63,6 +64,7 @@ impl Kind {
                 cluster.nodes[victim].kill()?;
                 cluster.arbiter.launch()
             }
+            Self::MoveOwner => cluster.move_owner(),
             Self::TermOwner => cluster.nodes[victim].stop(),
             Self::StopOwner | Self::StopOther => signal(cluster, victim, Signal::STOP),
             Self::LinkDown => net(cluster)?.set_peer_link(false),
@@ -86,6 +88,7 @@ impl Kind {
             | Self::Kill9Other
             | Self::TermOwner
             | Self::FullPool => cluster.nodes[victim].start(),
+            Self::MoveOwner => Ok(()),
             Self::StopOwner | Self::StopOther => signal(cluster, victim, Signal::CONT),
             Self::LinkDown => net(cluster)?.set_peer_link(true),
             Self::NodeCutOwner | Self::NodeCutOther => net(cluster)?.set_node(victim, true),

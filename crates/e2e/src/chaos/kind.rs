@@ -13,6 +13,8 @@ pub enum Kind {
     Kill9Other,
     /// kill -9 of the owner and of the arbiter in the same moment; the arbiter is started again at once.
     Kill9OwnerAndArbiter,
+    /// An administrator's word: the other node becomes the owner.
+    MoveOwner,
     /// SIGTERM to the owner: it hands over in good order.
     TermOwner,
     /// SIGSTOP of the owner for longer than the lease, then SIGCONT.
@@ -48,11 +50,12 @@ pub struct Goal {
 
 impl Kind {
     /// All of them, in the order in which a campaign runs them.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Kill9Owner,
         Self::Kill9OwnerBehind,
         Self::Kill9Other,
         Self::Kill9OwnerAndArbiter,
+        Self::MoveOwner,
         Self::TermOwner,
         Self::StopOwner,
         Self::StopOther,
@@ -73,6 +76,7 @@ impl Kind {
             Self::Kill9OwnerBehind => "kill9-owner-behind",
             Self::Kill9Other => "kill9-other",
             Self::Kill9OwnerAndArbiter => "kill9-owner-and-arbiter",
+            Self::MoveOwner => "move-owner",
             Self::TermOwner => "term-owner",
             Self::StopOwner => "stop-owner",
             Self::StopOther => "stop-other",
@@ -112,6 +116,7 @@ impl Kind {
             Self::Kill9Other => goal(None, 200),
             Self::Kill9OwnerAndArbiter => goal(None, 4000),
             Self::StopOther => goal(None, 1500),
+            Self::MoveOwner => goal(None, 50),
             _ => None,
         }
     }
