@@ -135,7 +135,8 @@ impl Cluster {
     /// other node.
     pub fn create_volume(&self, body: &Value) -> anyhow::Result<[Unit; 2]> {
         let name = body["name"].as_str().context("a volume without name")?;
-        self.nodes[0].admin().post("/v1/volumes", body)?;
+        // Right after a start the nodes may not have found each other yet.
+        self.until("the volume is made", || self.nodes[0].admin().post("/v1/volumes", body).is_ok())?;
         for node in 0..2 {
             self.until_in_sync(node, name)?;
         }
