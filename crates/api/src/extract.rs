@@ -13,6 +13,10 @@ use crate::problem::{Fault, Problem};
 /// A JSON body.
 pub(crate) struct Body<T>(pub T);
 
+/// A body of which nothing is needed. It is read all the same: a connection that is closed with something unread is reset,
+/// and the client may never see its answer.
+pub(crate) struct Nothing;
+
 /// Parts of the path.
 pub(crate) struct Name(pub String);
 
@@ -35,6 +39,21 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
                 let late = format!("the request's body did not come within {} s", BODY_TIMEOUT.as_secs());
                 Err(Problem::new(Fault::Malformed, late, "send the request again, complete"))
             }
+        }
+    }
+}
+
+impl<S: Send + Sync> FromRequest<S> for Nothing {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+        match tokio::time::timeout(BODY_TIMEOUT, axum::body::Bytes::from_request(request, state)).await {
+            Ok(Ok(_)) => Ok(Self),
+            _ => Err(Problem::new(
+                Fault::Malformed,
+                "the request's body did not come",
+                "send the request again, complete",
+            )),
         }
     }
 }

@@ -293,7 +293,7 @@ fn a_move_comes_to_its_end_whoever_is_killed_meanwhile() {
     for (round, (node, from, to)) in
         [(0, "a", "c"), (1, "b", "d"), (0, "c", "a"), (1, "d", "b")].into_iter().enumerate()
     {
-        let victim = round / 2 ^ node;
+        let victim = (round / 2) ^ node;
         let image = image_in(&shown(&cluster, node), from).unwrap();
         let is_over = AtomicBool::new(false);
         std::thread::scope(|scope| {

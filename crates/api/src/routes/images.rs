@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use super::{Created, created, find};
 use crate::control::{Control, ControlError, Kind};
-use crate::extract::{Body, Name, Options};
+use crate::extract::{Body, Name, Nothing, Options};
 use crate::model::{AcceptLoss, AddImage, Image, List, Loss, Place, Volume};
 use crate::problem::Problem;
 use crate::router::Desk;
@@ -81,7 +81,11 @@ pub(super) async fn remove(
         (status = 200, body = Image),
         (status = "default", body = Problem, content_type = "application/problem+json"),
     ))]
-pub(super) async fn detach(State(desk): State<Desk>, Name(wanted): Name) -> Result<Json<Image>, Problem> {
+pub(super) async fn detach(
+    State(desk): State<Desk>,
+    Name(wanted): Name,
+    Nothing: Nothing,
+) -> Result<Json<Image>, Problem> {
     desk.change(move |node| node.detach_image(id(node, &wanted)?)).await.map(Json)
 }
 

@@ -7,7 +7,7 @@ use axum::http::StatusCode;
 use super::{Created, created, find};
 use crate::check;
 use crate::control::{Control, ControlError, Kind};
-use crate::extract::{Body, Name};
+use crate::extract::{Body, Name, Nothing};
 use crate::model::{CreatePool, Disk, List, Pool};
 use crate::problem::Problem;
 use crate::router::Desk;
@@ -54,7 +54,11 @@ pub(super) async fn create(
         (status = 200, body = Pool, description = "It is open, now or before"),
         (status = "default", body = Problem, content_type = "application/problem+json"),
     ))]
-pub(super) async fn open(State(desk): State<Desk>, Name(wanted): Name) -> Result<Json<Pool>, Problem> {
+pub(super) async fn open(
+    State(desk): State<Desk>,
+    Name(wanted): Name,
+    Nothing: Nothing,
+) -> Result<Json<Pool>, Problem> {
     desk.change(move |node| {
         let pool = look_up(node, &wanted)?;
         node.open_pool(pool.id)
