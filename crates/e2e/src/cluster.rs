@@ -140,6 +140,7 @@ impl Cluster {
         for node in 0..2 {
             self.until_in_sync(node, name)?;
         }
+        self.until("the volume has an owner", || self.owner_of(name).is_ok())?;
         let owner = self.owner_of(name)?;
         Ok([self.nodes[owner].unit(name)?, self.nodes[1 - owner].unit(name)?])
     }
