@@ -5,8 +5,8 @@ use std::fmt;
 use dyad_units::{ImageId, PoolId, VolumeId};
 
 use crate::model::{
-    AddImage, CreatePool, CreateVolume, Disk, Image, Loss, NewOwner, Node, Place, Pool, PreferredOwner, Session,
-    Status, Volume,
+    AddImage, CreatePool, CreateVolume, Disk, Drain, Image, JoinToken, Loss, NewOwner, Node, Place, Pool,
+    PreferredOwner, Session, Status, Volume,
 };
 
 /// Everything that an administrator can ask of one node.
@@ -23,6 +23,15 @@ pub trait Control: Send + Sync + 'static {
 
     /// The nodes known here, this one first.
     fn nodes(&self) -> Result<Vec<Node>, ControlError>;
+
+    /// A token with which another machine joins the cluster.
+    fn make_token(&self) -> Result<JoinToken, ControlError>;
+
+    /// Lets a node (name or id) give its volumes to others, or serve again; says what is still there.
+    fn drain_node(&self, node: &str, is_wanted: bool) -> Result<Drain, ControlError>;
+
+    /// Takes a node (name or id) without images out of the cluster.
+    fn remove_node(&self, node: &str) -> Result<(), ControlError>;
 
     /// All pools, this node's first, each node's by name.
     fn pools(&self) -> Result<Vec<Pool>, ControlError>;

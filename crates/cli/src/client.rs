@@ -82,6 +82,12 @@ impl Client {
         self.decode(&self.send(Method::PUT, path, Some(body), CHANGE_TIMEOUT)?)
     }
 
+    /// Changes something.
+    pub fn patch<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, Failure> {
+        let body = serde_json::to_vec(body).map_err(|error| Failure::failed(error, ""))?;
+        self.decode(&self.send(Method::PATCH, path, Some(body), CHANGE_TIMEOUT)?)
+    }
+
     /// Deletes something.
     pub fn delete(&self, path: &str) -> Result<(), Failure> {
         self.send(Method::DELETE, path, None, CHANGE_TIMEOUT).map(|_| ())

@@ -4,6 +4,7 @@ mod arbiter;
 mod args;
 mod bind;
 mod client;
+mod cluster;
 mod commands;
 mod config;
 mod failure;
@@ -20,7 +21,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use args::{Cli, Command};
+use args::{Cli, ClusterCommand, Command, NodeCommand};
 use failure::Failure;
 
 fn main() -> ExitCode {
@@ -38,6 +39,10 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Serve(args) => serve::run(&args),
         Command::Arbiter(args) => arbiter::run(&args, cli.json),
         Command::Quickstart(args) => quickstart::run(&args),
+        Command::Cluster(ClusterCommand::Init(args)) => cluster::init(&args),
+        Command::Cluster(ClusterCommand::Seed(args)) => cluster::seed(&args),
+        Command::Cluster(ClusterCommand::AcceptStore(args)) => cluster::accept(&args),
+        Command::Node(NodeCommand::Join(args)) => cluster::join(&args),
         Command::Token => offline::token(cli.json),
         Command::Openapi => {
             table::print(&dyad_api::openapi_json());

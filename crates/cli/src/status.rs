@@ -129,6 +129,10 @@ fn node(status: &Status) -> String {
     let portals = if node.portals.is_empty() { "nowhere".into() } else { node.portals.join(", ") };
     let hosts = count(status.sessions.len(), "session");
     let slow = if node.disk_access == DiskAccess::Threads { "; disks by threads, not io_uring" } else { "" };
+    let slow = match node.peer_encryption {
+        Some(false) => format!("{slow}; not encrypted between nodes"),
+        Some(true) | None => slow.to_owned(),
+    };
     let up = time(node.uptime_seconds);
     let (name, version) = (harmless(&node.name), &node.version);
     format!("\n{name} (version {version}): {state} for {up} on {portals}; {hosts}{slow}\n")

@@ -6,17 +6,19 @@
 
 mod images;
 mod news;
+mod nodes;
 mod pools;
 mod reopen;
 mod rescan;
 mod volumes;
 
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
-use dyad_cluster::{Incarnation, Key, Kind, Record, SetError, Store, StoreError, Version, Versioned};
+use dyad_cluster::{Incarnation, Key, Kind, NodeRecord, Record, SetError, Store, StoreError, Version, Versioned};
 use dyad_payload::Slab;
+use dyad_store::Cache;
 use dyad_units::NodeId;
 use images::Tending;
 pub(crate) use news::News;
@@ -24,8 +26,8 @@ use reopen::Retries;
 
 use crate::catalog::Catalog;
 use crate::control::{
-    CreatePool, CreatePoolError, CreateVolume, CreateVolumeError, DeletePoolError, DeleteVolumeError, NodePhase,
-    OpenPoolError, QueryError,
+    CreatePool, CreatePoolError, CreateVolume, CreateVolumeError, DeletePoolError, DeleteVolumeError, DrainReport,
+    NodeChangeError, NodePhase, OpenPoolError, QueryError,
 };
 use crate::peers::Peers;
 use crate::reactor::{Mailbox, Message, Reply};
@@ -36,6 +38,8 @@ use crate::shm::ShmDir;
 pub(crate) const REQUESTS_MAX: usize = 16;
 /// How long the thread waits for the reactor to carry out a change that waits for disks.
 const CHANGE_TIMEOUT: Duration = Duration::from_secs(90);
+/// A store that is away is asked again after this.
+const STORE_REST: Duration = Duration::from_secs(5);
 /// Attempts at a change of a record that somebody else changed meanwhile.
 const ATTEMPTS: usize = 8;
 
@@ -48,6 +52,8 @@ pub(crate) enum Request {
     DeleteVolume(String, bool, SyncSender<Result<(), DeleteVolumeError>>),
     /// Which node should own a volume, and after how many seconds it gets it back by itself.
     Prefer(String, Option<(NodeId, Option<u32>)>, SyncSender<Result<(), PreferError>>),
+    DrainNode(String, bool, SyncSender<Result<DrainReport, NodeChangeError>>),
+    RemoveNode(String, SyncSender<Result<(), NodeChangeError>>),
     /// Something in the config store changed.
     Rescan,
     /// The node ends.
@@ -69,6 +75,12 @@ pub(crate) struct Admin {
     pub(crate) node: NodeId,
     pub(crate) incarnation: Incarnation,
     pub(crate) store: Arc<dyn Store>,
+    /// What is known of a store elsewhere without asking.
+    pub(crate) cache: Option<Arc<Cache>>,
+    /// When the store was found to be away.
+    pub(crate) away: Mutex<Option<Instant>>,
+    /// This node, as its record is to be.
+    pub(crate) record: NodeRecord,
     pub(crate) shm: ShmDir,
     pub(crate) slab: Slab,
     pub(crate) mailbox: Arc<Mailbox>,
@@ -113,6 +125,10 @@ impl Admin {
                     drop(reply.try_send(self.delete_volume(&which, force)));
                 }
                 Request::Prefer(which, wish, reply) => drop(reply.try_send(self.prefer(&which, wish))),
+                Request::DrainNode(which, is_wanted, reply) => {
+                    drop(reply.try_send(self.drain_node(&which, is_wanted)));
+                }
+                Request::RemoveNode(which, reply) => drop(reply.try_send(self.remove_node(&which))),
                 Request::Rescan => {
                     self.rescan();
                     self.tend_images(&mut tending);
@@ -134,12 +150,51 @@ impl Admin {
 
     /// All records of a kind; those that cannot be read are told in the log and left out.
     fn list(&self, kind: Kind) -> Vec<Record> {
-        match self.store.list(kind) {
+        match self.look(kind) {
             Ok(records) => records.into_iter().map(|versioned| versioned.record).collect(),
             Err(error) => {
                 tracing::error!(?kind, error = chain(&error), "records of the config store cannot be read");
                 Vec::new()
             }
+        }
+    }
+
+    /// All records of a kind; while the store is away, as they were last seen. Whatever is changed by them goes by
+    /// compare-and-set, which sees that they are old.
+    fn look(&self, kind: Kind) -> Result<Vec<Versioned>, StoreError> {
+        match (self.patiently(|| self.store.list(kind)), &self.cache) {
+            (Err(StoreError::Unavailable { .. }), Some(cache)) => {
+                Ok(cache.list(kind).iter().map(|found| (**found).clone()).collect())
+            }
+            (answer, _) => answer,
+        }
+    }
+
+    /// Asks a store that has a cache before it, unless it was away a moment ago: each attempt takes seconds then, and a node
+    /// with many volumes asks often.
+    fn patiently<T>(&self, ask: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
+        let away = || self.away.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.cache.is_some() && away().is_some_and(|at| at.elapsed() < STORE_REST) {
+            return Err(StoreError::Unavailable { reason: "it was away a moment ago".to_owned() });
+        }
+        let answer = ask();
+        *away() = matches!(answer, Err(StoreError::Unavailable { .. })).then(Instant::now);
+        answer
+    }
+
+    /// The store was away when this node started: its record tells of this life as soon as it is back.
+    fn record_life(&self) -> Result<(), StoreError> {
+        let (id, mine) = (self.node, &self.record);
+        let Some(found) = self.store.get(Key::Node(id))? else { return Ok(()) };
+        match found.record {
+            Record::Node(known) if known.incarnation.start < mine.incarnation.start => {
+                let _ = self.change(Key::Node(id), |record| match record {
+                    Record::Node(known) => Some(Record::Node(NodeRecord { state: known.state, ..mine.clone() })),
+                    other => Some(other),
+                });
+                Ok(())
+            }
+            _ => Ok(()),
         }
     }
 
@@ -163,7 +218,12 @@ impl Admin {
     }
 
     fn find(&self, key: Key) -> Result<Option<(Version, Record)>, StoreError> {
-        Ok(self.store.get(key)?.map(|Versioned { version, record }| (version, record)))
+        let found = match (self.patiently(|| self.store.get(key)), &self.cache) {
+            // As in `look`.
+            (Err(StoreError::Unavailable { .. }), Some(cache)) => cache.get(key).map(|found| (*found).clone()),
+            (answer, _) => answer?,
+        };
+        Ok(found.map(|Versioned { version, record }| (version, record)))
     }
 }
 

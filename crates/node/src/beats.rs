@@ -14,6 +14,7 @@ use rustix::net::{RecvAncillaryBuffer, RecvFlags, SendAncillaryBuffer, SendFlags
 
 use crate::clock;
 use crate::peers::Link;
+use crate::peers::tls::TlsError;
 
 /// Of the thread (nice(2)).
 const PRIORITY: i32 = -20;
@@ -93,7 +94,7 @@ impl Beats {
     /// Takes what came, says what is due; false if the connection is over.
     fn serve(&self, link: &mut Link, beat: Option<&Beat>) -> bool {
         // Whoever did not take the last beat yet gets no other: it would be as late.
-        if let Some(beat) = beat.filter(|_| link.sender.is_empty())
+        if let Some(beat) = beat.filter(|_| link.is_sent())
             && link.sender.beat(beat).is_err()
         {
             return false;
@@ -132,7 +133,7 @@ impl Beats {
         let timeout = Timespec { tv_sec: (left / 1_000_000_000) as i64, tv_nsec: (left % 1_000_000_000) as i64 };
         let mut fds = vec![PollFd::new(&self.wake, PollFlags::IN)];
         fds.extend(links.iter().map(|link| {
-            let output = if link.sender.is_empty() { PollFlags::empty() } else { PollFlags::OUT };
+            let output = if link.is_sent() { PollFlags::empty() } else { PollFlags::OUT };
             PollFd::new(&link.socket, PollFlags::IN | output)
         }));
         // Whatever it fails of, the loop looks at everything again.
@@ -143,37 +144,73 @@ impl Beats {
 }
 
 /// Receives once; false if there is nothing now.
-pub(crate) fn receive_some(link: &mut Link) -> Result<bool, Errno> {
+pub(crate) fn receive_some(link: &mut Link) -> Result<bool, Broken> {
+    let Link { socket, receiver, records: Some(records), .. } = link else { return receive_plain(link) };
+    loop {
+        if records.open(receiver)? {
+            return Ok(true);
+        }
+        match rustix::net::recv(socket.as_fd(), records.room(), RecvFlags::DONTWAIT) {
+            Ok((0, _)) => return Err(Errno::PIPE.into()),
+            Ok((received, _)) => records.received(received),
+            Err(Errno::INTR) => {}
+            Err(Errno::AGAIN) => return Ok(false),
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+fn receive_plain(link: &mut Link) -> Result<bool, Broken> {
     let mut room = [IoSliceMut::new(&mut []), IoSliceMut::new(&mut [])];
     let count = link.receiver.room(&mut room);
     let flags = RecvFlags::DONTWAIT;
     loop {
         let mut none = RecvAncillaryBuffer::default();
         match rustix::net::recvmsg(link.socket.as_fd(), &mut room[..count], &mut none, flags) {
-            Ok(got) if got.bytes == 0 => return Err(Errno::PIPE),
+            Ok(got) if got.bytes == 0 => return Err(Errno::PIPE.into()),
             Ok(got) => {
                 link.receiver.received(got.bytes);
                 return Ok(true);
             }
             Err(Errno::INTR) => {}
             Err(Errno::AGAIN) => return Ok(false),
-            Err(error) => return Err(error),
+            Err(error) => return Err(error.into()),
         }
     }
 }
 
+/// A connection is over.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Broken {
+    #[error("the connection broke: {0}")]
+    Socket(#[from] Errno),
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+}
+
 /// Sends what is queued, as far as the socket takes it; false if the connection is over.
 pub(crate) fn send(link: &mut Link) -> bool {
-    while !link.sender.is_empty() {
-        let mut slices = [IoSlice::new(&[]); SLICES];
-        let count = link.sender.gather(&mut slices);
-        let mut none = SendAncillaryBuffer::default();
-        match rustix::net::sendmsg(&link.socket, &slices[..count], &mut none, SendFlags::DONTWAIT | SendFlags::NOSIGNAL)
-        {
-            Ok(sent) => link.sender.transmitted(sent),
-            Err(Errno::INTR) => {}
-            Err(Errno::AGAIN) => return true,
-            Err(_) => return false,
+    while !link.is_sent() {
+        let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+        let sent = match &mut link.records {
+            Some(records) => {
+                if records.output().is_empty() && records.seal(&mut link.sender).is_err() {
+                    return false;
+                }
+                rustix::net::send(&link.socket, records.output(), flags)
+            }
+            None => {
+                let mut slices = [IoSlice::new(&[]); SLICES];
+                let count = link.sender.gather(&mut slices);
+                rustix::net::sendmsg(&link.socket, &slices[..count], &mut SendAncillaryBuffer::default(), flags)
+            }
+        };
+        match (sent, &mut link.records) {
+            (Ok(sent), Some(records)) => records.transmitted(sent),
+            (Ok(sent), None) => link.sender.transmitted(sent),
+            (Err(Errno::INTR), _) => {}
+            (Err(Errno::AGAIN), _) => return true,
+            (Err(_), _) => return false,
         }
     }
     true

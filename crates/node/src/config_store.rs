@@ -17,10 +17,12 @@ use crate::settings::StoreChoice;
 /// The config store's file in the data directory, where it is a local one.
 const STORE_FILE: &str = "config.redb";
 /// What was last seen of a config store elsewhere.
-const CACHE_FILE: &str = "config-cache.redb";
+pub(crate) const CACHE_FILE: &str = "config-cache.redb";
 /// How long a node that starts waits for a config store elsewhere to answer, and for all records to be learned: both
 /// may be starting with it.
 const ANSWER_MAX: Duration = Duration::from_secs(60);
+/// How long a node waits that has all records in its cache: it can go on without (section 8).
+const CACHED_ANSWER_MAX: Duration = Duration::from_secs(5);
 const ANSWER_PAUSE: Duration = Duration::from_millis(200);
 
 /// The config store cannot be used.
@@ -38,15 +40,23 @@ pub enum StoreStartError {
     Silent(#[source] StoreError),
 }
 
-/// Opens the store; one elsewhere has to answer.
-pub(crate) fn open(
-    choice: &StoreChoice,
-    dir: &Path,
-    identity: Option<&Identity>,
-) -> Result<Arc<dyn Store>, StoreStartError> {
+/// The store, and what is known without asking it.
+pub(crate) struct Opened {
+    pub(crate) store: Arc<dyn Store>,
+    /// Of one elsewhere.
+    pub(crate) cache: Option<Arc<Cache>>,
+    /// It did not answer yet: the cache's records are all that is known.
+    pub(crate) is_away: bool,
+}
+
+/// Opens the store; one elsewhere has to answer, unless all its records are known here from before.
+pub(crate) fn open(choice: &StoreChoice, dir: &Path, identity: Option<&Identity>) -> Result<Opened, StoreStartError> {
     let fresh = || StoreId::from_bytes(clock::random_id());
     match choice {
-        StoreChoice::Local => Ok(Arc::new(LocalStore::open(&dir.join(STORE_FILE), fresh)?)),
+        StoreChoice::Local => {
+            let store = Arc::new(LocalStore::open(&dir.join(STORE_FILE), fresh)?);
+            Ok(Opened { store, cache: None, is_away: false })
+        }
         StoreChoice::Arbiter { addresses, tls } => {
             let config = ArbiterConfig { addresses: addresses.clone(), tls: tls.clone() };
             let cache = cache(dir)?;
@@ -90,14 +100,19 @@ fn seen(cache: &Cache, agreed: StoreId) -> dyad_cluster::Version {
     if cache.store() == Some(agreed) { cache.seen() } else { dyad_cluster::Version(0) }
 }
 
-fn cached(store: Arc<dyn Store>, cache: Arc<Cache>) -> Result<Arc<dyn Store>, StoreStartError> {
-    let store = CachedStore::new(store, cache)?;
-    if !store.wait_until_synced(ANSWER_MAX) {
-        let asked = store.list(dyad_cluster::Kind::Node);
+fn cached(store: Arc<dyn Store>, cache: Arc<Cache>) -> Result<Opened, StoreStartError> {
+    let has_all = cache.store() == Some(store.identity()) && cache.at() > dyad_cluster::Version(0);
+    let store = CachedStore::new(store, cache.clone())?;
+    let is_away = !store.wait_until_synced(if has_all { CACHED_ANSWER_MAX } else { ANSWER_MAX });
+    if is_away {
         let reason = "not all of it could be read in time".to_owned();
-        return Err(StoreStartError::Silent(asked.err().unwrap_or(StoreError::Unavailable { reason })));
+        let asked = store.list(dyad_cluster::Kind::Node).err().unwrap_or(StoreError::Unavailable { reason });
+        if !has_all || !matches!(asked, StoreError::Unavailable { .. }) {
+            return Err(StoreStartError::Silent(asked));
+        }
+        tracing::warn!(reason = %asked, "the config store is away: this node starts with what it knew of it");
     }
-    Ok(Arc::new(store))
+    Ok(Opened { store: Arc::new(store), cache: Some(cache), is_away })
 }
 
 /// Asks until there is an answer.

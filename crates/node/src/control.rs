@@ -11,6 +11,7 @@ mod error;
 mod images;
 mod info;
 mod loss;
+mod nodes;
 mod place;
 mod request;
 mod status;
@@ -26,6 +27,7 @@ pub use info::{
     NodeStatus, PoolInfo, PoolPhase, ProgressInfo, Redundancy, SessionInfo, VolumeInfo, VolumePhase,
 };
 pub use loss::{LossInfo, OtherInfo, RangesInfo};
+pub use nodes::{DrainReport, NodeChangeError};
 pub use request::{AccessRules, CreatePool, CreateVolume, WhenFew};
 
 use std::sync::Arc;
@@ -36,6 +38,8 @@ use dyad_units::Period;
 
 use crate::admin::{REQUESTS_MAX, Request};
 use crate::catalog::Catalog;
+use crate::join::Reception;
+use crate::peers::Peers;
 use crate::reactor::{Mailbox, Message, Reply};
 use crate::settings::Settings;
 
@@ -52,6 +56,8 @@ pub struct NodeHandle {
     pub(crate) portals: Vec<std::net::SocketAddr>,
     pub(crate) mailbox: Arc<Mailbox>,
     pub(crate) catalog: Arc<Catalog>,
+    pub(crate) peers: Arc<Peers>,
+    pub(crate) reception: Arc<Reception>,
     pub(crate) requests: SyncSender<Request>,
     pub(crate) buffers_max: dyad_units::Bytes,
 }

@@ -15,6 +15,7 @@
 extern crate self as dyad_node;
 
 mod admin;
+pub mod adopt;
 mod beats;
 mod catalog;
 pub mod clock;
@@ -22,6 +23,7 @@ mod config_store;
 pub mod control;
 pub mod disk;
 mod identity;
+pub mod join;
 mod keeper;
 mod orders;
 mod peers;

@@ -11,6 +11,7 @@
 mod accept;
 mod dial;
 mod greet;
+pub(crate) mod tls;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -19,16 +20,18 @@ use std::os::fd::OwnedFd;
 use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use dyad_cluster::{Incarnation, NodeRecord};
+use dyad_cluster::{Incarnation, Name, NodeRecord, NodeState};
 use dyad_payload::Slab;
 use dyad_units::NodeId;
 use dyad_wire::{ConnectionKind, Local, Receiver, Sender};
 
 pub(crate) use accept::Door;
 
+use self::tls::{PeerTls, Records};
 use crate::beats::Beats;
+use crate::join::Reception;
 use crate::reactor::{Mailbox, Message};
 
 /// Of the one reactor that there is: connections of segments go from it to the other side's.
@@ -39,6 +42,8 @@ pub(crate) struct Link {
     pub(crate) socket: OwnedFd,
     pub(crate) sender: Sender,
     pub(crate) receiver: Receiver,
+    /// Where the connection is encrypted: what came out of the sender and is not sent yet is in there, too.
+    pub(crate) records: Option<Box<Records>>,
     /// Who is at the other end.
     pub(crate) node: NodeId,
     /// Which life of it, as it said (M11).
@@ -49,23 +54,58 @@ pub(crate) struct Link {
     pub(crate) _guard: Option<SyncSender<()>>,
 }
 
+impl Link {
+    /// Whether all that was said went to the socket.
+    pub(crate) fn is_sent(&self) -> bool {
+        self.sender.is_empty() && self.records.as_ref().is_none_or(|records| records.output().is_empty())
+    }
+}
+
+/// How connections between nodes are made.
+pub(crate) enum Transport {
+    /// Encrypted, each side with a certificate.
+    Tls(PeerTls),
+    /// As they are: on this machine, or where the administrator allows it.
+    Plain {
+        /// It does.
+        is_allowed: bool,
+    },
+}
+
 /// Another node, as far as its record and its greetings tell.
 struct Neighbour {
     record: NodeRecord,
     /// The newest life that it proved (M11).
     life: Incarnation,
+    /// Why the last attempt to connect to it failed.
+    trouble: Option<String>,
 }
+
+/// A connection that was not let in.
+struct TurnedAway {
+    from: SocketAddr,
+    why: String,
+    at: Instant,
+}
+
+/// So long a connection that was turned away is told in the status: it comes again within a second, if it is a node.
+const TURNED_AWAY_TOLD: Duration = Duration::from_secs(60);
+/// At most so often such a connection is told in the log: anybody may come.
+const TURNED_AWAY_EVERY: Duration = Duration::from_secs(5);
 
 #[derive(Default)]
 struct Book {
     neighbours: BTreeMap<NodeId, Neighbour>,
     dialers: Vec<JoinHandle<()>>,
+    turned_away: Option<TurnedAway>,
     is_stopping: bool,
 }
 
 /// Who the other nodes are, and the threads that connect to them.
 pub(crate) struct Peers {
     local: Local,
+    transport: Transport,
+    reception: Arc<Reception>,
     slab: Slab,
     mailbox: Arc<Mailbox>,
     beats: Arc<Beats>,
@@ -74,8 +114,60 @@ pub(crate) struct Peers {
 }
 
 impl Peers {
-    pub(crate) fn new(local: Local, slab: Slab, mailbox: Arc<Mailbox>, beats: Arc<Beats>) -> Arc<Self> {
-        Arc::new(Self { local, slab, mailbox, beats, book: Mutex::default(), changed: Condvar::new() })
+    pub(crate) fn new(
+        local: Local,
+        transport: Transport,
+        reception: Arc<Reception>,
+        slab: Slab,
+        mailbox: Arc<Mailbox>,
+        beats: Arc<Beats>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            local,
+            transport,
+            reception,
+            slab,
+            mailbox,
+            beats,
+            book: Mutex::default(),
+            changed: Condvar::new(),
+        })
+    }
+
+    /// Whether connections are encrypted.
+    pub(crate) fn is_encrypted(&self) -> bool {
+        matches!(self.transport, Transport::Tls(_))
+    }
+
+    /// Why a node is not connected, as far as is known here.
+    pub(crate) fn trouble_of(&self, node: NodeId) -> Option<String> {
+        let book = self.book();
+        let trouble = book.neighbours.get(&node).and_then(|known| known.trouble.clone());
+        // Who was turned away is not known for sure: told of nodes that dial this one.
+        let away = book.turned_away.as_ref().filter(|away| away.at.elapsed() < TURNED_AWAY_TOLD);
+        let away = away.filter(|_| node < self.local.node);
+        trouble
+            .or_else(|| away.map(|away| format!("a connection from {} was turned away: {}", away.from.ip(), away.why)))
+    }
+
+    /// A connection was not let in.
+    fn turn_away(&self, from: SocketAddr, why: String) {
+        let mut book = self.book();
+        let is_told = book.turned_away.as_ref().is_some_and(|last| {
+            last.at.elapsed() < TURNED_AWAY_EVERY || last.why == why && last.at.elapsed() < TURNED_AWAY_TOLD
+        });
+        if is_told {
+            return;
+        }
+        tracing::warn!(%from, reason = why, "a connection to the port of the nodes was turned away");
+        book.turned_away = Some(TurnedAway { from, why, at: Instant::now() });
+    }
+
+    /// An attempt to connect to the node failed.
+    fn note_trouble(&self, node: NodeId, why: &str) {
+        if let Some(known) = self.book().neighbours.get_mut(&node) {
+            known.trouble = Some(why.to_owned());
+        }
     }
 
     /// A node of the cluster, as its newest record says. It is connected to from now on.
@@ -88,6 +180,16 @@ impl Peers {
         if book.is_stopping {
             return;
         }
+        if record.state == NodeState::Removed {
+            // Whoever dials it sees that it is gone, and ends.
+            if book.neighbours.remove(&record.id).is_some() {
+                tracing::info!(node = %record.name, "the node was removed from the cluster");
+                self.mailbox.post(Message::Removed(record.id));
+            }
+            drop(book);
+            self.changed.notify_all();
+            return;
+        }
         match book.neighbours.get_mut(&record.id) {
             Some(known) => {
                 if record.incarnation.start > known.life.start {
@@ -96,7 +198,7 @@ impl Peers {
                 known.record = record.clone();
             }
             None => {
-                let neighbour = Neighbour { record: record.clone(), life: record.incarnation };
+                let neighbour = Neighbour { record: record.clone(), life: record.incarnation, trouble: None };
                 book.neighbours.insert(record.id, neighbour);
                 // One side dials, so that there is one connection of a kind: the one with the lower id.
                 if me < record.id {
@@ -147,6 +249,10 @@ impl Peers {
         self.book().neighbours.get(&node).map(|neighbour| neighbour.record.peers.clone())
     }
 
+    fn record_name_of(&self, node: NodeId) -> Option<Name> {
+        self.book().neighbours.get(&node).map(|neighbour| neighbour.record.name.clone())
+    }
+
     fn name_of(&self, node: NodeId) -> String {
         self.book().neighbours.get(&node).map_or_else(|| node.to_string(), |known| known.record.name.to_string())
     }
@@ -155,10 +261,11 @@ impl Peers {
     fn deliver(&self, link: Link, kind: ConnectionKind) {
         {
             let mut book = self.book();
-            if let Some(known) = book.neighbours.get_mut(&link.node)
-                && link.incarnation.start > known.life.start
-            {
-                known.life = link.incarnation;
+            if let Some(known) = book.neighbours.get_mut(&link.node) {
+                known.trouble = None;
+                if link.incarnation.start > known.life.start {
+                    known.life = link.incarnation;
+                }
             }
         }
         tracing::debug!(node = self.name_of(link.node), address = %link.address, ?kind, "connected");

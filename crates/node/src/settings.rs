@@ -76,8 +76,13 @@ pub struct PeerSettings {
     pub listen: Option<SocketAddr>,
     /// Where they reach this node, `address:port`, in the order in which they try; empty: where it listens.
     pub addresses: Vec<String>,
+    /// Certificates, with which connections between nodes are encrypted. Without them they stay on this machine, unless
+    /// `allow_plain` is set.
+    pub tls: Option<dyad_store::Tls>,
+    /// File with the private key of the certificates' authority, where this node may let others into the cluster.
+    pub authority_key: Option<PathBuf>,
     /// The administrator's word that connections between nodes cross a network on which nobody listens: they are not
-    /// encrypted. Without it they stay on this machine.
+    /// encrypted, certificates or not.
     pub allow_plain: bool,
 }
 
@@ -288,10 +293,11 @@ impl Settings {
                 bad("peer.listen", "with a config store that nodes share, say where they reach this one")
             }
             Some(_) if is_alone => bad("store.kind", "nodes need a config store that they share: arbiter or etcd"),
-            Some(listen) if !listen.ip().is_loopback() && !peer.allow_plain => bad(
+            Some(listen) if !listen.ip().is_loopback() && !peer.allow_plain && peer.tls.is_none() => bad(
                 "peer.listen",
-                "connections between nodes are not encrypted in this version: use a loopback address, or say \
-                 `peer.tls = \"off\"` where they have a network of their own",
+                "other machines can come here, so connections have to be encrypted: set `peer.ca`, `peer.certificate` and \
+                 `peer.key` (`dyad cluster init` makes them), or `peer.tls = \"off\"` where nodes have a network of their \
+                 own",
             ),
             Some(listen) if listen.ip().is_unspecified() && peer.addresses.is_empty() => {
                 bad("peer.addresses", "say at which addresses the other nodes reach this one")

@@ -4,25 +4,29 @@ use std::fs::DirBuilder;
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
-use dyad_cluster::{Incarnation, Kind, Name, NodeRecord, NodeState, Record, SetError, Store, StoreError, Version};
+use dyad_cluster::{
+    Incarnation, Kind, Name, NodeRecord, NodeState, ParseNameError, Record, SetError, Store, StoreError, Version,
+};
 use dyad_mirror::{LeaseTuning, Leases};
 use dyad_payload::Slab;
 use dyad_units::{BootId, ClusterId, NodeId};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use crate::admin::{Admin, News, REQUESTS_MAX, Request};
+use crate::admin::{self, Admin, News, REQUESTS_MAX, Request};
 use crate::beats::Beats;
 use crate::catalog::Catalog;
 use crate::clock;
-use crate::config_store::{self, StoreStartError};
+use crate::config_store::{self, Opened, StoreStartError};
 use crate::control::{NodeHandle, NodePhase, StopError};
 use crate::identity::Identity;
+use crate::join::Reception;
 use crate::keeper::{self, QUESTIONS_MAX};
-use crate::peers::{Door, Peers};
+use crate::peers::tls::{self, PeerTls};
+use crate::peers::{Door, Peers, Transport};
 use crate::reactor::{ListenError, Listener, Mailbox, Reactor, ReactorError, ReactorSetup};
 use crate::settings::{BadSetting, Settings, StoreChoice};
 use crate::shm::{ShmDir, ShmError};
@@ -99,10 +103,11 @@ pub struct Node {
 /// What a start has come to before its threads begin.
 struct Start {
     settings: Arc<Settings>,
-    store: Arc<dyn Store>,
+    opened: Opened,
     shm: ShmDir,
     listeners: Vec<Listener>,
     door: Option<Door>,
+    transport: Transport,
     identity: Identity,
     node: NodeRecord,
 }
@@ -124,10 +129,11 @@ impl Node {
         raise_descriptor_limit(&settings);
         make_data_dir(&settings.data_dir)?;
         let known = Identity::read(&settings.data_dir).map_err(system("the file with the node's identity"))?;
-        let store = config_store::open(&settings.store, &settings.data_dir, known.as_ref())?;
+        let opened = config_store::open(&settings.store, &settings.data_dir, known.as_ref())?;
         let shm = ShmDir::open(settings.shm_dir.as_deref())?;
         let listeners: Vec<_> =
             settings.iscsi.portals.iter().map(|&address| Listener::bind(address)).collect::<Result<_, _>>()?;
+        let transport = transport(&settings)?;
         let door = settings.peer.listen.map(|address| {
             let fault = |source| ListenError { address, source };
             Door::bind(address).map_err(fault)
@@ -138,13 +144,14 @@ impl Node {
             _ => settings.peer.addresses.clone(),
         };
         let portals = listeners.iter().map(|listener| listener.address.to_string()).collect();
-        let (identity, node) = record_start(&*store, &settings, known, (reached, portals))?;
+        let (identity, node) = record_start(&opened, &settings, known, (reached, portals))?;
         tracing::info!(node = %node.name, id = %node.id, start = node.incarnation.start, "starting");
-        Self::start_threads(Start { settings, store, shm, listeners, door, identity, node })
+        Self::start_threads(Start { settings, opened, shm, listeners, door, transport, identity, node })
     }
 
     fn start_threads(start: Start) -> Result<Self, StartError> {
-        let Start { settings, store, shm, listeners, door, identity, node } = start;
+        let Start { settings, opened, shm, listeners, door, transport, identity, node } = start;
+        let Opened { store, cache, .. } = opened;
         let mailbox = Arc::new(Mailbox::new().map_err(system("no event descriptor is left"))?);
         let slab = Slab::new(usize::try_from(settings.buffers.value()).unwrap_or(usize::MAX));
         let portals = listeners.iter().map(|listener| listener.address).collect();
@@ -170,16 +177,10 @@ impl Node {
             beats: beats.clone(),
         };
         let reactor = start_reactor(setup)?;
-        let local = dyad_wire::Local {
-            versions: dyad_wire::VERSIONS,
-            cluster: identity.cluster,
-            node: node.id,
-            name: node.name.clone(),
-            incarnation: node.incarnation,
-            store: store.identity(),
-            reactors: 1,
-        };
-        let peers = Peers::new(local, slab.clone(), mailbox.clone(), beats.clone());
+        let local = local(&identity, &node, &*store);
+        let addresses = node.peers.clone();
+        let reception = Arc::new(Reception::new(settings.clone(), node.name.clone(), addresses, store.clone()));
+        let peers = Peers::new(local, transport, reception.clone(), slab.clone(), mailbox.clone(), beats.clone());
         let catalog = Arc::new(Catalog::new(node.clone(), clock::now()));
         let keeper = {
             let (store, mailbox) = (store.clone(), mailbox.clone());
@@ -196,6 +197,9 @@ impl Node {
             node: node.id,
             incarnation: node.incarnation,
             store,
+            cache,
+            away: Mutex::default(),
+            record: node,
             shm,
             slab,
             mailbox: mailbox.clone(),
@@ -204,12 +208,11 @@ impl Node {
             news,
         };
         let admin = spawn("admin", move || admin.run(&requested))?;
-        let mut door = door;
-        if let Some(door) = &mut door {
-            door.open(&peers).map_err(system("a thread cannot be started"))?;
-        }
+        let door = door.map(|mut door| door.open(&peers).map(|()| door)).transpose();
+        let door = door.map_err(system("a thread cannot be started"))?;
         let buffers_max = settings.buffers;
-        let handle = NodeHandle { settings, portals, mailbox, catalog, requests, buffers_max };
+        let handle =
+            NodeHandle { settings, portals, mailbox, catalog, peers: peers.clone(), reception, requests, buffers_max };
         let desk = start_desk(&handle, called)?;
         Ok(Self { handle, reactor, keeper, admin, desk, beating, beats, peers, door })
     }
@@ -251,6 +254,19 @@ impl Node {
 fn start_desk(handle: &NodeHandle, called: Receiver<talk::Caller>) -> Result<JoinHandle<()>, StartError> {
     let handle = handle.clone();
     spawn("desk", move || talk::run(&handle, &called))
+}
+
+/// This node, as it greets others.
+fn local(identity: &Identity, node: &NodeRecord, store: &dyn Store) -> dyad_wire::Local {
+    dyad_wire::Local {
+        versions: dyad_wire::VERSIONS,
+        cluster: identity.cluster,
+        node: node.id,
+        name: node.name.clone(),
+        incarnation: node.incarnation,
+        store: store.identity(),
+        reactors: 1,
+    }
 }
 
 /// Lets the administration thread end; `false` if it does not listen, which must not hold up the end.
@@ -302,6 +318,21 @@ fn spawn<T: Send + 'static>(
     thread.map_err(|source| StartError::System { what: "a thread cannot be started", source })
 }
 
+/// How the nodes connect: encrypted where there are certificates, unless the administrator says otherwise.
+fn transport(settings: &Settings) -> Result<Transport, StartError> {
+    let peer = &settings.peer;
+    match &peer.tls {
+        Some(tls) if !peer.allow_plain => {
+            let bad = |key, problem: String| BadSetting { key, problem };
+            let name =
+                settings.node_name.parse().map_err(|error: ParseNameError| bad("node_name", error.to_string()))?;
+            tls::server_name(&name).map_err(|error| bad("node_name", error.to_string()))?;
+            Ok(Transport::Tls(PeerTls::new(tls).map_err(|error| bad("peer.certificate", admin::chain(&error)))?))
+        }
+        _ => Ok(Transport::Plain { is_allowed: peer.allow_plain }),
+    }
+}
+
 fn make_data_dir(path: &Path) -> Result<(), StartError> {
     let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
     made.map_err(|source| StartError::DataDir { path: path.into(), source })
@@ -324,7 +355,7 @@ fn raise_descriptor_limit(settings: &Settings) {
 /// Counts the start, durably, before anything else is done (M11); the first one makes the node's identity. `reached`:
 /// where the other nodes reach this one, and where hosts do.
 fn record_start(
-    store: &dyn Store,
+    Opened { store, cache, is_away }: &Opened,
     settings: &Settings,
     known: Option<Identity>,
     (peers, portals): (Vec<String>, Vec<String>),
@@ -333,7 +364,11 @@ fn record_start(
     let boot = BootId::from_bytes(boot);
     let name = |text: &str, key| text.parse::<Name>().map_err(|error| BadSetting { key, problem: error.to_string() });
     let (name, site) = (name(&settings.node_name, "node_name")?, name(&settings.site, "site")?);
-    let nodes: Vec<(Version, NodeRecord)> = (store.list(Kind::Node).map_err(StartError::ReadStore)?.into_iter())
+    let all = match cache.as_ref().filter(|_| *is_away) {
+        Some(cache) => cache.list(Kind::Node).iter().map(|found| (**found).clone()).collect(),
+        None => store.list(Kind::Node).map_err(StartError::ReadStore)?,
+    };
+    let nodes: Vec<(Version, NodeRecord)> = (all.into_iter())
         .filter_map(|found| match found.record {
             Record::Node(node) => Some((found.version, node)),
             _ => None,
@@ -366,6 +401,10 @@ fn record_start(
     let incarnation = Incarnation { boot, start: identity.starts };
     let admin = settings.admin.clone();
     let record = NodeRecord { id: identity.node, name, site, incarnation, peers, portals, admin, state };
+    if *is_away && recorded.is_some() {
+        // The count is durable here; the record follows when the store is back.
+        return Ok((identity, record));
+    }
     let new = Record::Node(record.clone());
     let expected = recorded.map(|(version, _)| version);
     store.compare_and_set(new.key(), expected, Some(&new)).map_err(StartError::WriteStore)?;

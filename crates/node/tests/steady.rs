@@ -103,7 +103,17 @@ fn a_command_allocates_nothing() {
 #[test]
 fn a_command_of_a_volume_on_two_nodes_allocates_nothing_on_either() {
     let _alone = ONE_AT_A_TIME.lock();
-    let pair = Pair::new();
+    nothing_on_either_node(&Pair::new());
+}
+
+/// And where the peer link is encrypted.
+#[test]
+fn a_command_over_an_encrypted_link_allocates_nothing_on_either_node() {
+    let _alone = ONE_AT_A_TIME.lock();
+    nothing_on_either_node(&Pair::encrypted(&dyad_store::Authority::create().unwrap().0));
+}
+
+fn nothing_on_either_node(pair: &Pair) {
     wait_until("both in sync", || in_sync(&pair.one) == 2 && in_sync(&pair.other) == 2);
     for stage in [&pair.one, &pair.other] {
         let mut host = stage.host("v");

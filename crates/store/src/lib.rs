@@ -11,21 +11,25 @@
 //! store at the same address, or an old copy, is refused.
 
 pub mod arbiter;
+mod authority;
 mod cache;
 mod error;
 pub mod etcd;
 mod export;
 mod feed;
 mod local;
+mod pinned;
 mod row;
 mod seed;
 mod tls;
 
 pub use arbiter::{ArbiterServer, ArbiterStore};
+pub use authority::{Authority, Certified, NewKey, PUBLIC_KEY_BYTES, fingerprint, fingerprint_of};
 pub use cache::{Cache, CachedStore};
 pub use error::{ConfigError, OpenError};
 pub use etcd::EtcdStore;
 pub use export::{ExportError, ReadError};
 pub use local::LocalStore;
+pub use pinned::pinned;
 pub use seed::{Known, PlantError, Seed, SeedError, fill, plant};
 pub use tls::Tls;

@@ -1,8 +1,9 @@
-//! Mutual TLS between a node and its config store: both show a certificate of the cluster's authority.
+//! Mutual TLS between a node and its config store, and between nodes: both show a certificate of the cluster's authority.
 
 use std::fmt;
 use std::sync::Arc;
 
+use rustls::client::Resumption;
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -47,6 +48,34 @@ impl Tls {
         let (chain, key) = self.identity()?;
         let mut config = config.with_client_cert_verifier(verifier).with_single_cert(chain, key).map_err(wrong)?;
         // Connections live long: tickets would only cost memory.
+        config.send_tls13_tickets = 0;
+        Ok(Arc::new(config))
+    }
+
+    /// For connections between nodes: the same checks, but the keys of a connection can be taken out, for a record layer
+    /// of the caller's own.
+    ///
+    /// # Errors
+    /// [`ConfigError::Tls`].
+    pub fn for_records(&self) -> Result<(Arc<ClientConfig>, Arc<ServerConfig>), ConfigError> {
+        let (mut client, mut server) = (self.client()?, self.server()?);
+        let dial = Arc::make_mut(&mut client);
+        dial.enable_secret_extraction = true;
+        dial.resumption = Resumption::disabled();
+        Arc::make_mut(&mut server).enable_secret_extraction = true;
+        Ok((client, server))
+    }
+
+    /// For machines that have no certificate yet: shows the authority as well, asks for nothing.
+    ///
+    /// # Errors
+    /// [`ConfigError::Tls`].
+    pub fn for_strangers(&self) -> Result<Arc<ServerConfig>, ConfigError> {
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let config = ServerConfig::builder_with_provider(provider).with_protocol_versions(&[&TLS13]).map_err(wrong)?;
+        let (mut chain, key) = self.identity()?;
+        chain.extend(certificates(&self.authority, "authority")?);
+        let mut config = config.with_no_client_auth().with_single_cert(chain, key).map_err(wrong)?;
         config.send_tls13_tickets = 0;
         Ok(Arc::new(config))
     }

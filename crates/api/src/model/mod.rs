@@ -11,7 +11,7 @@ mod session;
 mod volume;
 
 pub use activity::Activity;
-pub use node::{DiskAccess, Node, NodeState, Severity, Status, Trouble};
+pub use node::{ChangeNode, DiskAccess, Drain, JoinToken, Node, NodeState, Severity, Status, Trouble};
 pub use pool::{CreateDisk, CreatePool, Disk, DiskKind, Health, Pool, PoolCounters};
 pub use redundancy::{Redundancy, RedundancyState};
 pub use session::Session;

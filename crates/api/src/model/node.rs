@@ -37,6 +37,15 @@ pub struct Node {
     pub site: String,
     /// What it is doing.
     pub state: NodeState,
+    /// Whether the administrator wants it drained: it gives volumes to other nodes and takes none.
+    pub draining: bool,
+    /// Why it is not connected to the node that answers, one sentence without full stop; empty if it is, or if nobody knows.
+    pub trouble: String,
+    /// Whether its connections to other nodes are encrypted; missing if it has none, and for other nodes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub peer_encryption: Option<bool>,
+    /// Where administrators reach it over the network.
+    pub admin: Vec<String>,
     /// Seconds since the process started.
     pub uptime_seconds: u64,
     /// How often it was started on this data directory: with the boot id, its incarnation.
@@ -77,6 +86,32 @@ pub enum NodeState {
     Connected,
     /// Another node, not connected to the one that answers.
     Unreachable,
+}
+
+/// A token with which another machine joins the cluster.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct JoinToken {
+    /// For `dyad node join` there; good once. Whoever has it can become a node.
+    pub token: String,
+    /// How long it is good for.
+    pub seconds: u64,
+}
+
+/// What is wanted of a node.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ChangeNode {
+    /// Give its volumes to other nodes, and take none; or serve again.
+    pub draining: bool,
+}
+
+/// What a node that is drained still has.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Drain {
+    /// Volumes that it could not give to another node yet: no other node has an in-sync image.
+    pub owned: Vec<String>,
+    /// Volumes of which it has an image.
+    pub images: Vec<String>,
 }
 
 /// How a node reaches its disks.

@@ -3,9 +3,9 @@
 use std::sync::Mutex;
 
 use dyad_api::model::{
-    Access, Activity, AddImage, CreatePool, CreateVolume, Disk, DiskAccess, DiskKind, Health, Image, ImageState, Loss,
-    NewOwner, Node, NodeState, Place, Pool, PoolCounters, PreferredOwner, Redundancy, Session, Severity, Status,
-    Trouble, Volume, VolumeState,
+    Access, Activity, AddImage, CreatePool, CreateVolume, Disk, DiskAccess, DiskKind, Drain, Health, Image, ImageState,
+    JoinToken, Loss, NewOwner, Node, NodeState, Place, Pool, PoolCounters, PreferredOwner, Redundancy, Session,
+    Severity, Status, Trouble, Volume, VolumeState,
 };
 use dyad_api::{Control, ControlError, Kind};
 use dyad_units::{Bytes, DiskId, ImageId, NodeId, PoolId, VolumeId};
@@ -64,6 +64,11 @@ impl FakeNode {
         fake
     }
 
+    fn known(&self, wanted: &str) -> Result<(), ControlError> {
+        let missing = || ControlError::NotFound { kind: Kind::Node, name: wanted.into() };
+        if node().name == wanted { Ok(()) } else { Err(missing()) }
+    }
+
     fn image(&self, id: ImageId) -> Result<Image, ControlError> {
         let found = self.images()?.into_iter().find(|image| image.id == id);
         found.ok_or(ControlError::NotFound { kind: Kind::Image, name: id.to_string() })
@@ -118,6 +123,10 @@ fn node() -> Node {
         version: "0.1.0".into(),
         site: "site-1".into(),
         state: NodeState::Serving,
+        draining: false,
+        trouble: String::new(),
+        peer_encryption: None,
+        admin: Vec::new(),
         uptime_seconds: 93_784,
         start_counter: 3,
         portals: vec!["192.0.2.1:3260".into()],
@@ -155,6 +164,22 @@ impl Control for FakeNode {
 
     fn nodes(&self) -> Result<Vec<Node>, ControlError> {
         Ok(vec![node()])
+    }
+
+    fn make_token(&self) -> Result<JoinToken, ControlError> {
+        Ok(JoinToken { token: "dyad1:one@127.0.0.1:3261:aa:bb".into(), seconds: 900 })
+    }
+
+    fn drain_node(&self, node: &str, is_wanted: bool) -> Result<Drain, ControlError> {
+        self.known(node)?;
+        let images = if is_wanted { vec!["vm1".into()] } else { vec![] };
+        Ok(Drain { owned: vec![], images })
+    }
+
+    fn remove_node(&self, node: &str) -> Result<(), ControlError> {
+        self.known(node)?;
+        let by = "it has images of vm1".into();
+        Err(ControlError::InUse { kind: Kind::Node, name: node.into(), by })
     }
 
     fn pools(&self) -> Result<Vec<Pool>, ControlError> {

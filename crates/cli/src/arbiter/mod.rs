@@ -3,6 +3,8 @@
 mod place;
 mod seed;
 
+pub use seed::{lost, read};
+
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -45,6 +47,9 @@ pub fn run(args: &Arbiter, json: bool) -> Result<(), Failure> {
 fn serve(args: &ServeArbiter, json: bool) -> Result<(), Failure> {
     log::to_stderr(&LogConfig { level: tracing::Level::INFO, format: LogFormat::Text });
     let config = ServeConfig { listen: args.listen.clone(), tls: tls(args)? };
+    if args.leash {
+        crate::serve::end_with_input()?;
+    }
     let place = Place::take(&args.data)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

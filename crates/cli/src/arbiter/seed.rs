@@ -55,7 +55,7 @@ pub fn export(from: &Path, to: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
-fn read(path: &Path) -> Result<Known, Failure> {
+pub fn read(path: &Path) -> Result<Known, Failure> {
     Known::read(path).map_err(|error| {
         let advice = match error {
             ReadError::Open(OpenError::Locked { .. }) => {
@@ -68,7 +68,7 @@ fn read(path: &Path) -> Result<Known, Failure> {
 }
 
 /// The store that the files are of, all of them unless it was named.
-fn lost(from: &[PathBuf], known: &[Known], named: Option<&str>) -> Result<StoreId, Failure> {
+pub fn lost(from: &[PathBuf], known: &[Known], named: Option<&str>) -> Result<StoreId, Failure> {
     if let Some(named) = named {
         return named.parse().map_err(|error| Failure::Usage(format!("--store: {error}")));
     }

@@ -55,6 +55,9 @@ pub struct ServeArbiter {
     /// The certificate's private key (PEM), which others must not be able to read
     #[arg(long, value_name = "FILE", requires_all = ["ca", "certificate"])]
     pub key: Option<PathBuf>,
+    /// End when the standard input ends: whoever started it is gone
+    #[arg(long, hide = true)]
+    pub leash: bool,
 }
 
 /// Where systemd's unit keeps it.

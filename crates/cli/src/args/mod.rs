@@ -1,6 +1,7 @@
 //! The command line. Help texts are part of the interface: a test keeps a picture of them.
 
 mod arbiter;
+mod cluster;
 mod node;
 mod objects;
 
@@ -9,6 +10,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 pub use arbiter::{Arbiter, ArbiterCommand, ServeArbiter};
+pub use cluster::{AcceptStore, ClusterCommand, InitCluster, JoinNode, NewNode, SeedStore};
 pub use node::{ConfigCommand, Quickstart, Serve};
 pub use objects::{
     AddImage, CreatePool, CreateVolume, DiskCommand, ExportImage, ImageCommand, MoveImage, NodeCommand, PoolCommand,
@@ -82,6 +84,9 @@ pub enum Command {
     Serve(Serve),
     /// Run an arbiter, the tie-breaker of two nodes, until it is told to stop
     Arbiter(Arbiter),
+    /// Clusters of nodes
+    #[command(subcommand)]
+    Cluster(ClusterCommand),
     /// Try Dyad: one node with two pools in files and one mirrored volume, without root
     Quickstart(Quickstart),
     /// One glance: is the data redundant, and what is wrong if not?

@@ -25,17 +25,25 @@ pub struct Serve {
 /// Try it.
 #[derive(Args, Debug)]
 #[command(after_help = "\
-Two nodes and an arbiter run as processes of their own, with a volume that has an image on each: kill one, and it goes \
-on. Everything is kept in the directory: config store, pools in files, administration sockets. Start it again and it goes \
+Two nodes and an arbiter run as processes of their own, with a volume that has an image on each: kill any one, and it \
+goes on. Everything is kept in the directory: config store, pools in files, administration sockets. Start it again and it goes \
 on with its data; delete the directory and it is gone. For real use see `dyad serve --help`.
 
 Examples:
   dyad quickstart
+  dyad quickstart --nodes 3 --etcd
   dyad quickstart --dir /srv/try --port 3270")]
 pub struct Quickstart {
     /// One node alone instead of two and an arbiter
     #[arg(long)]
     pub single: bool,
+    /// Nodes; the volume has images on two of them
+    #[arg(long, value_name = "N", default_value_t = 2, conflicts_with = "single",
+          value_parser = clap::value_parser!(u8).range(1..=5))]
+    pub nodes: u8,
+    /// Three members of etcd instead of the arbiter, if etcd is installed
+    #[arg(long, conflicts_with = "single")]
+    pub etcd: bool,
     /// Directory for everything; made if missing
     #[arg(long, value_name = "DIR", default_value = "dyad-data")]
     pub dir: PathBuf,

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use super::cluster::JoinNode;
 use clap::{Args, Subcommand, ValueEnum};
 use dyad_units::Bytes;
 
@@ -337,5 +338,22 @@ pub enum NodeCommand {
     Show {
         /// Name or id
         name: Option<String>,
+    },
+    /// Make a token with which another machine joins the cluster: good once, for 15 minutes
+    Token,
+    /// Make this machine a node of a cluster: run it there, with a token
+    Join(JoinNode),
+    /// Let a node give its volumes to others, for service or before it is removed
+    Drain {
+        /// Name or id
+        name: String,
+        /// Let it serve again
+        #[arg(long)]
+        undo: bool,
+    },
+    /// Take a node without images out of the cluster
+    Remove {
+        /// Name or id
+        name: String,
     },
 }

@@ -5,9 +5,10 @@ use std::path::PathBuf;
 
 use dyad_api::{ControlError, Kind};
 use dyad_node::control::{
-    CloseSessionError, CreatePoolError, CreateVolumeError, DeletePoolError, DeleteVolumeError, OpenPoolError,
-    QueryError,
+    CloseSessionError, CreatePoolError, CreateVolumeError, DeletePoolError, DeleteVolumeError, NodeChangeError,
+    OpenPoolError, QueryError,
 };
+use dyad_node::join::TokenError;
 
 /// An error with all its causes, in one sentence.
 pub fn chain(error: &(dyn Error + 'static)) -> String {
@@ -62,6 +63,27 @@ pub(super) fn create_pool(error: CreatePoolError) -> ControlError {
             refused(path, chain(source.as_ref()), "mend that, or choose another disk; nothing was left behind")
         }
         CreatePoolError::Node(error) => query(error),
+        other => failed(&other),
+    }
+}
+
+pub(super) fn token(error: TokenError) -> ControlError {
+    let what = chain(&error);
+    ControlError::Unavailable { what, advice: "docs/administration.md, \"Several nodes\", has the whole story".into() }
+}
+
+pub(super) fn change_node(error: NodeChangeError) -> ControlError {
+    match error {
+        NodeChangeError::Unknown { name } => ControlError::NotFound { kind: Kind::Node, name },
+        NodeChangeError::InUse { name, volumes } => {
+            let by = format!("it has images of {}", volumes.join(", "));
+            ControlError::InUse { kind: Kind::Node, name, by }
+        }
+        NodeChangeError::Itself => ControlError::Unavailable {
+            what: "a node cannot remove itself".into(),
+            advice: "stop it, then ask another node".into(),
+        },
+        NodeChangeError::Node(error) => query(error),
         other => failed(&other),
     }
 }

@@ -9,8 +9,8 @@ mod troubles;
 pub use errors::chain;
 
 use dyad_api::model::{
-    AddImage, CreatePool, CreateVolume, Disk, Image, Loss, NewOwner, Node, Place, Pool, PreferredOwner, Session,
-    Status, Volume,
+    AddImage, CreatePool, CreateVolume, Disk, Drain, Image, JoinToken, Loss, NewOwner, Node, Place, Pool,
+    PreferredOwner, Session, Status, Volume,
 };
 use dyad_api::{Control, ControlError, Kind};
 use dyad_node::{NodeHandle, control};
@@ -39,6 +39,20 @@ impl Control for BoundNode {
         let now = self.0.status().map_err(errors::query)?;
         let others = now.neighbours.iter().map(told::neighbour);
         Ok(std::iter::once(told::node(&now.node)).chain(others).collect())
+    }
+
+    fn make_token(&self) -> Result<JoinToken, ControlError> {
+        let (token, time) = self.0.token().map_err(errors::token)?;
+        Ok(JoinToken { token: token.to_string(), seconds: time.as_secs() })
+    }
+
+    fn drain_node(&self, node: &str, is_wanted: bool) -> Result<Drain, ControlError> {
+        let left = self.0.drain_node(node, is_wanted).map_err(errors::change_node)?;
+        Ok(Drain { owned: left.owned, images: left.images })
+    }
+
+    fn remove_node(&self, node: &str) -> Result<(), ControlError> {
+        self.0.remove_node(node).map_err(errors::change_node)
     }
 
     fn pools(&self) -> Result<Vec<Pool>, ControlError> {

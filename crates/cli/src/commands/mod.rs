@@ -2,6 +2,7 @@
 
 mod ask;
 mod images;
+mod nodes;
 mod pools;
 mod sessions;
 mod volumes;
@@ -35,7 +36,12 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
         Command::Session(command) => sessions::run(&at, command),
         Command::Node(NodeCommand::List) => sessions::list_nodes(&at),
         Command::Node(NodeCommand::Show { name }) => at.node(name.as_deref()),
-        Command::Serve(_)
+        Command::Node(NodeCommand::Token) => nodes::token(&at),
+        Command::Node(NodeCommand::Drain { name, undo }) => nodes::drain(&at, &name, undo),
+        Command::Node(NodeCommand::Remove { name }) => nodes::remove(&at, &name),
+        Command::Node(NodeCommand::Join(_))
+        | Command::Cluster(_)
+        | Command::Serve(_)
         | Command::Arbiter(_)
         | Command::Quickstart(_)
         | Command::Config(_)

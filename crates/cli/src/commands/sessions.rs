@@ -66,7 +66,7 @@ pub fn list_nodes(at: &Session) -> Result<(), Failure> {
     at.list("/v1/nodes", ["NAME", "SITE", "STATE", "SINCE", "VERSION", "PORTALS"], |node: &Node| {
         let (since, portals) = (time(node.uptime_seconds), node.portals.join(", "));
         let (name, site, version) = (node.name.clone(), node.site.clone(), node.version.clone());
-        [name, site, state(node.state).into(), since, version, portals]
+        [name, site, state_told(node), since, version, portals]
     })
 }
 
@@ -77,6 +77,21 @@ fn state(state: NodeState) -> &'static str {
         NodeState::Stopping => "stopping",
         NodeState::Connected => "connected",
         NodeState::Unreachable => "UNREACHABLE",
+    }
+}
+
+fn state_told(node: &Node) -> String {
+    let draining = if node.draining { ", draining" } else { "" };
+    let trouble = if node.trouble.is_empty() { String::new() } else { format!(": {}", node.trouble) };
+    format!("{}{draining}{trouble}", state(node.state))
+}
+
+/// What protects the connections to other nodes.
+fn encryption(node: &Node) -> &'static str {
+    match node.peer_encryption {
+        Some(true) => "encrypted (TLS 1.3)",
+        Some(false) => "NOT ENCRYPTED",
+        None => "none, it is alone",
     }
 }
 
@@ -91,10 +106,11 @@ pub fn node_told(node: &Node) -> String {
         ("name", node.name.clone()),
         ("id", node.id.to_string()),
         ("site", node.site.clone()),
-        ("state", format!("{} for {}", state(node.state), time(node.uptime_seconds))),
+        ("state", format!("{} for {}", state_told(node), time(node.uptime_seconds))),
         ("version", node.version.clone()),
         ("starts", node.start_counter.to_string()),
         ("portals", node.portals.join(", ")),
+        ("other nodes", encryption(node).into()),
         ("data directory", node.data_dir.clone()),
         ("disks by", disks),
         ("connections", format!("{}, {half_open} not logged in, {refused} refused", node.connections)),

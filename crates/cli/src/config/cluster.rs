@@ -2,14 +2,14 @@
 
 use std::fs;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use dyad_node::settings::StoreChoice;
 use dyad_store::Tls;
 use dyad_store::etcd::EtcdTls;
 
 use super::keys::{Key, PATH, TEXT, quoted, word};
-use super::{Config, read_secret};
+use super::{Config, read_secret, read_text};
 
 /// Largest file with certificates.
 const CERTIFICATES_BYTES_MAX: u64 = 1 << 20;
@@ -41,21 +41,29 @@ pub(super) struct StoreKeys {
     password_file: Option<PathBuf>,
 }
 
+/// The files of `[peer]` until all are known.
+#[derive(Clone, Debug, Default)]
+pub(super) struct PeerKeys {
+    ca: Option<PathBuf>,
+    certificate: Option<PathBuf>,
+    key: Option<PathBuf>,
+}
+
 fn list(texts: &[String]) -> Option<String> {
     let texts: Vec<_> = texts.iter().filter_map(quoted).collect();
     (!texts.is_empty()).then(|| format!("[{}]", texts.join(", ")))
 }
 
-/// A key of `[store]` that is a path or a text and may be missing.
+/// A key of `[store]` or `[peer]` that is a path or a text and may be missing.
 macro_rules! optional {
-    ($path:expr, $takes:expr, $field:ident, $read:ident, $show:expr, $doc:expr) => {
+    ($path:expr, $takes:expr, $section:ident.$field:ident, $read:ident, $show:expr, $doc:expr) => {
         Key {
             path: $path,
             takes: $takes,
             doc: $doc,
-            get: |config| config.store.$field.as_ref().and_then($show),
+            get: |config| config.$section.$field.as_ref().and_then($show),
             set: |config, value| {
-                config.store.$field = Some(value.$read()?);
+                config.$section.$field = Some(value.$read()?);
                 Ok(())
             },
         }
@@ -90,11 +98,49 @@ pub(super) const KEYS: &[Key] = &[
     Key {
         path: "peer.tls",
         takes: "`\"required\"` or `\"off\"`",
-        doc: "`off` is your word that the nodes have a network of their own on which nobody listens: in this version \
-              connections between them are not encrypted, and without it they stay on this machine.",
+        doc: "With `required`, connections between nodes are encrypted (TLS 1.3, certificates on both sides); without \
+              certificates they stay on this machine. `off` is your word that the nodes have a network of their own on which \
+              nobody listens: nothing is encrypted there. Alike on all nodes.",
         get: |config| word(&TLS, &config.settings.peer.allow_plain),
         set: |config, value| {
             config.settings.peer.allow_plain = value.word(&TLS)?;
+            Ok(())
+        },
+    },
+    optional!(
+        "peer.ca",
+        PATH,
+        peer.ca,
+        path,
+        |path| quoted(path.display()),
+        "File with the certificate of the cluster's authority, PEM, which `dyad cluster init` makes. Not set: that of an \
+         arbiter (`store.ca`), and so for the next two."
+    ),
+    optional!(
+        "peer.certificate",
+        PATH,
+        peer.certificate,
+        path,
+        |path| quoted(path.display()),
+        "File with this node's certificate, PEM. It has `node_name` as subject alternative name (DNS), and is good for \
+         both sides of TLS."
+    ),
+    optional!(
+        "peer.key",
+        PATH,
+        peer.key,
+        path,
+        |path| quoted(path.display()),
+        "File with the private key of that certificate, PEM; not readable by everybody."
+    ),
+    Key {
+        path: "peer.ca_key",
+        takes: PATH,
+        doc: "File with the private key of the cluster's authority, PEM, on the node that may let others in (`dyad node \
+              token`). The nodes do without it; keep a copy elsewhere.",
+        get: |config| config.settings.peer.authority_key.as_ref().and_then(|path| quoted(path.display())),
+        set: |config, value| {
+            config.settings.peer.authority_key = Some(value.path()?);
             Ok(())
         },
     },
@@ -122,7 +168,7 @@ pub(super) const KEYS: &[Key] = &[
     optional!(
         "store.ca",
         PATH,
-        ca,
+        store.ca,
         path,
         |path| quoted(path.display()),
         "File with the certificate of the authority that the store's certificate is of, PEM. Without TLS the store must be \
@@ -131,7 +177,7 @@ pub(super) const KEYS: &[Key] = &[
     optional!(
         "store.certificate",
         PATH,
-        certificate,
+        store.certificate,
         path,
         |path| quoted(path.display()),
         "File with this node's certificate, PEM."
@@ -139,7 +185,7 @@ pub(super) const KEYS: &[Key] = &[
     optional!(
         "store.key",
         PATH,
-        key,
+        store.key,
         path,
         |path| quoted(path.display()),
         "File with the private key of that certificate, PEM; not readable by everybody."
@@ -147,16 +193,16 @@ pub(super) const KEYS: &[Key] = &[
     optional!(
         "store.name",
         TEXT,
-        name,
+        store.name,
         text,
         quoted,
         "Name that the store's certificate has, where it is not its address."
     ),
-    optional!("store.prefix", TEXT, prefix, text, quoted, "What all keys in etcd start with. Not set: `/dyad`."),
+    optional!("store.prefix", TEXT, store.prefix, text, quoted, "What all keys in etcd start with. Not set: `/dyad`."),
     optional!(
         "store.user",
         TEXT,
-        user,
+        store.user,
         text,
         quoted,
         "Name of a user of etcd who may read and write below the prefix."
@@ -164,7 +210,7 @@ pub(super) const KEYS: &[Key] = &[
     optional!(
         "store.password_file",
         PATH,
-        password_file,
+        store.password_file,
         path,
         |path| quoted(path.display()),
         "File with that user's password, which nobody but its owner and group can read."
@@ -188,7 +234,7 @@ pub(super) fn store(config: &Config) -> Result<StoreChoice, (&'static str, Strin
                 (None, None, None) => None,
                 (Some(ca), Some(certificate), Some(key)) => {
                     let (authority, certificate) = (pem(ca)?, pem(certificate)?);
-                    let tls = Tls { authority, certificate, key: pem(key)? };
+                    let tls = Tls { authority, certificate, key: private(key)? };
                     let name = keys.name.clone().unwrap_or_else(|| addresses[0].ip().to_string());
                     Some((tls, name))
                 }
@@ -199,7 +245,7 @@ pub(super) fn store(config: &Config) -> Result<StoreChoice, (&'static str, Strin
         StoreKind::Etcd => {
             let identity = match (&keys.certificate, &keys.key) {
                 (None, None) => None,
-                (Some(certificate), Some(key)) => Some((pem(certificate)?, pem(key)?)),
+                (Some(certificate), Some(key)) => Some((pem(certificate)?, private(key)?)),
                 _ => return Err(("store.certificate", "wants `certificate` and `key` together".to_owned())),
             };
             let tls = keys.ca.as_ref().map(|ca| {
@@ -223,6 +269,29 @@ pub(super) fn store(config: &Config) -> Result<StoreChoice, (&'static str, Strin
             })
         }
     }
+}
+
+/// The certificates with which the nodes meet: their own, else those for the arbiter, which are of the same authority.
+pub(super) fn peer_tls(config: &Config, store: &StoreChoice) -> Result<Option<Tls>, (&'static str, String)> {
+    let keys = &config.peer;
+    match (&keys.ca, &keys.certificate, &keys.key) {
+        (None, None, None) => match store {
+            StoreChoice::Arbiter { tls: Some((tls, _)), .. } => Ok(Some(tls.clone())),
+            _ => Ok(None),
+        },
+        (Some(ca), Some(certificate), Some(key)) => {
+            let of = |path, key| pem(path).map_err(|(_, wrong)| (key, wrong));
+            let (authority, certificate) = (of(ca, "peer.ca")?, of(certificate, "peer.certificate")?);
+            let key = private(key).map_err(|(_, wrong)| ("peer.key", wrong))?;
+            Ok(Some(Tls { authority, certificate, key }))
+        }
+        _ => Err(("peer.ca", "wants `ca`, `certificate` and `key` together".to_owned())),
+    }
+}
+
+/// A private key, which nobody but its owner and group can read.
+fn private(path: &Path) -> Result<Vec<u8>, (&'static str, String)> {
+    read_text(path, CERTIFICATES_BYTES_MAX, true).map(String::into_bytes).map_err(|wrong| ("store.key", wrong))
 }
 
 fn pem(path: &PathBuf) -> Result<Vec<u8>, (&'static str, String)> {

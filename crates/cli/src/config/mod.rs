@@ -47,6 +47,7 @@ pub struct Config {
     pub log: LogConfig,
     discovery: DiscoveryChap,
     store: cluster::StoreKeys,
+    peer: cluster::PeerKeys,
 }
 
 /// Where administrators come in.
@@ -95,6 +96,7 @@ impl Default for Config {
             log: LogConfig { level: tracing::Level::INFO, format: LogFormat::Text },
             discovery: DiscoveryChap::default(),
             store: cluster::StoreKeys::default(),
+            peer: cluster::PeerKeys::default(),
         }
     }
 }
@@ -161,8 +163,10 @@ impl Reader<'_> {
     fn finish(mut self) -> Result<Config, Vec<ConfigError>> {
         if self.errors.is_empty() {
             self.discovery_chap();
-            match cluster::store(&self.config) {
-                Ok(store) => self.config.settings.store = store,
+            let found = cluster::store(&self.config)
+                .and_then(|store| cluster::peer_tls(&self.config, &store).map(|tls| (store, tls)));
+            match found {
+                Ok((store, tls)) => (self.config.settings.store, self.config.settings.peer.tls) = (store, tls),
                 Err((key, wrong)) => self.blame(key, format!("`{key}` {wrong}")),
             }
             if let Err(bad) = self.config.settings.check() {

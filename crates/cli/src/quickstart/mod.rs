@@ -2,6 +2,7 @@
 
 mod pair;
 mod place;
+mod records;
 mod screen;
 mod setup;
 
@@ -24,10 +25,10 @@ use place::Place;
 pub fn run(args: &args::Quickstart) -> Result<(), Failure> {
     let place = Place::open(&args.dir)?;
     if place.is_new() {
-        setup::check_space(&place, args.size)?;
+        setup::check_space(&place, args.size, usize::from(args.nodes).max(2))?;
     }
     // A directory goes on as what it was begun.
-    let is_single = place.store().exists() || args.single && !place.has_arbiter();
+    let is_single = place.store().exists() || (args.single || args.nodes == 1) && !place.has_arbiter();
     let ended = if is_single { run_single(args, place) } else { pair::run(args, &place) };
     if ended.is_ok() {
         let again = if args.dir.as_os_str() == "dyad-data" {

@@ -1,7 +1,7 @@
-//! Two nodes to try, as processes of their own, and the arbiter between them: kill one and watch.
+//! Nodes to try, as processes of their own, and the arbiter between them: kill one and watch.
 //!
-//! This process is only the stage manager: it keeps the arbiter, starts both nodes, starts one again that died, and
-//! shows what they say. The nodes end when it does, whatever ends it.
+//! This process is only the stage manager: it starts everything, starts again what died, and shows what the nodes say. All
+//! end when it does, whatever ends it.
 
 use std::fs::{self, File, OpenOptions};
 use std::net::SocketAddr;
@@ -14,12 +14,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use dyad_api::model::{NodeState, Pool, Status, Volume};
-use dyad_store::arbiter::{ArbiterServer, ServeConfig};
-use dyad_store::{LocalStore, OpenError};
-use dyad_units::StoreId;
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::place::{self, Place};
+use super::records::Records;
 use super::screen::{self, Picture};
 use super::setup;
 use crate::args::{self, Reach};
@@ -29,7 +27,7 @@ use crate::serve;
 use crate::table;
 
 /// What the nodes are called.
-const NAMES: [&str; 2] = ["one", "two"];
+const NAMES: [&str; setup::NODES_MAX] = ["one", "two", "three", "four", "five"];
 /// From the start of a process until it serves.
 const START_MAX: Duration = Duration::from_secs(60);
 /// From the word to end until a process ends; a node itself takes at most 30 s.
@@ -44,15 +42,13 @@ const GLANCE: Duration = Duration::from_millis(50);
 /// Runs until it is told to end.
 pub fn run(args: &args::Quickstart, place: &Place) -> Result<(), Failure> {
     let is_over = end_on_signals()?;
-    let arbiter = open_arbiter(place)?;
-    let address = arbiter.addresses().first().copied();
-    let address = address.ok_or_else(|| Failure::failed("the arbiter listens nowhere", "report it"))?;
+    let mut records = Records::open(place, args.etcd)?;
     let mut next = args.port;
     let mut nodes = Vec::new();
-    for name in NAMES {
+    for name in NAMES.into_iter().take(count(place, args)) {
         let portal = place::free_port(next)?;
         next = if portal == u16::MAX { 0 } else { portal + 1 };
-        nodes.push(Node::new(place, name, SocketAddr::from(([127, 0, 0, 1], portal)), address, args)?);
+        nodes.push(Node::new(place, name, SocketAddr::from(([127, 0, 0, 1], portal)), records.store(), args)?);
     }
     if args.port != 0 && nodes[0].portal.port() != args.port {
         let (wanted, port) = (args.port, nodes[0].portal.port());
@@ -63,10 +59,17 @@ pub fn run(args: &args::Quickstart, place: &Place) -> Result<(), Failure> {
         let _ = stop(&mut nodes);
         return Err(failure);
     }
-    let shown = set_up(&mut nodes, place, args, &is_over).and_then(|()| show(&mut nodes, place, &is_over));
+    let shown =
+        set_up(&mut nodes, place, args, &is_over).and_then(|()| show(&mut nodes, &mut records, place, &is_over));
     let ended = stop(&mut nodes);
-    drop(arbiter);
+    drop(records);
     shown.and(ended)
+}
+
+/// How many nodes: as many as the directory was begun with.
+fn count(place: &Place, args: &args::Quickstart) -> usize {
+    let begun = NAMES.iter().filter(|name| place.dir().join(name).exists()).count();
+    if begun > 0 { begun } else { usize::from(args.nodes) }
 }
 
 /// One node's process and what it is started with.
@@ -86,7 +89,7 @@ impl Node {
         place: &Place,
         name: &'static str,
         portal: SocketAddr,
-        arbiter: SocketAddr,
+        store: toml::Value,
         args: &args::Quickstart,
     ) -> Result<Self, Failure> {
         let dir = place.dir().join(name);
@@ -111,7 +114,7 @@ impl Node {
         let texts = |text: String| toml::Value::Array(vec![text.into()]);
         put("iscsi", table(&[("portals", texts(portal.to_string()))]));
         put("peer", table(&[("listen", peer.to_string().into())]));
-        put("store", table(&[("kind", "arbiter".into()), ("addresses", texts(arbiter.to_string()))]));
+        put("store", store);
         put("api", table(&[("socket", socket.display().to_string().into()), ("socket_mode", "0600".into())]));
         fs::write(&config, text.to_string()).map_err(cannot)?;
         let client = Client::new(&Reach { url: None, socket: Some(socket.clone()), token_file: None })?;
@@ -162,27 +165,11 @@ fn await_orphans(nodes: &[Node]) -> Result<(), Failure> {
     Ok(())
 }
 
-fn open_arbiter(place: &Place) -> Result<ArbiterServer, Failure> {
-    let dir = place.dir().join("arbiter");
-    let cannot = |error: &(dyn std::error::Error + 'static)| {
-        let what = format!("the arbiter cannot start: {}", crate::bind::chain(error));
-        Failure::failed(what, "name another directory with --dir")
-    };
-    fs::create_dir_all(&dir).map_err(|error| cannot(&error))?;
-    let fresh = || StoreId::from_bytes(dyad_node::clock::random_id());
-    let store = LocalStore::open(&dir.join("config.redb"), fresh).map_err(|error| match error {
-        OpenError::Locked { .. } => place.is_running(),
-        error => cannot(&error),
-    })?;
-    let listen = vec![SocketAddr::from(([127, 0, 0, 1], 0))];
-    ArbiterServer::start(Arc::new(store), &ServeConfig { listen, tls: None }).map_err(|error| cannot(&error))
-}
-
-/// Waits for both nodes; in a new directory, makes a pool on each and the volume.
+/// Waits for all nodes; in a new directory, makes a pool on each and the volume, with images on the first two.
 fn set_up(nodes: &mut [Node], place: &Place, args: &args::Quickstart, is_over: &AtomicBool) -> Result<(), Failure> {
     let serves = |status: Status| status.node.state == NodeState::Serving;
     let is_up = |nodes: &[Node]| nodes.iter().all(|node| node.status().is_some_and(serves));
-    until(nodes, is_over, "both nodes serve", is_up)?;
+    until(nodes, is_over, "all nodes serve", is_up)?;
     if !place.is_new() {
         return Ok(());
     }
@@ -234,10 +221,11 @@ fn until(
 }
 
 /// Says how to use it, then shows what happens until the end is wanted.
-fn show(nodes: &mut [Node], place: &Place, is_over: &AtomicBool) -> Result<(), Failure> {
-    table::print(&welcome(nodes, place)?);
+fn show(nodes: &mut [Node], records: &mut Records, place: &Place, is_over: &AtomicBool) -> Result<(), Failure> {
+    table::print(&welcome(nodes, records, place)?);
     let mut picture = Picture::plain();
     while !is_over.load(Ordering::Relaxed) {
+        table::print(&records.look()?);
         for node in nodes.iter_mut() {
             if let Some(news) = node.look() {
                 table::print(&news);
@@ -256,8 +244,9 @@ fn show(nodes: &mut [Node], place: &Place, is_over: &AtomicBool) -> Result<(), F
     Ok(())
 }
 
-fn welcome(nodes: &[Node], place: &Place) -> Result<String, Failure> {
-    let mut text = format!("Two nodes and an arbiter are running; their data is in {}.\n\n", place.shown());
+fn welcome(nodes: &[Node], records: &Records, place: &Place) -> Result<String, Failure> {
+    let count = if nodes.len() == 2 { "Two nodes".to_owned() } else { table::count(nodes.len(), "node") };
+    let mut text = format!("{count} and {} are running; their data is in {}.\n\n", records.shown(), place.shown());
     for node in nodes {
         let (name, portal, pid) = (node.name, node.portal, node.pid().unwrap_or_default());
         let admin = node.socket.display();
@@ -272,6 +261,7 @@ fn welcome(nodes: &[Node], place: &Place) -> Result<String, Failure> {
     let pids = nodes.iter().filter_map(|node| Some(format!("  kill -9 {:<8} # node {}\n", node.pid()?, node.name)));
     text.push_str("\nKill either node while you write, and see that the other goes on:\n");
     text.extend(pids);
+    text.push_str(&format!("or what decides between them; hosts do not notice:\n{}", records.kills()));
     text.push_str(&format!("It is started again after {} s and catches up by itself.\n", REST.as_secs()));
     match volumes.items.first() {
         Some(volume) => text.push_str(&screen::uses(&volume.target, nodes[0].portal)),
@@ -281,7 +271,7 @@ fn welcome(nodes: &[Node], place: &Place) -> Result<String, Failure> {
     Ok(text)
 }
 
-/// Ends both nodes in good order.
+/// Ends all nodes in good order.
 fn stop(nodes: &mut [Node]) -> Result<(), Failure> {
     for pid in nodes.iter().filter_map(Node::pid) {
         if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {

@@ -50,16 +50,16 @@ impl Place {
             }
             Err(error) => return Err(cannot("read", error)),
         }
-        // With two nodes it is the arbiter's store that says whether one is running: nodes may outlive it for a moment.
+        // With several nodes a lock says whether one is running: nodes may outlive it for a moment.
         if !place.has_arbiter() && serve::is_served(&place.socket()) {
             return Err(place.is_running());
         }
         Ok(place)
     }
 
-    /// Whether it was begun with two nodes and an arbiter.
+    /// Whether it was begun with several nodes, and an arbiter or etcd.
     pub fn has_arbiter(&self) -> bool {
-        self.dir.join("arbiter").exists()
+        self.dir.join("arbiter").exists() || self.dir.join("etcd").exists()
     }
 
     /// Another quickstart runs in it.

@@ -9,7 +9,10 @@ use dyad_units::{Bytes, REGION_BYTES};
 use super::place::Place;
 use crate::failure::Failure;
 
-pub const POOLS: [&str; 2] = ["a", "b"];
+/// Most nodes to try on one machine.
+pub const NODES_MAX: usize = 5;
+/// A pool of each node; a node alone has the first two.
+pub const POOLS: [&str; NODES_MAX] = ["a", "b", "c", "d", "e"];
 pub const VOLUME: &str = "demo";
 /// What a pool needs besides the data: journal, map, checksums; rounded up generously.
 const OVERHEAD: Bytes = Bytes::mib(128);
@@ -24,17 +27,24 @@ fn pool_size(volume: Bytes) -> Bytes {
 }
 
 /// Whether the pools will fit. Their space is reserved at once, so that no write of a host meets a full file system.
-pub fn check_space(place: &Place, volume: Bytes) -> Result<(), Failure> {
+pub fn check_space(place: &Place, volume: Bytes, pools: usize) -> Result<(), Failure> {
     let found = rustix::fs::statvfs(place.dir()).map_err(|error| {
         Failure::failed(format!("cannot see how much space is free in {}: {error}", place.shown()), "")
     })?;
     let free = Bytes::new(found.f_bavail.saturating_mul(found.f_frsize));
-    let there = POOLS.iter().filter_map(|name| fs::metadata(place.pool(name)).ok()).map(|file| file.len()).sum::<u64>();
-    let wanted = pool_size(volume).value().saturating_mul(2).saturating_add(BESIDES.value()).saturating_sub(there);
+    let there = POOLS
+        .iter()
+        .take(pools)
+        .filter_map(|name| fs::metadata(place.pool(name)).ok())
+        .map(|file| file.len())
+        .sum::<u64>();
+    let wanted =
+        pool_size(volume).value().saturating_mul(pools as u64).saturating_add(BESIDES.value()).saturating_sub(there);
     if free.value() < wanted {
         let wanted = Bytes::new(wanted);
+        let pools = if pools == 2 { "two".to_owned() } else { pools.to_string() };
         return Err(Failure::failed(
-            format!("{} has {free} free, but two pools for a volume of {volume} need {wanted}", place.shown()),
+            format!("{} has {free} free, but {pools} pools for a volume of {volume} need {wanted}", place.shown()),
             "make room, choose a smaller volume with --size, or another directory with --dir",
         ));
     }
@@ -49,13 +59,13 @@ pub fn complete(node: &dyn Control, place: &Place, size: Bytes) -> Result<(), Fa
     }
     let failed = |error: ControlError| Failure::failed(error.to_string(), error.advice());
     let pools = node.pools().map_err(failed)?;
-    for name in POOLS.iter().filter(|name| !pools.iter().any(|pool| pool.name == **name)) {
+    for name in POOLS[..2].iter().filter(|name| !pools.iter().any(|pool| pool.name == **name)) {
         // Left by a creation that was cut off before the pool was recorded: nothing is in it.
         let _ = fs::remove_file(place.pool(name));
         node.create_pool(pool(place, name, size)?).map_err(failed)?;
     }
     if !node.volumes().map_err(failed)?.iter().any(|volume| volume.name == VOLUME) {
-        node.create_volume(volume(size, POOLS.map(String::from).to_vec())).map_err(failed)?;
+        node.create_volume(volume(size, POOLS[..2].iter().map(|&name| name.to_owned()).collect())).map_err(failed)?;
     }
     place.set_ready()
 }
@@ -96,8 +106,8 @@ mod tests {
     fn too_little_space_is_said_before_anything_is_made() {
         let dir = tempfile::tempdir().unwrap();
         let place = Place::open(dir.path()).unwrap();
-        let failure = check_space(&place, Bytes::new(1 << 60)).unwrap_err();
+        let failure = check_space(&place, Bytes::new(1 << 60), 2).unwrap_err();
         assert!(format!("{failure:?}").contains("need"), "{failure:?}");
-        assert!(check_space(&place, Bytes::mib(1)).is_ok());
+        assert!(check_space(&place, Bytes::mib(1), 2).is_ok());
     }
 }

@@ -26,7 +26,7 @@ pub fn run(args: &args::Serve) -> Result<(), Failure> {
 }
 
 /// Whoever started the node holds the other end of its standard input: when that is gone, the node ends in good order.
-fn end_with_input() -> Result<(), Failure> {
+pub fn end_with_input() -> Result<(), Failure> {
     let watching = std::thread::Builder::new().name("leash".into()).spawn(|| {
         // Whatever is read means nothing; the end does.
         let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());

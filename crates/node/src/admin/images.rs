@@ -64,7 +64,7 @@ impl Admin {
         }
     }
 
-    fn orders(&self) -> Orders {
+    pub(super) fn orders(&self) -> Orders {
         Orders::new(self.mailbox.clone(), self.node).hasty(PATIENCE)
     }
 
@@ -143,7 +143,9 @@ impl Admin {
     fn give_back(&self, known: &KnownVolume, segment: &SegmentRecord, tending: &mut Tending) {
         let id = segment.volume;
         let now = clock::now();
-        let Some(preferred) = known.record.preferred.filter(|preferred| preferred.node != self.node) else {
+        let Some(preferred) =
+            known.record.preferred.filter(|preferred| preferred.node != self.node && !self.is_draining(preferred.node))
+        else {
             tending.well.remove(&id);
             return;
         };

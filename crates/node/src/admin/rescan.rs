@@ -8,8 +8,8 @@
 use std::time::Instant;
 
 use dyad_cluster::{
-    Change, ImageRecord, Key, Kind, NodeRecord, PoolRecord, Presence, Record, SegmentRecord, SetError, StoreError,
-    VolumeRecord, VolumeState,
+    Change, ImageRecord, Key, Kind, NodeRecord, NodeState, PoolRecord, Presence, Record, SegmentRecord, SetError,
+    StoreError, VolumeRecord, VolumeState,
 };
 use dyad_units::VolumeId;
 
@@ -30,13 +30,13 @@ impl Admin {
     }
 
     fn try_meet_nodes(&self) -> Result<(), StoreError> {
-        let mut nodes: Vec<NodeRecord> = (self.store.list(Kind::Node)?.into_iter())
+        let mut nodes: Vec<NodeRecord> = (self.look(Kind::Node)?.into_iter())
             .filter_map(|found| match found.record {
                 Record::Node(node) => Some(node),
                 _ => None,
             })
             .collect();
-        let mut pools: Vec<PoolRecord> = (self.store.list(Kind::Pool)?.into_iter())
+        let mut pools: Vec<PoolRecord> = (self.look(Kind::Pool)?.into_iter())
             .filter_map(|found| match found.record {
                 Record::Pool(pool) if pool.node != self.node => Some(pool),
                 _ => None,
@@ -47,6 +47,10 @@ impl Admin {
         for node in &nodes {
             self.peers.learn(node);
         }
+        if nodes.iter().any(|node| node.id == self.node && node.state == NodeState::Removed) {
+            tracing::error!("this node was removed from the cluster: stop it");
+        }
+        nodes.retain(|node| node.state != NodeState::Removed);
         if nodes.len() > 1 {
             self.mailbox.post(Message::Neighbours);
         }
@@ -68,6 +72,8 @@ impl Admin {
 
     fn try_rescan(&self) -> Result<(), StoreError> {
         self.try_meet_nodes()?;
+        self.record_life()?;
+        self.hand_away();
         let mut there = Vec::new();
         for found in self.store.list(Kind::Volume)? {
             let Record::Volume(volume) = found.record else { continue };

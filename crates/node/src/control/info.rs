@@ -62,6 +62,10 @@ pub struct NodeInfo {
     pub half_open: u32,
     /// Connections refused or dropped for want of room since the start.
     pub refused: u64,
+    /// What is wanted of it.
+    pub wanted: dyad_cluster::NodeState,
+    /// Whether connections to other nodes are encrypted; none: it has none.
+    pub is_encrypted: Option<bool>,
     /// Memory held for data on its way.
     pub buffers_held: Bytes,
     /// Bound of that.
@@ -83,6 +87,14 @@ pub struct NeighbourInfo {
     pub starts: u64,
     /// Whether this node is connected to it.
     pub is_connected: bool,
+    /// Why not, as far as is known here.
+    pub trouble: Option<String>,
+    /// Where hosts reach it.
+    pub portals: Vec<String>,
+    /// Where administrators reach it over the network.
+    pub admin: Vec<String>,
+    /// What is wanted of it.
+    pub wanted: dyad_cluster::NodeState,
     /// What it says about itself; `None` if it was not asked or did not answer.
     pub told: Option<Box<NodeInfo>>,
 }

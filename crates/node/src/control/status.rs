@@ -19,7 +19,7 @@ pub(super) fn merge(handle: &NodeHandle, known: &Known, snapshot: Snapshot) -> N
     let pools = known.pools.iter().map(|pool| pool_info(known, pool, &snapshot)).collect();
     let volumes = known.volumes.iter().map(|volume| volume_info(handle, known, volume, &snapshot)).collect();
     let neighbours = known.nodes.iter().filter(|node| node.id != known.node.id);
-    let neighbours = neighbours.map(|node| neighbour_info(node, &snapshot)).collect();
+    let neighbours = neighbours.map(|node| neighbour_info(handle, node, &snapshot)).collect();
     let mut sessions = snapshot.sessions.clone();
     sessions.iter_mut().for_each(|session| session.node_name = known.node.name.to_string());
     NodeStatus { node: node_info(handle, known, &snapshot), neighbours, pools, volumes, sessions }
@@ -40,19 +40,26 @@ fn node_info(handle: &NodeHandle, known: &Known, snapshot: &Snapshot) -> NodeInf
         connections: snapshot.connections,
         half_open: snapshot.half_open,
         refused: snapshot.refused,
+        wanted: known.nodes.iter().find(|node| node.id == known.node.id).map_or(known.node.state, |node| node.state),
+        is_encrypted: handle.settings.peer.listen.map(|_| handle.peers.is_encrypted()),
         buffers_held: snapshot.buffers_held,
         buffers_max: handle.buffers_max,
         faults: snapshot.faults,
     }
 }
 
-fn neighbour_info(node: &NodeRecord, snapshot: &Snapshot) -> NeighbourInfo {
+fn neighbour_info(handle: &NodeHandle, node: &NodeRecord, snapshot: &Snapshot) -> NeighbourInfo {
+    let is_connected = snapshot.connected.contains(&node.id);
     NeighbourInfo {
         id: node.id,
         name: node.name.to_string(),
         site: node.site.to_string(),
         starts: node.incarnation.start,
-        is_connected: snapshot.connected.contains(&node.id),
+        is_connected,
+        trouble: handle.peers.trouble_of(node.id).filter(|_| !is_connected),
+        portals: node.portals.clone(),
+        admin: node.admin.clone(),
+        wanted: node.state,
         told: None,
     }
 }

@@ -15,8 +15,8 @@ use super::{Peers, greet};
 const STRANGERS_MAX: usize = 16;
 /// After an accept that failed for want of descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// A greeting calls the pure protocol, no deeper.
-const STACK_BYTES: usize = 256 * 1024;
+/// A greeting calls the pure protocol and rustls, no deeper.
+const STACK_BYTES: usize = 512 * 1024;
 
 /// Where the other nodes come in. Closed when it is dropped.
 #[derive(Debug)]
@@ -83,7 +83,9 @@ fn admit(socket: TcpStream, from: SocketAddr, peers: &Arc<Peers>, strangers: &Ar
     let spawned = thread.spawn(move || {
         let _place = place;
         match greet::accepting(&peers, socket) {
-            Ok((link, kind)) => peers.deliver(link, kind),
+            Ok(Some((link, kind))) => peers.deliver(link, kind),
+            Ok(None) => {}
+            Err(error) if error.is_of_trust() => peers.turn_away(from, crate::admin::chain(&error)),
             // The other side says it in its log as well; a stranger may come often.
             Err(error) => tracing::debug!(%from, %error, "a connection was not accepted"),
         }

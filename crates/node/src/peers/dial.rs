@@ -11,7 +11,7 @@ use dyad_units::NodeId;
 use dyad_wire::ConnectionKind;
 
 use super::greet::{self, GreetError};
-use super::{Link, Peers};
+use super::{Link, Peers, Transport};
 
 /// An address that does not answer is given up after this, and the next one tried: many round trips at one site.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
@@ -29,7 +29,8 @@ pub(super) fn spawn(peers: Arc<Peers>, to: NodeId, kind: ConnectionKind) -> io::
 fn run(peers: &Peers, to: NodeId, kind: ConnectionKind) {
     let mut pause = PAUSE_MIN;
     let mut told = String::new();
-    while !peers.is_stopping() {
+    // A node that was removed is looked for no more.
+    while !peers.is_stopping() && peers.addresses_of(to).is_some() {
         let (guard, ended) = sync_channel(1);
         match dial(peers, to, kind) {
             Ok(mut link) => {
@@ -37,13 +38,17 @@ fn run(peers: &Peers, to: NodeId, kind: ConnectionKind) {
                 let begun = Instant::now();
                 peers.deliver(link, kind);
                 told.clear();
-                while !peers.is_stopping() && ended.recv_timeout(LOOK) == Err(RecvTimeoutError::Timeout) {}
+                while !peers.is_stopping()
+                    && peers.addresses_of(to).is_some()
+                    && ended.recv_timeout(LOOK) == Err(RecvTimeoutError::Timeout)
+                {}
                 // One that ends at once was a node that stops: it is not asked all the time.
                 pause = if begun.elapsed() >= PAUSE_MAX { PAUSE_MIN } else { (pause * 2).min(PAUSE_MAX) };
                 peers.rest(pause);
             }
             Err(error) => {
                 let what = crate::admin::chain(&error);
+                peers.note_trouble(to, &what);
                 if what != told {
                     tracing::warn!(node = peers.name_of(to), reason = what, "node cannot be connected to");
                     told = what;
@@ -59,7 +64,7 @@ fn run(peers: &Peers, to: NodeId, kind: ConnectionKind) {
 fn dial(peers: &Peers, to: NodeId, kind: ConnectionKind) -> Result<Link, GreetError> {
     let mut last = GreetError::NoAddress;
     for address in peers.addresses_of(to).unwrap_or_default() {
-        match connect(&address).map_err(GreetError::from).and_then(|socket| greet::dialing(peers, socket, to, kind)) {
+        match connect(peers, &address).and_then(|socket| greet::dialing(peers, socket, to, kind)) {
             Ok(link) => return Ok(link),
             Err(error) => last = error,
         }
@@ -67,12 +72,16 @@ fn dial(peers: &Peers, to: NodeId, kind: ConnectionKind) -> Result<Link, GreetEr
     Err(last)
 }
 
-fn connect(address: &str) -> io::Result<TcpStream> {
-    let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
+fn connect(peers: &Peers, address: &str) -> Result<TcpStream, GreetError> {
+    let mut last = GreetError::from(io::Error::from(io::ErrorKind::AddrNotAvailable));
     for address in address.to_socket_addrs()? {
+        if matches!(peers.transport, Transport::Plain { is_allowed: false }) && !address.ip().is_loopback() {
+            last = GreetError::NotEncrypted(address.ip());
+            continue;
+        }
         match TcpStream::connect_timeout(&address, CONNECT_TIMEOUT) {
             Ok(socket) => return Ok(socket),
-            Err(error) => last = error,
+            Err(error) => last = error.into(),
         }
     }
     Err(last)

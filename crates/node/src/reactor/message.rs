@@ -39,6 +39,8 @@ pub(crate) enum Message {
     Peer(Box<Link>),
     /// What the config store holds of a segment; none: it was deleted.
     Watched(SegmentId, Option<Box<SegmentRecord>>),
+    /// A node was removed from the cluster.
+    Removed(NodeId),
     /// The cluster has other nodes.
     Neighbours,
     /// Tell everything.

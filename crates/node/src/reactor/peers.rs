@@ -27,6 +27,8 @@ const PEERS_MAX: usize = 1024;
 const SILENCE_MAX: Period = Period::from_millis(1000);
 /// How often that is looked at.
 const SILENCE_LOOK: Period = Period::from_millis(100);
+/// Until a connection that used up its turn has the next one: after everybody else.
+const TURN: Period = Period::from_nanos(1);
 /// Pause of a connection that found no buffer.
 const STARVED_PAUSE: Period = Period::from_millis(1);
 
@@ -42,7 +44,8 @@ pub(crate) struct Peer {
     is_dirty: bool,
     /// Questions of this node's administration without an answer, and who waits for it.
     pub(super) asked: Vec<(u64, Reply<Vec<u8>>)>,
-    /// No buffer was left to receive into.
+    /// No buffer was left to receive into, or more was there than is taken in a turn: what is received already, epoll
+    /// does not tell again.
     is_starved: bool,
 }
 
@@ -102,6 +105,17 @@ impl Reactor {
         if self.peers.iter().any(Option::is_some) {
             self.wake_in(SILENCE_LOOK);
         }
+    }
+
+    /// The node is of the cluster no more.
+    pub(super) fn forget_peer(&mut self, node: NodeId) {
+        let Some(index) = self.peer_of(node) else { return };
+        if let Some(peer) = self.peers[index].as_deref_mut() {
+            let text = "this node was removed from the cluster".to_owned();
+            peer.link.sender.bye(&Bye { reason: ByeReason::Removed, text });
+            let _ = send(&mut peer.link);
+        }
+        self.close_peer(index, "it was removed from the cluster");
     }
 
     pub(super) fn peer_of(&self, node: NodeId) -> Option<usize> {
@@ -192,7 +206,7 @@ impl Reactor {
     /// Tells epoll what is wanted.
     fn watch_peer(&mut self, index: usize) {
         let Some(peer) = self.peers[index].as_deref_mut() else { return };
-        let wants_output = !peer.link.sender.is_empty();
+        let wants_output = !peer.link.is_sent();
         let mut flags = epoll::EventFlags::IN;
         flags.set(epoll::EventFlags::OUT, wants_output);
         if peer.is_starved {
@@ -218,6 +232,7 @@ impl Reactor {
 
     fn receive_from(&mut self, index: usize) {
         let was_starved = self.peers.get(index).and_then(Option::as_deref).is_some_and(|peer| peer.is_starved);
+        let mut is_drained = false;
         for _ in 0..MESSAGES_PER_TURN {
             let Some(peer) = self.peers.get_mut(index).and_then(Option::as_deref_mut) else { return };
             let receiver = &mut peer.link.receiver;
@@ -225,8 +240,11 @@ impl Reactor {
                 Ok(Ok(Polled::Incoming(incoming))) => self.on_incoming(index, incoming),
                 Ok(Ok(Polled::NeedsBytes)) => match receive_some(&mut peer.link) {
                     Ok(true) => {}
-                    Ok(false) => break,
-                    Err(errno) => return self.close_peer(index, &format!("the connection broke: {errno}")),
+                    Ok(false) => {
+                        is_drained = true;
+                        break;
+                    }
+                    Err(error) => return self.close_peer(index, &error.to_string()),
                 },
                 Ok(Ok(Polled::NeedsMemory)) => {
                     peer.is_starved = true;
@@ -244,6 +262,13 @@ impl Reactor {
                     return self.close_peer(index, &fault.0);
                 }
             }
+        }
+        if !is_drained {
+            if let Some(peer) = self.peers.get_mut(index).and_then(Option::as_deref_mut) {
+                peer.is_starved = true;
+                self.wake_in(TURN);
+            }
+            return;
         }
         if was_starved && let Some(peer) = self.peers.get_mut(index).and_then(Option::as_deref_mut) {
             peer.is_starved = false;

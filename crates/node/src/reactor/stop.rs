@@ -53,6 +53,7 @@ impl Reactor {
                     self.volume_event(volume, dyad_mirror::PartEvent::Seen(record));
                 }
             }
+            Message::Removed(node) => self.forget_peer(node),
             Message::Neighbours => self.has_neighbours = true,
             Message::Look(reply) => {
                 let _ = reply.try_send(self.look());

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use dyad_node::control::VolumePhase;
-use dyad_node::settings::StoreChoice;
-use dyad_store::LocalStore;
+use dyad_node::settings::{Settings, StoreChoice};
 use dyad_store::arbiter::{ArbiterServer, ServeConfig};
+use dyad_store::{Authority, LocalStore, Tls};
 use dyad_units::StoreId;
 
 use super::Stage;
@@ -16,8 +16,34 @@ use super::Stage;
 pub struct Pair {
     pub one: Stage,
     pub other: Stage,
-    _arbiter: ArbiterServer,
+    /// None: it is lost.
+    pub arbiter: Option<Arbiter>,
+}
+
+/// An arbiter alone.
+pub struct Arbiter {
+    server: ArbiterServer,
     _dir: tempfile::TempDir,
+}
+
+impl Arbiter {
+    pub fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let store = LocalStore::open(&dir.path().join("config.redb"), || StoreId::from_bytes([7; 16])).unwrap();
+        let config = ServeConfig { listen: vec![loopback()], tls: None };
+        Self { server: ArbiterServer::start(Arc::new(store), &config).unwrap(), _dir: dir }
+    }
+
+    /// A node that keeps its records there, with other settings than the usual ones.
+    pub fn node(&self, name: &str, change: impl FnOnce(&mut Settings)) -> Stage {
+        let store = StoreChoice::Arbiter { addresses: self.server.addresses().to_vec(), tls: None };
+        Stage::with(|settings| {
+            settings.node_name = name.into();
+            settings.store = store;
+            settings.peer.listen = Some(loopback());
+            change(settings);
+        })
+    }
 }
 
 fn loopback() -> SocketAddr {
@@ -36,20 +62,17 @@ pub fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
 impl Pair {
     /// Running, with a volume `v` that has an image on each.
     pub fn new() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let store = LocalStore::open(&dir.path().join("config.redb"), || StoreId::from_bytes([7; 16])).unwrap();
-        let config = ServeConfig { listen: vec![loopback()], tls: None };
-        let arbiter = ArbiterServer::start(Arc::new(store), &config).unwrap();
-        let addresses = arbiter.addresses().to_vec();
-        let node = |name: &str| {
-            let store = StoreChoice::Arbiter { addresses: addresses.clone(), tls: None };
-            Stage::with(|settings| {
-                settings.node_name = name.into();
-                settings.store = store;
-                settings.peer.listen = Some(loopback());
-            })
-        };
-        let pair = Self { one: node("one"), other: node("other"), _arbiter: arbiter, _dir: dir };
+        Self::with(|_| {})
+    }
+
+    /// The same, with connections between the nodes encrypted.
+    pub fn encrypted(authority: &Authority) -> Self {
+        Self::with(|settings| settings.peer.tls = Some(certified(authority, &settings.node_name)))
+    }
+
+    /// The same, with other settings than the usual ones.
+    pub fn with(change: impl Fn(&mut Settings)) -> Self {
+        let pair = Self::bare(change);
         pair.one.add_pool("a");
         pair.other.add_pool("b");
         // A node hears of the other's pool by the store's news.
@@ -57,6 +80,20 @@ impl Pair {
         wait_until("served at the other", || pair.other.handle().volume("v").is_ok_and(|v| is_served(&v.phase)));
         pair
     }
+
+    /// Two nodes without pools, with other settings than the usual ones.
+    pub fn bare(change: impl Fn(&mut Settings)) -> Self {
+        let arbiter = Arbiter::new();
+        let (one, other) = (arbiter.node("one", &change), arbiter.node("other", &change));
+        Self { one, other, arbiter: Some(arbiter) }
+    }
+}
+
+/// What a node of this name shows.
+pub fn certified(authority: &Authority, name: &str) -> Tls {
+    let made = authority.issue(name, &[]).unwrap();
+    let authority = authority.certificate().as_bytes().to_vec();
+    Tls { authority, certificate: made.certificate.into_bytes(), key: made.key.into_bytes() }
 }
 
 /// Nothing is left to compare.

@@ -1,0 +1,34 @@
+//! The config store is away.
+
+mod cast;
+
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+
+use cast::pair::{Pair, in_sync, wait_until};
+use dyad_bench::disk::Disk;
+
+fn free_port() -> SocketAddr {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap()
+}
+
+/// Section 8: a node that restarts meanwhile knows its pools and volumes from its cache, and serves what the rules allow:
+/// here, what another node owns.
+#[test]
+fn a_node_that_starts_without_the_store_serves_from_its_cache() {
+    // The other node looks for it where the records say, which cannot change now.
+    let mut pair = Pair::with(|settings| settings.peer.listen = Some(free_port()));
+    wait_until("both in sync", || in_sync(&pair.one) == 2 && in_sync(&pair.other) == 2);
+    pair.other.host("v").write(0, vec![1; 4096]).unwrap();
+    pair.one.stop();
+    wait_until("the other goes on alone", || {
+        Disk::open(&pair.other.login("v")).is_ok_and(|mut host| host.write(0, vec![2; 4096]).is_ok())
+    });
+    pair.arbiter = None;
+    pair.one.start();
+    wait_until("read through the owner", || {
+        Disk::open(&pair.one.login("v")).is_ok_and(|mut host| host.read(0, 8).is_ok_and(|data| data == [2; 4096]))
+    });
+    assert_eq!(pair.one.handle().pool("a").unwrap().images, 1);
+    pair.one.host("v").write(0, vec![3; 4096]).unwrap();
+    assert_eq!(pair.other.host("v").read(0, 8).unwrap(), vec![3; 4096]);
+}
