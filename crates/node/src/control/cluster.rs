@@ -2,9 +2,9 @@
 
 use std::time::Instant;
 
-use dyad_units::NodeId;
+use dyad_units::{NodeId, Period};
 
-use super::{NodeHandle, NodeStatus, VolumeInfo};
+use super::{IoCounters, NodeHandle, NodeStatus, VolumeInfo};
 use crate::orders::Orders;
 use crate::talk::{Ask, STATUS_MAX, Told};
 
@@ -49,12 +49,30 @@ fn note_silence(volume: &mut VolumeInfo, me: NodeId, answers: &[(NodeId, NodeSta
     }
 }
 
+/// What hosts did at several nodes.
+fn sum(one: IoCounters, other: IoCounters) -> IoCounters {
+    let time = |one: Period, other: Period| Period::from_nanos(one.as_nanos().saturating_add(other.as_nanos()));
+    IoCounters {
+        reads: one.reads + other.reads,
+        read_bytes: one.read_bytes + other.read_bytes,
+        read_time: time(one.read_time, other.read_time),
+        writes: one.writes + other.writes,
+        write_bytes: one.write_bytes + other.write_bytes,
+        write_time: time(one.write_time, other.write_time),
+        others: one.others + other.others,
+        other_time: time(one.other_time, other.other_time),
+        time_max: one.time_max.max(other.time_max),
+        errors: one.errors + other.errors,
+    }
+}
+
 /// What a node says of itself, of the volumes that it owns and of its images counts.
 fn take_in(own: &mut NodeStatus, node: NodeId, status: NodeStatus) {
     for theirs in status.volumes {
         let Some(mine) = own.volumes.iter_mut().find(|mine| mine.id == theirs.id) else { continue };
         mine.sessions += theirs.sessions;
         mine.in_flight += theirs.in_flight;
+        mine.io = sum(mine.io, theirs.io);
         let is_owner = mine.owner == Some(node) && theirs.owner == Some(node);
         for image in &mut mine.images {
             let Some(said) = theirs.images.iter().find(|said| said.id == image.id) else { continue };

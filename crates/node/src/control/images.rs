@@ -108,6 +108,7 @@ impl NodeHandle {
     ) -> Result<VolumeInfo, ImageError> {
         let volume = find_volume(&self.status()?, volume)?.clone();
         let image = find_image(&volume, image)?.clone();
+        refuse_last(&volume, &image)?;
         let kept = volume.images.iter().filter(|other| other.id != image.id && other.state != "detached").count();
         if image.state != "detached" && kept < usize::try_from(volume.min_in_sync).unwrap_or(usize::MAX) {
             let wanted = volume.min_in_sync;
@@ -255,11 +256,8 @@ impl NodeHandle {
 
     /// Takes an image out of the set, with the volume handed over before where its node owns it.
     fn put_out(&self, volume: VolumeInfo, image: &ImageInfo) -> Result<VolumeInfo, ImageError> {
+        refuse_last(&volume, image)?;
         let others = || volume.images.iter().filter(|other| other.state == "in-sync" && other.id != image.id);
-        if image.state == "in-sync" && others().next().is_none() {
-            let why = format!("it is the last image in sync of volume `{}`", volume.name);
-            return Err(refuse(why, "add an image and wait until it is in sync"));
-        }
         if matches!(image.state.as_str(), "stale" | "detached") {
             return Ok(volume);
         }
@@ -314,6 +312,16 @@ impl NodeHandle {
             std::thread::sleep(SEEN_PAUSE);
         }
     }
+}
+
+/// P15: the last image in sync stays.
+fn refuse_last(volume: &VolumeInfo, image: &ImageInfo) -> Result<(), ImageError> {
+    let mut others = volume.images.iter().filter(|other| other.state == "in-sync" && other.id != image.id);
+    if image.state == "in-sync" && others.next().is_none() {
+        let why = format!("it is the last image in sync of volume `{}`", volume.name);
+        return Err(refuse(why, "add an image and wait until it is in sync"));
+    }
+    Ok(())
 }
 
 fn not_done(told: Told) -> ImageError {
