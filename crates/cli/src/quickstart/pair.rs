@@ -61,9 +61,10 @@ pub fn run(args: &args::Quickstart, place: &Place) -> Result<(), Failure> {
     }
     let shown =
         set_up(&mut nodes, place, args, &is_over).and_then(|()| show(&mut nodes, &mut records, place, &is_over));
+    let revived = records.revive();
     let ended = stop(&mut nodes);
     drop(records);
-    shown.and(ended)
+    shown.and(revived).and(ended)
 }
 
 /// How many nodes: as many as the directory was begun with.

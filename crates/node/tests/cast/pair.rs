@@ -28,15 +28,24 @@ pub struct Arbiter {
 
 impl Arbiter {
     pub fn new() -> Self {
-        let dir = tempfile::tempdir().unwrap();
+        Self::over(tempfile::tempdir().unwrap())
+    }
+
+    /// Over the store `config.redb` in the directory, made if missing.
+    pub fn over(dir: tempfile::TempDir) -> Self {
         let store = LocalStore::open(&dir.path().join("config.redb"), || StoreId::from_bytes([7; 16])).unwrap();
         let config = ServeConfig { listen: vec![loopback()], tls: None };
         Self { server: ArbiterServer::start(Arc::new(store), &config).unwrap(), _dir: dir }
     }
 
+    /// As nodes are told of it.
+    pub fn choice(&self) -> StoreChoice {
+        StoreChoice::Arbiter { addresses: self.server.addresses().to_vec(), tls: None }
+    }
+
     /// A node that keeps its records there, with other settings than the usual ones.
     pub fn node(&self, name: &str, change: impl FnOnce(&mut Settings)) -> Stage {
-        let store = StoreChoice::Arbiter { addresses: self.server.addresses().to_vec(), tls: None };
+        let store = self.choice();
         Stage::with(|settings| {
             settings.node_name = name.into();
             settings.store = store;

@@ -1,0 +1,55 @@
+//! Another config store in the place of a lost one.
+
+mod cast;
+
+use cast::pair::{Arbiter, Pair, in_sync, wait_until};
+use dyad_bench::disk::Disk;
+use dyad_node::Node;
+use dyad_node::adopt::{AdoptError, adopt_store};
+use dyad_store::{Known, Seed, plant};
+use dyad_units::StoreId;
+
+/// Section 8: a store of another identity is refused until an administrator says that it is the one; what the node knew of
+/// the old one is kept. An empty store is never accepted.
+#[test]
+fn another_store_is_accepted_only_by_word_and_only_if_it_knows_the_node() {
+    let mut pair = Pair::new();
+    wait_until("both in sync", || in_sync(&pair.one) == 2 && in_sync(&pair.other) == 2);
+    pair.one.host("v").write(0, vec![5; 4096]).unwrap();
+    assert!(matches!(adopt_store(&pair.one.settings), Err(AdoptError::Open(_))), "the node runs");
+    pair.one.stop();
+    pair.other.stop();
+    let caches = [&pair.one, &pair.other].map(|stage| stage.settings.data_dir.join("config-cache.redb"));
+    let known: Vec<Known> = caches.iter().map(|path| Known::read(path).unwrap()).collect();
+    let lost = known[0].store;
+    let same = adopt_store(&pair.one.settings).unwrap();
+    assert_eq!((same.now, same.copy), (lost, None));
+    let empty = Arbiter::over(seeded(&Seed::default(), 8));
+    pair.one.settings.store = empty.choice();
+    assert!(matches!(adopt_store(&pair.one.settings), Err(AdoptError::Unknown { .. })));
+    let seed = Seed::gather(lost, known, Vec::new()).unwrap();
+    let next = Arbiter::over(seeded(&seed, 9));
+    for stage in [&mut pair.one, &mut pair.other] {
+        stage.settings.store = next.choice();
+        assert!(Node::start(stage.settings.clone()).is_err(), "without a word");
+        let adopted = adopt_store(&stage.settings).unwrap();
+        assert_eq!((adopted.before, adopted.now), (lost, StoreId::from_bytes([9; 16])));
+        assert_eq!(Known::read(&adopted.copy.unwrap()).unwrap().store, lost);
+    }
+    // Each waits for the other to know that nothing newer exists.
+    std::thread::scope(|scope| {
+        scope.spawn(|| pair.one.start());
+        scope.spawn(|| pair.other.start());
+    });
+    wait_until("both in sync", || in_sync(&pair.one) == 2 && in_sync(&pair.other) == 2);
+    wait_until("read", || {
+        Disk::open(&pair.other.login("v")).is_ok_and(|mut host| host.read(0, 8).is_ok_and(|data| data == [5; 4096]))
+    });
+}
+
+/// A directory with a store of these records.
+fn seeded(seed: &Seed, id: u8) -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    plant(&dir.path().join("config.redb"), StoreId::from_bytes([id; 16]), seed).unwrap();
+    dir
+}
