@@ -39,6 +39,7 @@ pub(crate) fn tuning() -> PartTuning {
         link_grace: Period::from_millis(50),
         open_wait: Period::from_millis(150),
         show_wait: Period::from_millis(50),
+        fresh_wait: Period::from_millis(150),
         claim_pause: Period::from_millis(150),
         claim_max: ENDLESS,
         return_pause: Period::from_millis(150),
