@@ -6,12 +6,13 @@ pub mod pair;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use dyad_bench::disk::Disk;
 use dyad_bench::initiator::Options;
 use dyad_node::control::{AccessRules, CreatePool, CreateVolume, WhenFew};
 use dyad_node::settings::{BackendChoice, Settings};
-use dyad_node::{Node, NodeHandle};
+use dyad_node::{Node, NodeHandle, StartError};
 use dyad_units::{Bytes, Period};
 
 /// Everything of one node; stopped and removed when dropped.
@@ -21,6 +22,9 @@ pub struct Stage {
     pub settings: Settings,
     node: Option<Node>,
 }
+
+/// A question to another node is answered or given up within a second; twice and more for a busy machine.
+const STORE_FREE_MAX: Duration = Duration::from_secs(5);
 
 impl Stage {
     /// A running node without pools.
@@ -53,7 +57,15 @@ impl Stage {
     }
 
     pub fn start(&mut self) {
-        let node = Node::start(self.settings.clone()).unwrap();
+        // A thread that asked another node when the last life ended still holds the cache for a moment: a process would
+        // have taken it with it.
+        let end = Instant::now() + STORE_FREE_MAX;
+        let node = loop {
+            match Node::start(self.settings.clone()) {
+                Err(StartError::OpenStore(_)) if Instant::now() < end => std::thread::yield_now(),
+                started => break started.unwrap(),
+            }
+        };
         node.handle().wait_until_running(Period::from_secs(30)).unwrap();
         self.node = Some(node);
     }
