@@ -1,7 +1,10 @@
 //! The table of operation codes: SPC-4 table 142 and SBC-3 table 14, as far as they are supported.
 
 use crate::table::{Command, Conflict, LengthRule};
-use crate::{block, capacity, compare_write, defects, inquiry, mode, opcodes, same, status, unmap, verify};
+use crate::{
+    block, capacity, compare_write, copy, defects, echo, groups, inquiry, log, mode, naming, opcodes, or_write, same,
+    status, unmap, verify,
+};
 
 /// Every supported command, in the order of operation codes.
 pub const COMMANDS: &[Command] = &[
@@ -56,6 +59,14 @@ pub const COMMANDS: &[Command] = &[
     Command::new("READ DEFECT DATA(10)", &[0x37, 0, 0x1f, 0, 0, 0, 0, 0xff, 0xff, 0], defects::read_10)
         .data_in(LengthRule::Allocation)
         .reads(),
+    Command::new("WRITE BUFFER", &[0x3b, 0x1f, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0], echo::write)
+        .data_out(LengthRule::ParameterList)
+        .conflict(Conflict::Always)
+        .ignored_buffer(),
+    Command::new("READ BUFFER(10)", &[0x3c, 0x1f, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0], echo::read)
+        .data_in(LengthRule::Allocation)
+        .conflict(Conflict::UnlessWriteExclusive)
+        .ignored_buffer(),
     Command::new("WRITE SAME(10)", &[0x41, 0x18, 0xff, 0xff, 0xff, 0xff, 0, 0xff, 0xff, 0], same::write_same)
         .data_out(LengthRule::OneBlock)
         .writes()
@@ -67,12 +78,27 @@ pub const COMMANDS: &[Command] = &[
         .writes()
         .group(6)
         .long(),
+    Command::new("LOG SENSE", &[0x4d, 0, 0xff, 0xff, 0, 0xff, 0xff, 0xff, 0xff, 0], log::sense)
+        .data_in(LengthRule::Allocation),
     Command::new("MODE SELECT(10)", &[0x55, 0x11, 0, 0, 0, 0, 0, 0xff, 0xff, 0], mode::select)
         .data_out(LengthRule::ParameterList)
         .conflict(Conflict::Always),
     Command::new("MODE SENSE(10)", &[0x5a, 0x18, 0xff, 0xff, 0, 0, 0, 0xff, 0xff, 0], mode::sense)
         .data_in(LengthRule::Allocation)
         .conflict(Conflict::UnlessWriteExclusive),
+    Command::new("EXTENDED COPY(LID1)", &EXTENDED_COPY, copy::extended_copy)
+        .service_action()
+        .data_out(LengthRule::ParameterList)
+        .writes()
+        .long(),
+    Command::new("RECEIVE COPY STATUS(LID1)", &RECEIVE_COPY_STATUS, copy::status)
+        .service_action()
+        .data_in(LengthRule::Allocation)
+        .conflict(Conflict::Always),
+    Command::new("RECEIVE COPY OPERATING PARAMETERS", &RECEIVE_COPY_PARAMETERS, copy::operating_parameters)
+        .service_action()
+        .data_in(LengthRule::Allocation)
+        .conflict(Conflict::Always),
     Command::new("READ(16)", &LONG_READ_WRITE[0], block::read).data_in(LengthRule::Blocks).reads().group(14).protect(),
     Command::new("COMPARE AND WRITE", &COMPARE_AND_WRITE, compare_write::compare_and_write)
         .data_out(LengthRule::TwiceBlocks)
@@ -80,6 +106,11 @@ pub const COMMANDS: &[Command] = &[
         .group(14)
         .protect(),
     Command::new("WRITE(16)", &LONG_READ_WRITE[1], block::write)
+        .data_out(LengthRule::Blocks)
+        .writes()
+        .group(14)
+        .protect(),
+    Command::new("ORWRITE(16)", &LONG_READ_WRITE[2], or_write::or_write)
         .data_out(LengthRule::Blocks)
         .writes()
         .group(14)
@@ -114,6 +145,12 @@ pub const COMMANDS: &[Command] = &[
     Command::new("REPORT LUNS", &[0xa0, 0, 0xff, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0], status::report_luns)
         .data_in(LengthRule::Allocation)
         .under_attention(),
+    Command::new("REPORT IDENTIFYING INFORMATION", &REPORT_NAMES, naming::report)
+        .service_action()
+        .data_in(LengthRule::Allocation),
+    Command::new("REPORT TARGET PORT GROUPS", &REPORT_GROUPS, groups::report)
+        .service_action()
+        .data_in(LengthRule::Allocation),
     Command::new("REPORT SUPPORTED OPERATION CODES", &REPORT_OPCODES, opcodes::report)
         .service_action()
         .data_in(LengthRule::Allocation)
@@ -167,7 +204,7 @@ const fn twelve(opcode: u8, flags: u8) -> [u8; 12] {
 }
 
 /// DPO and FUA.
-const LONG_READ_WRITE: [[u8; 16]; 2] = [long(0x88, 0x18), long(0x8a, 0x18)];
+const LONG_READ_WRITE: [[u8; 16]; 3] = [long(0x88, 0x18), long(0x8a, 0x18), long(0x8b, 0x18)];
 /// DPO and BYTCHK.
 const LONG_VERIFY: [[u8; 16]; 2] = [long(0x8e, 0x16), long(0x8f, 0x16)];
 const VERIFY_12: [[u8; 12]; 2] = [twelve(0xae, 0x16), twelve(0xaf, 0x16)];
@@ -177,6 +214,14 @@ const LONG_CACHE: [[u8; 16]; 2] = [long(0x90, 0x02), long(0x91, 0x02)];
 const WRITE_SAME_16: [u8; 16] = long(0x93, 0x19);
 /// DPO and FUA; NUMBER OF LOGICAL BLOCKS in byte 13.
 const COMPARE_AND_WRITE: [u8; 16] = [0x89, 0x18, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0xff, 0, 0];
+const EXTENDED_COPY: [u8; 16] = [0x83, 0x00, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0];
+/// LIST IDENTIFIER in byte 2.
+const RECEIVE_COPY_STATUS: [u8; 16] = [0x84, 0x00, 0xff, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0];
+const RECEIVE_COPY_PARAMETERS: [u8; 16] = [0x84, 0x03, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0];
+/// INFORMATION TYPE in byte 10.
+const REPORT_NAMES: [u8; 12] = [0xa3, 0x05, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0xfe, 0];
+/// PARAMETER DATA FORMAT beside the service action.
+const REPORT_GROUPS: [u8; 12] = [0xa3, 0xea, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0];
 const READ_CAPACITY_16: [u8; 16] = [0x9e, 0x10, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0];
 const REPORT_OPCODES: [u8; 12] = [0xa3, 0x0c, 0x87, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0];
 const REPORT_TMFS: [u8; 12] = [0xa3, 0x0d, 0x80, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0];

@@ -33,10 +33,14 @@ pub enum Attention {
     CapacityChanged,
     /// The identity shown by INQUIRY changed.
     InquiryChanged,
+    /// Another node became owner, or a node came or went (SPC-4 §5.11.2).
+    AccessStateChanged,
+    /// The space that the volume can grow into is getting short (SBC-3 §4.7.3.7).
+    SoftThreshold,
 }
 
 impl Attention {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 9] = [
         Self::PowerOn,
         Self::DeviceReset,
         Self::NexusLoss,
@@ -44,6 +48,8 @@ impl Attention {
         Self::ModeParametersChanged,
         Self::CapacityChanged,
         Self::InquiryChanged,
+        Self::AccessStateChanged,
+        Self::SoftThreshold,
     ];
 
     /// Its additional sense code.
@@ -56,10 +62,12 @@ impl Attention {
             Self::ModeParametersChanged => Asc::MODE_PARAMETERS_CHANGED,
             Self::CapacityChanged => Asc::CAPACITY_CHANGED,
             Self::InquiryChanged => Asc::INQUIRY_CHANGED,
+            Self::AccessStateChanged => Asc::ACCESS_STATE_CHANGED,
+            Self::SoftThreshold => Asc::SOFT_THRESHOLD,
         }
     }
 
-    const fn bit(self) -> u8 {
+    const fn bit(self) -> u16 {
         1 << self as u8
     }
 }
@@ -88,7 +96,7 @@ impl Who {
 struct Nexus {
     id: NexusId,
     /// One bit per [`Attention`]: a queue that cannot overflow, as each condition is reported once.
-    pending: u8,
+    pending: u16,
 }
 
 /// The nexuses of one logical unit, ordered by number.

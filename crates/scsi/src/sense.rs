@@ -19,6 +19,8 @@ pub enum SenseKey {
     UnitAttention = 0x6,
     /// Writing is not possible.
     DataProtect = 0x7,
+    /// A third-party copy ended before its end (SPC-4 §5.16.7).
+    CopyAborted = 0xa,
     /// The command was given up; it may be sent again.
     AbortedCommand = 0xb,
     /// Source data differ from the medium's.
@@ -32,11 +34,21 @@ pub struct Asc(pub u8, pub u8);
 impl Asc {
     /// NO ADDITIONAL SENSE INFORMATION.
     pub const NONE: Self = Self(0x00, 0x00);
+    /// OPERATION IN PROGRESS.
+    pub const OPERATION_IN_PROGRESS: Self = Self(0x00, 0x16);
     /// LOGICAL UNIT NOT READY, INITIALIZING COMMAND REQUIRED.
     pub const START_REQUIRED: Self = Self(0x04, 0x02);
     /// PERIPHERAL DEVICE WRITE FAULT: the code for a failed write that annex F assigns to direct access block
     /// devices (WRITE ERROR, 0Ch/00h, is for tapes).
     pub const WRITE_FAULT: Self = Self(0x03, 0x00);
+    /// UNREACHABLE COPY TARGET.
+    pub const UNREACHABLE_COPY_TARGET: Self = Self(0x08, 0x04);
+    /// THIRD PARTY DEVICE FAILURE.
+    pub const THIRD_PARTY_FAILURE: Self = Self(0x0d, 0x01);
+    /// COPY TARGET DEVICE NOT REACHABLE.
+    pub const COPY_TARGET_NOT_REACHABLE: Self = Self(0x0d, 0x02);
+    /// INCORRECT COPY TARGET DEVICE TYPE.
+    pub const COPY_TARGET_TYPE: Self = Self(0x0d, 0x03);
     /// INVALID FIELD IN COMMAND INFORMATION UNIT: the transport announced another length than the CDB.
     pub const INVALID_FIELD_IN_COMMAND_UNIT: Self = Self(0x0e, 0x03);
     /// UNRECOVERED READ ERROR.
@@ -55,6 +67,16 @@ impl Asc {
     pub const LUN_NOT_SUPPORTED: Self = Self(0x25, 0x00);
     /// INVALID FIELD IN PARAMETER LIST.
     pub const INVALID_FIELD_IN_LIST: Self = Self(0x26, 0x00);
+    /// TOO MANY TARGET DESCRIPTORS.
+    pub const TOO_MANY_TARGET_DESCRIPTORS: Self = Self(0x26, 0x06);
+    /// UNSUPPORTED TARGET DESCRIPTOR TYPE CODE.
+    pub const TARGET_DESCRIPTOR_TYPE: Self = Self(0x26, 0x07);
+    /// TOO MANY SEGMENT DESCRIPTORS.
+    pub const TOO_MANY_SEGMENT_DESCRIPTORS: Self = Self(0x26, 0x08);
+    /// UNSUPPORTED SEGMENT DESCRIPTOR TYPE CODE.
+    pub const SEGMENT_DESCRIPTOR_TYPE: Self = Self(0x26, 0x09);
+    /// INLINE DATA LENGTH EXCEEDED.
+    pub const INLINE_DATA_LENGTH: Self = Self(0x26, 0x0b);
     /// WRITE PROTECTED.
     pub const WRITE_PROTECTED: Self = Self(0x27, 0x00);
     /// LOGICAL UNIT SOFTWARE WRITE PROTECTED.
@@ -69,14 +91,22 @@ impl Asc {
     pub const NEXUS_LOSS: Self = Self(0x29, 0x07);
     /// MODE PARAMETERS CHANGED.
     pub const MODE_PARAMETERS_CHANGED: Self = Self(0x2a, 0x01);
+    /// ASYMMETRIC ACCESS STATE CHANGED.
+    pub const ACCESS_STATE_CHANGED: Self = Self(0x2a, 0x06);
     /// CAPACITY DATA HAS CHANGED.
     pub const CAPACITY_CHANGED: Self = Self(0x2a, 0x09);
+    /// COMMAND SEQUENCE ERROR.
+    pub const COMMAND_SEQUENCE: Self = Self(0x2c, 0x00);
     /// COMMANDS CLEARED BY ANOTHER INITIATOR.
     pub const COMMANDS_CLEARED: Self = Self(0x2f, 0x00);
+    /// THIN PROVISIONING SOFT THRESHOLD REACHED.
+    pub const SOFT_THRESHOLD: Self = Self(0x38, 0x07);
     /// SAVING PARAMETERS NOT SUPPORTED.
     pub const SAVING_NOT_SUPPORTED: Self = Self(0x39, 0x00);
     /// INQUIRY DATA HAS CHANGED.
     pub const INQUIRY_CHANGED: Self = Self(0x3f, 0x03);
+    /// ECHO BUFFER OVERWRITTEN.
+    pub const ECHO_OVERWRITTEN: Self = Self(0x3f, 0x0f);
 }
 
 impl fmt::Debug for Asc {
@@ -163,10 +193,20 @@ pub enum SenseFormat {
     Descriptor,
 }
 
-/// Descriptor header, information descriptor and sense key specific descriptor: the longest that is sent.
-const SENSE_BYTES_MAX: usize = 8 + 12 + 8;
 /// Length of fixed format sense data.
 const FIXED_BYTES: usize = 18;
+/// The longest that is sent: that of a copy, behind which the status and the sense data of its source or destination
+/// stand. (In descriptor format: header, information and sense key specific descriptors, 28 bytes.)
+const SENSE_BYTES_MAX: usize = FIXED_BYTES + 1 + FIXED_BYTES;
+
+/// Where a copy failed.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum CopySide {
+    /// At what it reads.
+    Source,
+    /// At what it writes.
+    Destination,
+}
 
 /// Encoded sense data, kept in place.
 #[derive(Clone, Copy, Eq, PartialEq)]
@@ -200,6 +240,26 @@ impl Sense {
             bytes[15..18].copy_from_slice(&field_pointer(field));
         }
         Self { bytes, len: FIXED_BYTES as u8 }
+    }
+
+    /// COPY ABORTED while a segment was processed, with what its source or destination said, byte for byte: its status,
+    /// then its sense data (SPC-4 §5.16.7.4; fixed format, as `Self::new` would make it).
+    pub(crate) fn copy_aborted(asc: Asc, segment: u16, side: CopySide, status: u8, inner: Option<Self>) -> Self {
+        let mut sense = Self::fixed(Condition::new(SenseKey::CopyAborted, asc));
+        // COMMAND-SPECIFIC INFORMATION: where the source's begins, where the destination's does, the segment's number.
+        let at = match side {
+            CopySide::Source => 8,
+            CopySide::Destination => 9,
+        };
+        sense.bytes[at] = FIXED_BYTES as u8;
+        sense.bytes[10..12].copy_from_slice(&segment.to_be_bytes());
+        sense.bytes[FIXED_BYTES] = status;
+        let inner = inner.as_deref().unwrap_or_default();
+        let len = inner.len().min(FIXED_BYTES);
+        sense.bytes[FIXED_BYTES + 1..][..len].copy_from_slice(&inner[..len]);
+        sense.len += 1 + len as u8;
+        sense.bytes[7] = sense.len - 8;
+        sense
     }
 
     fn descriptor(condition: Condition) -> Self {

@@ -9,7 +9,7 @@ use crate::sense::{Asc, Condition, SenseKey};
 use crate::table::Refusal;
 use crate::task::{Check, Phase, Range, Task};
 use crate::unit::LogicalUnit;
-use crate::{compare_write, mode, same, unmap};
+use crate::{compare_write, copy, mode, or_write, same, unmap};
 
 /// Data-out came, all of what was asked for or as much as the host announced.
 pub(crate) fn data_out(unit: &mut LogicalUnit, mut task: Task, data: Payload) -> Result<Step, Refusal> {
@@ -45,6 +45,15 @@ pub(crate) fn data_out(unit: &mut LogicalUnit, mut task: Task, data: Payload) ->
             next = Phase::FlushThenProtect;
             VolumeOp::Flush
         }
+        Phase::OrWriteData { durable } => {
+            let mask = exactly(data, unit.byte_len(range.blocks))?;
+            return Ok(or_write::with_data(unit, task, durable, mask));
+        }
+        Phase::EchoData { len } => {
+            unit.echo.keep(task.nexus, &exactly(data, u32::from(len))?);
+            return Ok(Step::Answer(Response::good()));
+        }
+        Phase::CopyList { len } => return copy::with_list(unit, task, &list(data, len)?),
         phase => panic!("data-out for a task in phase {phase:?}"),
     };
     task.phase = next;
@@ -58,13 +67,22 @@ fn check_protection(phase: Phase) -> Result<(), Condition> {
         Phase::WriteData { .. }
         | Phase::SameData { .. }
         | Phase::CompareAndWriteData { .. }
-        | Phase::UnmapList { .. } => Err(Condition::new(SenseKey::DataProtect, Asc::SOFTWARE_WRITE_PROTECTED)),
+        | Phase::OrWriteData { .. }
+        | Phase::CopyList { .. }
+        | Phase::UnmapList { .. } => Err(PROTECTED),
         _ => Ok(()),
     }
 }
 
+const PROTECTED: Condition = Condition::new(SenseKey::DataProtect, Asc::SOFTWARE_WRITE_PROTECTED);
+
+/// As [`check_protection`], before a later step of a command writes.
+pub(crate) fn still_writable(unit: &LogicalUnit) -> Result<(), Condition> {
+    if unit.is_write_protected { Err(PROTECTED) } else { Ok(()) }
+}
+
 /// The volume may have been resized since the range was checked.
-fn still_within(unit: &LogicalUnit, range: Range) -> Result<Range, Condition> {
+pub(crate) fn still_within(unit: &LogicalUnit, range: Range) -> Result<Range, Condition> {
     if range.lba + range.blocks <= unit.settings.shape.blocks() { Ok(range) } else { Err(out_of_range()) }
 }
 
@@ -131,6 +149,11 @@ fn list(data: Payload, len: u16) -> Result<Vec<u8>, Condition> {
 
 /// The volume answered.
 pub(crate) fn finish(unit: &mut LogicalUnit, task: Task, result: VolumeResult) -> Result<Step, Refusal> {
+    match task.phase {
+        Phase::OrWriteRead { .. } | Phase::OrWriteSwap { .. } => return or_write::finish(unit, task, result),
+        Phase::CopyRead(_) | Phase::CopyWrite(_) => return Ok(copy::finish(unit, task, result)),
+        _ => {}
+    }
     let done = match result {
         Ok(done) => done,
         Err(error) => return Ok(Step::Answer(failed(unit, &task, error))),
@@ -175,7 +198,7 @@ fn read_data(unit: &LogicalUnit, range: Range, done: VolumeDone) -> Payload {
 
 /// The one place where a volume's error becomes a status (SPC-4 §4.5, annex F; SBC-3 §4.18).
 #[cold]
-fn failed(unit: &LogicalUnit, task: &Task, error: VolumeError) -> Response {
+pub(crate) fn failed(unit: &LogicalUnit, task: &Task, error: VolumeError) -> Response {
     let condition = match error {
         VolumeError::Busy => return Response::status(Status::Busy),
         // Whoever aborted the task decides whether this is sent at all (SAM-5 §5.3.1, TAS).

@@ -176,6 +176,11 @@ impl Command {
         Self { ignored: self.ignored | (bits as u128) << (8 * (CDB_BYTES as u32 - 1 - byte as u32)), ..self }
     }
 
+    /// BUFFER ID and BUFFER OFFSET, which the echo buffer's modes ignore (SPC-4 §6.17.7).
+    pub(crate) const fn ignored_buffer(self) -> Self {
+        self.ignored(2, 0xff).ignored(3, 0xff).ignored(4, 0xff).ignored(5, 0xff)
+    }
+
     pub(crate) const fn protect(self) -> Self {
         Self { protect: true, ..self }
     }

@@ -1,7 +1,10 @@
 //! One command between its steps.
 
+use std::sync::Arc;
+
 use dyad_payload::Payload;
 
+use crate::copy;
 use crate::nexus::NexusId;
 
 /// One command between its steps: plain data, owned by whoever runs it. Dropping it forgets the command.
@@ -13,11 +16,13 @@ pub struct Task {
     pub(crate) range: Range,
     /// Data-out that a later step needs; empty otherwise.
     pub(crate) kept: Payload,
+    /// Of an EXTENDED COPY under way: what it copies, shared with the unit.
+    pub(crate) copy: Option<Arc<copy::Copy>>,
 }
 
 impl Task {
     pub(crate) fn new(nexus: NexusId, phase: Phase, range: Range) -> Self {
-        Self { nexus, phase, range, kept: Payload::new() }
+        Self { nexus, phase, range, kept: Payload::new(), copy: None }
     }
 
     /// The nexus that sent the command.
@@ -76,6 +81,39 @@ pub(crate) enum Phase {
         /// The ten-byte form's header.
         long: bool,
     },
+    /// The mask of an ORWRITE comes.
+    OrWriteData {
+        /// As for `WriteData`.
+        durable: bool,
+    },
+    /// Bytes for the echo buffer come.
+    EchoData {
+        /// PARAMETER LIST LENGTH.
+        len: u16,
+    },
+    /// The parameter list of an EXTENDED COPY comes.
+    CopyList {
+        /// PARAMETER LIST LENGTH.
+        len: u16,
+    },
+    /// What an ORWRITE found comes.
+    OrWriteRead {
+        /// As for `WriteData`.
+        durable: bool,
+        /// Tries that another write got in the way of.
+        tries: u8,
+    },
+    /// An ORWRITE writes, if nothing changed since it read.
+    OrWriteSwap {
+        /// As for `WriteData`.
+        durable: bool,
+        /// As for `OrWriteRead`.
+        tries: u8,
+    },
+    /// A chunk of an EXTENDED COPY comes.
+    CopyRead(copy::At),
+    /// A chunk of an EXTENDED COPY is being written.
+    CopyWrite(copy::At),
     /// The volume's last answer comes, with data.
     Read,
     /// The volume's last answer comes, without data.

@@ -4,6 +4,10 @@ use dyad_contract::volume::VolumeResult;
 use dyad_payload::{Payload, Slab};
 use dyad_units::{Bytes, VolumeId};
 
+use crate::copy::Copies;
+use crate::echo::Echo;
+use crate::groups::PortGroup;
+use crate::log::Provisioning;
 use crate::nexus::{Attention, NexusId, Nexuses, TooManyNexuses, Who};
 use crate::response::{Begun, Response, Status, Step, Transfer};
 use crate::sense::{Asc, Condition, Sense, SenseFormat, SenseKey};
@@ -22,7 +26,7 @@ pub struct Identity {
     pub target_name: String,
     /// Relative target port identifier, from 1.
     pub target_port: u16,
-    /// Target port group, as announced by the transport.
+    /// Target port group: the node's, and the transport's portal group tag.
     pub target_port_group: u16,
 }
 
@@ -48,14 +52,31 @@ pub struct LogicalUnit {
     pub(crate) stopped: bool,
     /// By MODE SELECT (SWP); not remembered either.
     pub(crate) is_write_protected: bool,
-    slab: Slab,
+    /// As the node knows the others; empty before its first word.
+    pub(crate) groups: Vec<PortGroup>,
+    /// As the node said last.
+    pub(crate) provisioning: Option<Provisioning>,
+    pub(crate) echo: Echo,
+    pub(crate) copies: Copies,
+    pub(crate) slab: Slab,
 }
 
 impl LogicalUnit {
     /// A started logical unit without nexuses. Parameter data are built in buffers of `slab`.
     pub fn new(settings: Settings, slab: Slab) -> Self {
         let limits = Limits::of(settings.shape.block());
-        Self { settings, limits, nexuses: Nexuses::default(), stopped: false, is_write_protected: false, slab }
+        Self {
+            settings,
+            limits,
+            nexuses: Nexuses::default(),
+            stopped: false,
+            is_write_protected: false,
+            groups: Vec::new(),
+            provisioning: None,
+            echo: Echo::default(),
+            copies: Copies::default(),
+            slab,
+        }
     }
 
     /// A session began. `first` waits for its first command: [`Attention::PowerOn`], as a rule.
@@ -73,6 +94,7 @@ impl LogicalUnit {
     /// A session ended: what waited for its nexus is forgotten.
     pub fn remove_nexus(&mut self, nexus: NexusId) {
         self.nexuses.remove(nexus);
+        self.copies.forget(nexus);
     }
 
     /// Count of nexuses.
@@ -131,6 +153,7 @@ impl LogicalUnit {
     pub fn reset(&mut self) {
         self.stopped = false;
         self.is_write_protected = false;
+        self.copies = Copies::default();
         self.nexuses.attend(Who::All, Attention::DeviceReset);
     }
 

@@ -1,6 +1,8 @@
 //! Vital product data (SPC-4 §7.8, SBC-3 §6.6).
 
+use crate::copy;
 use crate::inquiry::VENDOR;
+use crate::log;
 use crate::shape::{COMPARE_AND_WRITE_BLOCKS_MAX, UNMAP_DESCRIPTORS_MAX, WRITE_SAME_BLOCKS_MAX};
 use crate::unit::{Identity, LogicalUnit};
 
@@ -8,13 +10,21 @@ use crate::unit::{Identity, LogicalUnit};
 pub(crate) const SUPPORTED_PAGES: u8 = 0x00;
 const SERIAL_NUMBER: u8 = 0x80;
 const DEVICE_IDENTIFICATION: u8 = 0x83;
+const THIRD_PARTY_COPY: u8 = 0x8f;
 const BLOCK_LIMITS: u8 = 0xb0;
 const BLOCK_CHARACTERISTICS: u8 = 0xb1;
 const PROVISIONING: u8 = 0xb2;
 
 /// In ascending order (SPC-4 §7.8.15).
-const ALL: [u8; 6] =
-    [SUPPORTED_PAGES, SERIAL_NUMBER, DEVICE_IDENTIFICATION, BLOCK_LIMITS, BLOCK_CHARACTERISTICS, PROVISIONING];
+const ALL: [u8; 7] = [
+    SUPPORTED_PAGES,
+    SERIAL_NUMBER,
+    DEVICE_IDENTIFICATION,
+    THIRD_PARTY_COPY,
+    BLOCK_LIMITS,
+    BLOCK_CHARACTERISTICS,
+    PROVISIONING,
+];
 
 /// The page with its header, if it is supported.
 pub(crate) fn page(unit: &LogicalUnit, code: u8) -> Option<Vec<u8>> {
@@ -22,9 +32,10 @@ pub(crate) fn page(unit: &LogicalUnit, code: u8) -> Option<Vec<u8>> {
         SUPPORTED_PAGES => ALL.to_vec(),
         SERIAL_NUMBER => serial_number(&unit.settings.identity).into_bytes(),
         DEVICE_IDENTIFICATION => device_identification(&unit.settings.identity),
+        THIRD_PARTY_COPY => copy::vpd_page(unit),
         BLOCK_LIMITS => block_limits(unit),
         BLOCK_CHARACTERISTICS => block_characteristics(),
-        PROVISIONING => provisioning(),
+        PROVISIONING => provisioning(unit),
         _ => return None,
     };
     let len = u16::try_from(body.len()).expect("pages are short");
@@ -40,7 +51,7 @@ fn serial_number(identity: &Identity) -> String {
 }
 
 /// Longest iSCSI name (RFC 7143 §4.2.7.1).
-const NAME_BYTES_MAX: usize = 223;
+pub(crate) const NAME_BYTES_MAX: usize = 223;
 
 const BINARY: u8 = 1;
 const ASCII: u8 = 2;
@@ -51,23 +62,47 @@ const LOGICAL_UNIT: u8 = 0x00;
 const TARGET_PORT: u8 = 0x90;
 const TARGET_DEVICE: u8 = 0xa0;
 
-/// Designators of the volume, the same wherever it is served, then of the port and the target device that
-/// this session goes through (SPC-4 §7.8.6).
-fn device_identification(identity: &Identity) -> Vec<u8> {
-    let id = identity.volume.to_bytes();
-    // NAA 3h, locally assigned: 60 bits of the volume's random id (SPC-4 §7.8.6.6.4). The other NAA forms
-    // need an identifier bought from the IEEE.
-    let mut naa = [0; 8];
-    naa.copy_from_slice(&id[8..]);
-    naa[0] = 0x30 | naa[0] & 0x0f;
+/// IEEE COMPANY_ID of the NAA designator. None was bought: this one is of those that IEEE 802c leaves to whoever
+/// administers a network (the first octet's low four bits are 0010b), so no company can have it, now or later.
+const COMPANY_ID: u128 = 0x00d2_59ad;
+
+/// A name of the volume, the same wherever and whenever it is served.
+pub(crate) struct Designator {
+    pub(crate) code_set: u8,
+    /// ASSOCIATION and DESIGNATOR TYPE.
+    pub(crate) kind: u8,
+    pub(crate) bytes: Vec<u8>,
+}
+
+/// The volume's designators.
+pub(crate) fn unit_designators(identity: &Identity) -> [Designator; 2] {
+    // NAA 6h, IEEE Registered Extended: 4 bits, 24 bits of the company, 100 bits of the volume's random id (SPC-4
+    // §7.8.6.6.5).
+    const ID_BITS: u32 = 100;
+    let id = u128::from_be_bytes(identity.volume.to_bytes()) & ((1 << ID_BITS) - 1);
+    let naa = 0x6 << 124 | COMPANY_ID << ID_BITS | id;
     let t10 = [&VENDOR[..], serial_number(identity).as_bytes()].concat();
+    [
+        Designator { code_set: BINARY, kind: LOGICAL_UNIT | 0x3, bytes: naa.to_be_bytes().to_vec() },
+        Designator { code_set: ASCII, kind: LOGICAL_UNIT | 0x1, bytes: t10 },
+    ]
+}
+
+/// The target's name, as far as iSCSI allows.
+pub(crate) fn target_name(identity: &Identity) -> &str {
+    cut(&identity.target_name, NAME_BYTES_MAX)
+}
+
+/// Designators of the volume, then of the port and the target device that this session goes through (SPC-4 §7.8.6).
+fn device_identification(identity: &Identity) -> Vec<u8> {
     let [port_high, port_low] = identity.target_port.to_be_bytes();
     let [group_high, group_low] = identity.target_port_group.to_be_bytes();
-    let name = cut(&identity.target_name, NAME_BYTES_MAX);
+    let name = target_name(identity);
     let port_name = format!("{name},t,0x{:04x}", identity.target_port_group);
     let mut page = Vec::new();
-    designator(&mut page, BINARY, LOGICAL_UNIT | 0x3, &naa);
-    designator(&mut page, ASCII, LOGICAL_UNIT | 0x1, &t10);
+    for known in unit_designators(identity) {
+        designator(&mut page, known.code_set, known.kind, &known.bytes);
+    }
     designator(&mut page, BINARY, TARGET_PORT | 0x4, &[0, 0, port_high, port_low]);
     designator(&mut page, BINARY, TARGET_PORT | 0x5, &[0, 0, group_high, group_low]);
     designator(&mut page, UTF_8, TARGET_PORT | 0x8, &name_string(&port_name));
@@ -126,7 +161,7 @@ fn block_characteristics() -> Vec<u8> {
     body.to_vec()
 }
 
-/// SBC-3 §6.6.5: LBPU, LBPWS, LBPWS10, LBPRZ; thin.
-fn provisioning() -> Vec<u8> {
-    vec![0, 0x80 | 0x40 | 0x20 | 0x04, 0x02, 0]
+/// SBC-3 §6.6.5: THRESHOLD EXPONENT; LBPU, LBPWS, LBPWS10, LBPRZ; thin.
+fn provisioning(unit: &LogicalUnit) -> Vec<u8> {
+    vec![log::threshold_exponent(unit.settings.shape.block().shift()), 0x80 | 0x40 | 0x20 | 0x04, 0x02, 0]
 }

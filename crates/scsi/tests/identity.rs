@@ -29,6 +29,7 @@ fn standard_inquiry_data_name_a_disk_that_speaks_spc_4_and_sbc_3() {
             (2, &[0x06]),                                            // VERSION: SPC-4
             (3, &[0x12]),                                            // HISUP, RESPONSE DATA FORMAT 2
             (4, &[91]),                                              // ADDITIONAL LENGTH
+            (5, &[0x18]),                                            // TPGS 01b, 3PC
             (7, &[0x02]),                                            // CMDQUE
             (8, b"DYAD    "),                                        // T10 VENDOR IDENTIFICATION
             (16, b"VIRTUAL-DISK    "),                               // PRODUCT IDENTIFICATION
@@ -46,7 +47,7 @@ fn standard_inquiry_data_name_a_disk_that_speaks_spc_4_and_sbc_3() {
 fn every_supported_page_can_be_read_and_names_itself() {
     let mut bench = Bench::new();
     let pages = vpd(&mut bench, 0x00);
-    assert_eq!(pages, [0, 0x00, 0, 6, 0x00, 0x80, 0x83, 0xb0, 0xb1, 0xb2]);
+    assert_eq!(pages, [0, 0x00, 0, 7, 0x00, 0x80, 0x83, 0x8f, 0xb0, 0xb1, 0xb2]);
     for &code in &pages[4..] {
         let page = vpd(&mut bench, code);
         assert_eq!((page[0], page[1]), (0, code));
@@ -68,8 +69,9 @@ fn the_serial_number_is_the_volume_s_id() {
 fn the_volume_the_port_and_the_target_have_designators() {
     let page = vpd(&mut Bench::new(), 0x83);
     let mut expected = vec![0, 0x83, 0, 0];
-    // NAA 3h: 60 bits of the id.
-    expected.extend([0x01, 0x03, 0, 8, 0x3e, 0xdc, 0xba, 0x98, 0x76, 0x54, 0x32, 0x10]);
+    // NAA 6h, the company's 24 bits, 100 bits of the id.
+    expected.extend([0x01, 0x03, 0, 16, 0x6d, 0x25, 0x9a, 0xd7, 0x89, 0xab, 0xcd, 0xef]);
+    expected.extend([0xfe, 0xdc, 0xba, 0x98, 0x76, 0x54, 0x32, 0x10]);
     // T10 vendor id.
     expected.extend([0x02, 0x01, 0, 40]);
     expected.extend(b"DYAD    0123456789abcdeffedcba9876543210");
@@ -133,8 +135,9 @@ fn block_limits_of_4096_byte_blocks_are_the_same_in_bytes() {
 fn the_disk_does_not_rotate_and_is_thin() {
     let mut bench = Bench::new();
     assert_eq!(vpd(&mut bench, 0xb1), bytes(&[(1, &[0xb1, 0, 0x3c]), (5, &[1])], 64));
-    // LBPU, LBPWS, LBPWS10, LBPRZ; thin provisioned.
-    assert_eq!(vpd(&mut bench, 0xb2), [0, 0xb2, 0, 4, 0, 0xe4, 2, 0]);
+    // THRESHOLD EXPONENT: 2^9 blocks, 256 KiB; LBPU, LBPWS, LBPWS10, LBPRZ; thin provisioned.
+    assert_eq!(vpd(&mut bench, 0xb2), [0, 0xb2, 0, 4, 9, 0xe4, 2, 0]);
+    assert_eq!(vpd(&mut Bench::native(), 0xb2)[4], 6);
 }
 
 /// SPC-4 §6.6.1: a page code without EVPD is a field at fault.

@@ -37,11 +37,13 @@ pub struct Memory {
     pub failures: Vec<VolumeError>,
     /// What was asked, in short.
     pub asked: Vec<String>,
+    /// Writes of another host: one takes place before each compare-and-write, first first.
+    pub meanwhile: Vec<(usize, Vec<u8>)>,
 }
 
 impl Memory {
     fn new(size: Bytes) -> Self {
-        Self { bytes: vec![0; size.value() as usize], failures: Vec::new(), asked: Vec::new() }
+        Self { bytes: vec![0; size.value() as usize], failures: Vec::new(), asked: Vec::new(), meanwhile: Vec::new() }
     }
 
     fn at(&mut self, span: Span) -> &mut [u8] {
@@ -93,6 +95,10 @@ impl Memory {
                 spans.into_iter().for_each(|span| self.at(span).fill(0));
             }
             VolumeOp::CompareAndWrite { span, expected, data, .. } => {
+                if !self.meanwhile.is_empty() {
+                    let (at, bytes) = self.meanwhile.remove(0);
+                    self.bytes[at..at + bytes.len()].copy_from_slice(&bytes);
+                }
                 self.compare(span, &expected)?;
                 data.copy_to(self.at(span));
             }
@@ -225,4 +231,27 @@ pub fn field(response: &Response) -> Option<(bool, u16, Option<u8>)> {
     let [flags, high, low] = sense[15..18] else { panic!("short sense data") };
     let bit = (flags & 0x08 != 0).then_some(flags & 0x07);
     (flags & 0x80 != 0).then_some((flags & 0x40 != 0, u16::from_be_bytes([high, low]), bit))
+}
+
+/// An identification descriptor CSCD descriptor of the volume of every test (SPC-4 §6.3.5.2): by NAA designator.
+pub fn cscd(block_bytes: u32) -> [u8; 32] {
+    let mut cscd = [0; 32];
+    cscd[0] = 0xe4;
+    cscd[4..8].copy_from_slice(&[0x01, 0x03, 0, 16]);
+    cscd[8..16].copy_from_slice(&[0x6d, 0x25, 0x9a, 0xd7, 0x89, 0xab, 0xcd, 0xef]);
+    cscd[16..24].copy_from_slice(&[0xfe, 0xdc, 0xba, 0x98, 0x76, 0x54, 0x32, 0x10]);
+    cscd[28..].copy_from_slice(&block_bytes.to_be_bytes());
+    cscd
+}
+
+/// A block to block segment descriptor (SPC-4 §6.3.6.3).
+pub fn segment(from: u16, to: u16, source: u64, destination: u64, blocks: u16) -> [u8; 28] {
+    let mut segment = [0; 28];
+    segment[..4].copy_from_slice(&[0x02, 0, 0, 0x18]);
+    segment[4..6].copy_from_slice(&from.to_be_bytes());
+    segment[6..8].copy_from_slice(&to.to_be_bytes());
+    segment[10..12].copy_from_slice(&blocks.to_be_bytes());
+    segment[12..20].copy_from_slice(&source.to_be_bytes());
+    segment[20..28].copy_from_slice(&destination.to_be_bytes());
+    segment
 }

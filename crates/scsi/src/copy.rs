@@ -1,0 +1,198 @@
+//! EXTENDED COPY (LID1), block to block within the volume: its bytes never leave the cluster (SPC-4 §5.16, §6.3).
+//!
+//! ```text
+//!  list --parse--> segments ┬─▶ read a chunk ─▶ write it, or unmap it if it is zeros ─┬─▶ GOOD
+//!                           └──────────────────── next chunk ◀────────────────────────┘
+//! ```
+//!
+//! A chunk at a time is in memory, and each is an operation of the volume like any host's: others see every block old or
+//! new, an abort takes effect between two of them (M19). Where source and destination overlap, chunks go in the order
+//! that reads each block before it is overwritten.
+//!
+//! Copies from or to another volume are refused: COPY TARGET DEVICE NOT REACHABLE.
+
+mod list;
+mod results;
+mod state;
+
+use std::sync::Arc;
+
+use dyad_contract::volume::{VolumeDone, VolumeError, VolumeOp, VolumeResult};
+use dyad_payload::Payload;
+use smallvec::smallvec;
+
+use crate::cdb::{be32, length};
+use crate::response::{Begun, Response, Status, Step};
+use crate::sense::{Asc, Condition, CopySide, Sense};
+use crate::steps;
+use crate::table::{Call, Refusal};
+use crate::task::{Phase, Range, Task};
+use crate::unit::LogicalUnit;
+
+pub(crate) use results::{operating_parameters, status, vpd_page};
+pub(crate) use state::{Copies, Copy};
+
+use list::{HEADER_BYTES, LIST_BYTES_MAX, Segment};
+
+/// Moved at once: four extents, as much as a host's longest request gains by. Held in memory for as long as it takes to
+/// write them.
+const CHUNK_BYTES: u64 = 1 << 20;
+/// Times that a chunk is asked for again after BUSY, which the volume says after seconds, as a rule (M19): a change of
+/// owners is over then.
+const BUSY_MAX: u8 = 4;
+
+/// How far a copy is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct At {
+    /// Which segment descriptor.
+    segment: u16,
+    /// Blocks of it that are copied.
+    done: u32,
+    /// BUSY answers to this chunk.
+    busy: u8,
+}
+
+/// EXTENDED COPY: asks for the parameter list.
+pub(crate) fn extended_copy(unit: &mut LogicalUnit, call: &Call<'_>) -> Result<Begun, Refusal> {
+    let len = length(be32(call.cdb, 10));
+    if len == 0 {
+        return Ok(Begun::Answer(Response::good())); // SPC-4 §6.3: nothing is copied, and no error
+    }
+    if !(HEADER_BYTES..=HEADER_BYTES + LIST_BYTES_MAX).contains(&len) {
+        return Err(Condition::illegal(Asc::PARAMETER_LIST_LENGTH).into());
+    }
+    if !unit.copies.has_room() {
+        return Err(Refusal::Busy);
+    }
+    let len = len as u16;
+    Ok(Begun::DataOut { task: Task::new(call.nexus, Phase::CopyList { len }, Range::NONE), len: u32::from(len) })
+}
+
+/// The list is here.
+pub(crate) fn with_list(unit: &mut LogicalUnit, mut task: Task, list: &[u8]) -> Result<Step, Refusal> {
+    let request = list::parse(unit, list)?;
+    if request.id.is_some_and(|id| unit.copies.is_running(task.nexus, id)) {
+        return Err(Condition::illegal(Asc::OPERATION_IN_PROGRESS).into());
+    }
+    let is_beyond = |segment: &Segment| {
+        let within = |lba: u64| lba.checked_add(segment.blocks).is_some_and(|end| end <= unit.settings.shape.blocks());
+        let side = match (within(segment.source), within(segment.destination)) {
+            (true, true) => return None,
+            (false, _) => CopySide::Source,
+            (true, false) => CopySide::Destination,
+        };
+        Some(side)
+    };
+    let mut segments = request.segments.iter().enumerate();
+    if let Some((at, side)) = segments.find_map(|(at, segment)| is_beyond(segment).map(|side| (at, side))) {
+        return Ok(Step::Answer(aborted(
+            Asc::NONE,
+            at as u16,
+            side,
+            &unit.check_condition(crate::cdb::out_of_range()),
+        )));
+    }
+    let copy = unit.copies.begin(task.nexus, request);
+    task.copy = Some(copy);
+    Ok(next(unit, task, At { segment: 0, done: 0, busy: 0 }))
+}
+
+/// Asks for the next chunk, or ends.
+fn next(unit: &LogicalUnit, mut task: Task, mut at: At) -> Step {
+    let copy = copy_of(&task);
+    while copy.segments().get(usize::from(at.segment)).is_some_and(|segment| u64::from(at.done) == segment.blocks) {
+        at = At { segment: at.segment + 1, done: 0, busy: 0 };
+        copy.note_segment();
+    }
+    let Some(segment) = copy.segments().get(usize::from(at.segment)) else {
+        copy.end(true);
+        return Step::Answer(Response::good());
+    };
+    let (source, _) = chunk(unit, segment, at);
+    if steps::still_within(unit, source).is_err() {
+        return fail(unit, &task, at, CopySide::Source, VolumeError::OutOfRange);
+    }
+    task.range = source;
+    task.phase = Phase::CopyRead(at);
+    Step::Volume { task, op: VolumeOp::Read { span: unit.settings.shape.span(source) } }
+}
+
+/// Where the next chunk of a segment is read and written.
+fn chunk(unit: &LogicalUnit, segment: &Segment, at: At) -> (Range, Range) {
+    let done = u64::from(at.done);
+    let blocks = (segment.blocks - done).min(CHUNK_BYTES >> unit.settings.shape.block().shift());
+    // Backwards if a chunk written would otherwise be read later.
+    let is_backward = segment.source < segment.destination && segment.destination - segment.source < segment.blocks;
+    let offset = if is_backward { segment.blocks - done - blocks } else { done };
+    (Range { lba: segment.source + offset, blocks }, Range { lba: segment.destination + offset, blocks })
+}
+
+/// The volume answered.
+pub(crate) fn finish(unit: &mut LogicalUnit, mut task: Task, result: VolumeResult) -> Step {
+    let (at, side) = match task.phase {
+        Phase::CopyRead(at) => (at, CopySide::Source),
+        Phase::CopyWrite(at) => (at, CopySide::Destination),
+        phase => panic!("a copy in phase {phase:?}"),
+    };
+    match (side, result) {
+        (_, Err(VolumeError::Busy)) if at.busy < BUSY_MAX => next(unit, task, At { busy: at.busy + 1, ..at }),
+        (side, Err(error)) => fail(unit, &task, at, side, error),
+        (CopySide::Source, Ok(VolumeDone::Data(data))) => write(unit, task, at, data),
+        (CopySide::Source, Ok(VolumeDone::Done)) => panic!("a read without data"),
+        (CopySide::Destination, Ok(_)) => {
+            let copy = copy_of(&task);
+            let (_, written) = chunk(unit, &copy.segments()[usize::from(at.segment)], at);
+            copy.note_bytes(unit.byte_len(written.blocks));
+            task.phase = Phase::End;
+            next(unit, task, At { done: at.done + written.blocks as u32, busy: 0, ..at })
+        }
+    }
+}
+
+/// Writes a chunk that was read. Zeros are unmapped: what was thin stays thin.
+fn write(unit: &LogicalUnit, mut task: Task, at: At, data: Payload) -> Step {
+    let copy = copy_of(&task);
+    let (_, destination) = chunk(unit, &copy.segments()[usize::from(at.segment)], at);
+    if steps::still_within(unit, destination).is_err() {
+        return fail(unit, &task, at, CopySide::Destination, VolumeError::OutOfRange);
+    }
+    if let Err(protected) = steps::still_writable(unit) {
+        let response = unit.check_condition(protected);
+        return abort(&task, at, CopySide::Destination, &response);
+    }
+    let span = unit.settings.shape.span(destination);
+    assert_eq!(data.len() as u64, span.len(), "a read of another length");
+    let durable = unit.is_durable(false);
+    let op = if data.is_zero() {
+        VolumeOp::Unmap { spans: smallvec![span], durable }
+    } else {
+        VolumeOp::Write { span, data, durable }
+    };
+    task.range = destination;
+    task.phase = Phase::CopyWrite(at);
+    Step::Volume { task, op }
+}
+
+fn copy_of(task: &Task) -> Arc<Copy> {
+    task.copy.clone().expect("a task that copies has its copy")
+}
+
+/// The volume refused a chunk.
+fn fail(unit: &LogicalUnit, task: &Task, at: At, side: CopySide, error: VolumeError) -> Step {
+    let response = steps::failed(unit, task, error);
+    if response.status == Status::TaskAborted {
+        copy_of(task).end(false);
+        return Step::Answer(response); // the command itself was aborted
+    }
+    abort(task, at, side, &response)
+}
+
+fn abort(task: &Task, at: At, side: CopySide, response: &Response) -> Step {
+    copy_of(task).end(false);
+    Step::Answer(aborted(Asc::THIRD_PARTY_FAILURE, at.segment, side, response))
+}
+
+/// COPY ABORTED with what the source or the destination said.
+fn aborted(asc: Asc, segment: u16, side: CopySide, response: &Response) -> Response {
+    Response::check(Sense::copy_aborted(asc, segment, side, response.status as u8, response.sense))
+}

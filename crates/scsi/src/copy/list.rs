@@ -1,0 +1,165 @@
+//! The parameter list of EXTENDED COPY (SPC-4 §6.3.1 to §6.3.6): a header, descriptors of what is copied from and to,
+//! and segment descriptors that name those by number.
+
+use crate::cdb::{be16, be32, be64};
+use crate::sense::{Asc, Condition, SenseKey};
+use crate::unit::LogicalUnit;
+use crate::vpd;
+
+pub(super) const HEADER_BYTES: usize = 16;
+/// MAXIMUM CSCD DESCRIPTOR COUNT: one of each would do; some hosts repeat it.
+pub(super) const CSCDS_MAX: usize = 4;
+/// MAXIMUM SEGMENT DESCRIPTOR COUNT: hosts send one. With the longest segments 4 GiB, and well below a minute.
+pub(super) const SEGMENTS_MAX: usize = 16;
+/// MAXIMUM DESCRIPTOR LIST LENGTH.
+pub(super) const LIST_BYTES_MAX: usize = CSCDS_MAX * CSCD_BYTES + SEGMENTS_MAX * BLOCK_TO_BLOCK_BYTES;
+
+/// Identification descriptor CSCD descriptor (SPC-4 §6.3.5.2).
+pub(super) const IDENTIFICATION: u8 = 0xe4;
+const CSCD_BYTES: usize = 32;
+/// Block device to block device (SPC-4 §6.3.6.3).
+pub(super) const BLOCK_TO_BLOCK: u8 = 0x02;
+const BLOCK_TO_BLOCK_BYTES: usize = 28;
+
+/// What to copy, within the volume.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Segment {
+    pub(super) source: u64,
+    pub(super) destination: u64,
+    pub(super) blocks: u64,
+}
+
+/// A list that was understood.
+pub(crate) struct Request {
+    /// LIST IDENTIFIER, if its status shall be kept.
+    pub(super) id: Option<u8>,
+    pub(super) segments: Vec<Segment>,
+}
+
+const TOO_SHORT: Condition = Condition::illegal(Asc::PARAMETER_LIST_LENGTH);
+/// No CSCD descriptor has that number, or it leads nowhere.
+const UNREACHABLE: Condition = Condition::new(SenseKey::CopyAborted, Asc::UNREACHABLE_COPY_TARGET);
+
+/// Checks all of the list before anything is copied.
+pub(super) fn parse(unit: &LogicalUnit, list: &[u8]) -> Result<Request, Condition> {
+    let header = list.get(..HEADER_BYTES).ok_or(TOO_SHORT)?;
+    let id = list_id(header)?;
+    let cscd_bytes = be16(header, 2) as usize;
+    let segment_bytes = be32(header, 8) as usize;
+    if be32(header, 12) != 0 {
+        return Err(Condition::illegal(Asc::INLINE_DATA_LENGTH));
+    }
+    if cscd_bytes.saturating_add(segment_bytes) > LIST_BYTES_MAX {
+        return Err(TOO_SHORT); // PARAMETER LIST LENGTH ERROR also where it is too long (SPC-4 §6.3.1)
+    }
+    let segments_at = HEADER_BYTES + cscd_bytes;
+    let cscds = list.get(HEADER_BYTES..segments_at).ok_or(TOO_SHORT)?;
+    let segments = list.get(segments_at..segments_at + segment_bytes).ok_or(TOO_SHORT)?;
+    let cscds = check_cscds(cscds)?;
+    let descriptors = split_segments(segments, segments_at)?;
+    let mut found = Vec::with_capacity(descriptors.len());
+    for (descriptor, at) in descriptors {
+        found.push(segment(unit, cscds, descriptor, at)?);
+    }
+    Ok(Request { id, segments: found })
+}
+
+/// LIST ID USAGE and LIST IDENTIFIER (SPC-4 table 104).
+fn list_id(header: &[u8]) -> Result<Option<u8>, Condition> {
+    match header[1] >> 3 & 0x03 {
+        0b00 => Ok(Some(header[0])),
+        0b10 => Ok(Some(header[0])), // need not be kept; it is all the same
+        0b11 if header[0] == 0 => Ok(None),
+        0b11 => Err(Condition::invalid_list(0)),
+        _ => Err(Condition::invalid_list(1)),
+    }
+}
+
+/// The CSCD descriptors: all of the one kind there is, and not too many.
+fn check_cscds(bytes: &[u8]) -> Result<&[[u8; CSCD_BYTES]], Condition> {
+    let (cscds, rest) = bytes.as_chunks::<CSCD_BYTES>();
+    if let Some(at) = cscds.iter().position(|cscd| cscd[0] != IDENTIFICATION) {
+        let at = HEADER_BYTES + at * CSCD_BYTES;
+        return Err(Condition { asc: Asc::TARGET_DESCRIPTOR_TYPE, ..Condition::invalid_list(at as u16) });
+    }
+    if cscds.len() > CSCDS_MAX {
+        return Err(Condition::illegal(Asc::TOO_MANY_TARGET_DESCRIPTORS));
+    }
+    if !rest.is_empty() {
+        return Err(Condition::invalid_list(2)); // CSCD DESCRIPTOR LIST LENGTH
+    }
+    for (number, cscd) in cscds.iter().enumerate() {
+        const LU_ID_TYPE: u8 = 0xc0;
+        const LONGEST: u8 = 20;
+        let at = HEADER_BYTES + number * CSCD_BYTES;
+        if cscd[1] & LU_ID_TYPE != 0 {
+            return Err(Condition::invalid_list(at as u16 + 1));
+        }
+        if cscd[7] > LONGEST {
+            return Err(Condition::invalid_list(at as u16 + 7));
+        }
+    }
+    Ok(cscds)
+}
+
+/// The segment descriptors, each with its place in the list.
+fn split_segments(mut bytes: &[u8], mut at: usize) -> Result<Vec<(&[u8], usize)>, Condition> {
+    const HEADER: usize = 4;
+    let mut all = Vec::new();
+    while !bytes.is_empty() {
+        if all.len() == SEGMENTS_MAX {
+            return Err(Condition::illegal(Asc::TOO_MANY_SEGMENT_DESCRIPTORS));
+        }
+        if bytes[0] != BLOCK_TO_BLOCK {
+            return Err(Condition { asc: Asc::SEGMENT_DESCRIPTOR_TYPE, ..Condition::invalid_list(at as u16) });
+        }
+        let len = HEADER + be16(bytes.get(..HEADER).ok_or(TOO_SHORT)?, 2) as usize;
+        if len != BLOCK_TO_BLOCK_BYTES {
+            return Err(Condition::invalid_list(at as u16 + 2));
+        }
+        let (descriptor, rest) = bytes.split_at_checked(len).ok_or(TOO_SHORT)?;
+        all.push((descriptor, at));
+        (bytes, at) = (rest, at + len);
+    }
+    Ok(all)
+}
+
+/// DC does not matter: the blocks of source and destination are the same.
+fn segment(unit: &LogicalUnit, cscds: &[[u8; CSCD_BYTES]], descriptor: &[u8], at: usize) -> Result<Segment, Condition> {
+    const CAT: u8 = 0x01;
+    if descriptor[1] & CAT != 0 {
+        return Err(Condition::invalid_list(at as u16 + 1)); // whole blocks leave no residue to be added
+    }
+    for index_at in [4, 6] {
+        let cscd = cscds.get(be16(descriptor, index_at) as usize).ok_or(UNREACHABLE)?;
+        reach(unit, cscd)?;
+    }
+    Ok(Segment { blocks: be16(descriptor, 10), source: be64(descriptor, 12), destination: be64(descriptor, 20) })
+}
+
+/// Whether a CSCD descriptor names this volume.
+fn reach(unit: &LogicalUnit, cscd: &[u8; CSCD_BYTES]) -> Result<(), Condition> {
+    const NUL: u8 = 0x20;
+    const DISK: u8 = 0x00;
+    if cscd[1] & NUL != 0 {
+        return Err(UNREACHABLE);
+    }
+    if cscd[1] & 0x1f != DISK {
+        return Err(Condition::new(SenseKey::CopyAborted, Asc::COPY_TARGET_TYPE));
+    }
+    // CODE SET, ASSOCIATION and DESIGNATOR TYPE, DESIGNATOR: as in the Device Identification page.
+    let (code_set, kind, len) = (cscd[4] & 0x0f, cscd[5] & 0x3f, usize::from(cscd[7]));
+    let is_it = vpd::unit_designators(&unit.settings.identity).iter().any(|known| {
+        // Only 20 bytes of a designator fit; a longer one is no name here.
+        known.code_set == code_set && known.kind == kind && known.bytes.as_slice() == &cscd[8..8 + len]
+    });
+    let block_bytes = be32(cscd, 28) & 0x00ff_ffff;
+    match is_it {
+        false => Err(Condition::new(SenseKey::CopyAborted, Asc::COPY_TARGET_NOT_REACHABLE)),
+        true if block_bytes != u64::from(unit.settings.shape.block().bytes()) => {
+            // DISK BLOCK LENGTH: counts in blocks of another length mean other bytes.
+            Err(Condition::new(SenseKey::CopyAborted, Asc::COPY_TARGET_TYPE))
+        }
+        true => Ok(()),
+    }
+}

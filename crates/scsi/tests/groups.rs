@@ -1,0 +1,95 @@
+//! Target port groups: which node's ports are the short way to the volume (SPC-4 §5.11, §6.36).
+
+mod common;
+
+use common::{Bench, HOST, field, good, sense};
+use dyad_scsi::{AccessState, NexusId, PORT_GROUPS_MAX, PortGroup};
+
+const TEST_UNIT_READY: [u8; 6] = [0; 6];
+
+fn report(bench: &mut Bench, format: u8) -> Vec<u8> {
+    good(bench.run(&[0xa3, format << 5 | 0x0a, 0, 0, 0, 0, 0, 0, 4, 0, 0, 0]))
+}
+
+fn group(group: u16, state: AccessState) -> PortGroup {
+    PortGroup { group, port: group, state, is_preferred: false }
+}
+
+/// Byte for byte; the owner's group is preferred by the administrator here.
+#[test]
+fn every_node_is_a_group_with_one_port() {
+    let mut bench = Bench::new();
+    let owner = PortGroup { is_preferred: true, ..group(0x0203, AccessState::Optimized) };
+    bench.unit.set_port_groups(&[owner, group(0xfffe, AccessState::NonOptimized)]);
+    let mut expected = vec![0, 0, 0, 24]; // RETURN DATA LENGTH
+    expected.extend([0x80, 0x8b, 0x02, 0x03]); // PREF, active/optimized; T_SUP, U_SUP, AN_SUP, AO_SUP; group
+    expected.extend([0, 0x02, 0, 1]); // STATUS CODE: by implicit change; TARGET PORT COUNT
+    expected.extend([0, 0, 0x02, 0x03]); // RELATIVE TARGET PORT IDENTIFIER
+    expected.extend([0x01, 0x8b, 0xff, 0xfe, 0, 0x02, 0, 1, 0, 0, 0xff, 0xfe]);
+    assert_eq!(report(&mut bench, 0), expected);
+
+    // Extended header: its format, and IMPLICIT TRANSITION TIME.
+    let extended = report(&mut bench, 1);
+    assert_eq!(extended[..8], [0, 0, 0, 28, 0x10, 30, 0, 0]);
+    assert_eq!(extended[8..], expected[4..]);
+    let response = bench.run(&[0xa3, 0x4a, 0, 0, 0, 0, 0, 0, 4, 0, 0, 0]);
+    assert_eq!((sense(&response), field(&response)), ((5, 0x24, 0), Some((true, 1, Some(7)))));
+}
+
+#[test]
+fn every_state_has_its_code() {
+    let mut bench = Bench::new();
+    for (state, code) in [
+        (AccessState::Optimized, 0x0),
+        (AccessState::NonOptimized, 0x1),
+        (AccessState::Unavailable, 0x3),
+        (AccessState::Transitioning, 0xf),
+    ] {
+        bench.unit.set_port_groups(&[group(2, state)]);
+        sense_of_change(&mut bench);
+        assert_eq!(report(&mut bench, 0)[4], code);
+    }
+}
+
+/// Takes the unit attention of a change, if there is one.
+fn sense_of_change(bench: &mut Bench) -> Option<(u8, u8, u8)> {
+    let response = bench.run(&TEST_UNIT_READY);
+    response.sense.is_some().then(|| sense(&response))
+}
+
+/// A host that asks before the node has told anything sees the port that it came through: the page's and INQUIRY's.
+#[test]
+fn a_unit_that_was_told_nothing_has_its_own_group() {
+    let mut bench = Bench::new();
+    assert_eq!(report(&mut bench, 0), [0, 0, 0, 12, 0, 0x8b, 0, 2, 0, 2, 0, 1, 0, 0, 0, 1]);
+    assert_eq!(good(bench.run(&[0x12, 0, 0, 0, 96, 0]))[5] & 0x30, 0x10, "TPGS: implicit");
+}
+
+/// SPC-4 §5.11.2.2.
+#[test]
+fn a_change_is_told_to_every_nexus_once() {
+    let mut bench = Bench::new();
+    let other = NexusId(8);
+    bench.unit.add_nexus(other, None).unwrap();
+    let here = [group(1, AccessState::Optimized), group(2, AccessState::NonOptimized)];
+    let there = [group(1, AccessState::NonOptimized), group(2, AccessState::Optimized)];
+    bench.unit.set_port_groups(&here);
+    good(bench.run(&TEST_UNIT_READY)); // the first word is no change
+    bench.unit.set_port_groups(&here);
+    good(bench.run(&TEST_UNIT_READY));
+    bench.unit.set_port_groups(&there);
+    bench.unit.set_port_groups(&here);
+    for nexus in [HOST, other] {
+        assert_eq!(sense(&bench.run_as(nexus, &TEST_UNIT_READY)), (6, 0x2a, 6));
+        good(bench.run_as(nexus, &TEST_UNIT_READY));
+    }
+    assert_eq!(bench.unit.port_groups(), here);
+}
+
+#[test]
+fn groups_are_bounded() {
+    let mut bench = Bench::new();
+    let many: Vec<PortGroup> = (0..2000).map(|number| group(number, AccessState::NonOptimized)).collect();
+    bench.unit.set_port_groups(&many);
+    assert_eq!(report(&mut bench, 0).len(), 4 + 12 * PORT_GROUPS_MAX);
+}
