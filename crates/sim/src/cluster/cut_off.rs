@@ -3,6 +3,7 @@
 //! rules excludes.
 
 use super::faults::Mend;
+use super::happening::Happening;
 use super::host::WATCHER;
 use super::net::NodeNo;
 use super::plan::{Aim, Beats, Fault, FaultKind, Plan, Trigger};
@@ -12,6 +13,17 @@ use crate::rng::Rng;
 
 /// L and its margin, about: earlier than this after the last beat nobody follows the owner.
 const PROMISE: Time = 603 * MILLIS;
+
+/// A claim that is waited for.
+#[derive(Clone, Copy, Debug)]
+pub struct Awaited {
+    /// Who is cut off.
+    owner: NodeNo,
+    /// Whom the owner's letters reach again when the claim is under way; nobody: beats travel again.
+    spared: Option<NodeNo>,
+    /// Of the play.
+    end: Time,
+}
 
 /// What else happens while the owner is cut off.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -60,17 +72,18 @@ impl Plan {
         let mut at = at + SECONDS;
         for _ in 0..1 + rng.below(3) {
             let third = self.images > 2;
-            let twist = match rng.below(if third { 13 } else { 10 }) {
+            let twist = match rng.below(if third { 18 } else { 12 }) {
                 0 => Twist::Plain,
                 1 => Twist::OneWay { inward: rng.chance(1, 2) },
                 2 => Twist::LateAnswers,
                 3 | 4 => Twist::StuckDisk,
                 5 => Twist::StoreLast,
-                6 => Twist::SlowStore,
-                7 => Twist::Restart,
-                8 => Twist::Pause,
-                9 => Twist::PowerLoss,
-                10 | 11 => Twist::Spared { deaf: rng.chance(1, 2) },
+                6..=8 => Twist::SlowStore,
+                9 => Twist::Restart,
+                10 => Twist::Pause,
+                11 => Twist::PowerLoss,
+                12 => Twist::Spared { deaf: true },
+                13..=15 => Twist::Spared { deaf: false },
                 _ => Twist::BeatsReturn,
             };
             let lasts = (2000 + rng.below(2000)) * MILLIS;
@@ -139,10 +152,45 @@ impl World {
         self.beats[other][one].open = open;
     }
 
-    fn slow_store(&mut self, rng: &mut Rng, end: Time) -> Time {
-        self.reach.slow = (150 + rng.below(300)) * MILLIS;
-        self.mend_later(end, Mend::StoreSlow);
-        self.reach.slow
+    /// Something is to get through again while a claim is on its way to the store: what the owner sends to the spared node, and
+    /// is held back from now on, or beats.
+    fn await_claim(&mut self, owner: NodeNo, spared: Option<NodeNo>, end: Time) {
+        if self.reach.awaited.is_some() {
+            return;
+        }
+        if let Some(spared) = spared {
+            let now = self.queue.now();
+            if let Some((at, event)) = self.net.cut(now, owner, spared, end - now + SECONDS) {
+                self.queue.push(at, Happening::Net(event));
+            }
+        }
+        self.reach.awaited = Some(Awaited { owner, spared, end });
+        self.mend_later(end, Mend::AwaitedClaim);
+    }
+
+    /// A node proposes. How much slower than usual the store is, if that is the awaited claim.
+    pub(super) fn amid_claim(&mut self, node: NodeNo) -> Time {
+        let Some(Awaited { owner, spared, end }) = self.reach.awaited.filter(|awaited| awaited.owner != node) else {
+            return 0;
+        };
+        self.reach.awaited = None;
+        self.coverage.count("something got through amid a claim (M6, M9)");
+        let slow = (100 + self.rng.below(300)) * MILLIS;
+        let at = self.queue.now() + self.rng.below(slow);
+        match spared {
+            Some(spared) => self.mend_later(at, Mend::Way(owner, spared)),
+            None => (0..self.plan.nodes)
+                .filter(|&peer| peer != owner)
+                .for_each(|peer| self.open_beats(owner, peer, (at, end))),
+        }
+        slow
+    }
+
+    /// Nobody claimed.
+    pub(super) fn await_no_claim(&mut self) {
+        if let Some(Awaited { owner, spared: Some(spared), .. }) = self.reach.awaited.take() {
+            self.mend_later(self.queue.now(), Mend::Way(owner, spared));
+        }
     }
 
     fn twist(
@@ -159,19 +207,15 @@ impl World {
                 self.mend_later(followed, Mend::Disk(owner));
             }
             Twist::Spared { deaf: false } => {
+                let spared = spared.unwrap_or(owner);
                 // What is written between the questions of a claim and its fence (M9) is on that node only.
-                if rng.chance(1, 2) {
-                    self.slow_store(rng, end);
+                if rng.chance(3, 4) {
+                    self.await_claim(owner, Some(spared), end);
                 }
                 // When that node obeys another owner, its connection to this one breaks, and comes back (M3).
-                let link = Mend::Reset(owner, spared.unwrap_or(owner));
-                self.mend_later(followed, link);
+                self.mend_later(followed + 400 * MILLIS, Mend::Reset(owner, spared));
             }
-            Twist::SlowStore => {
-                let slow = self.slow_store(rng, end);
-                let claim = now + PROMISE + slow + rng.below(slow);
-                others.iter().for_each(|&peer| self.open_beats(owner, peer, (claim, end)));
-            }
+            Twist::SlowStore => self.await_claim(owner, None, end),
             Twist::Restart => {
                 for &peer in others {
                     self.rest_until(peer, now + (1 + rng.below(200)) * MILLIS);

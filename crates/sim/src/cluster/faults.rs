@@ -29,8 +29,8 @@ pub enum Mend {
     Speed(NodeNo),
     /// The store can be reached.
     Store,
-    /// It answers as fast as usual.
-    StoreSlow,
+    /// The play is over in which a claim was awaited.
+    AwaitedClaim,
     /// It loses nothing any more.
     StoreFlaky,
     /// A node reaches it.
@@ -373,7 +373,7 @@ impl World {
                 }
             }
             Mend::Reset(one, other) => self.break_link(one, other, 30 * MILLIS),
-            Mend::StoreSlow => self.reach.slow = 0,
+            Mend::AwaitedClaim => self.await_no_claim(),
             Mend::Store => self.reach.away = self.reach.away.saturating_sub(1),
             Mend::StoreFlaky => self.reach.flaky = self.reach.flaky.saturating_sub(1),
             Mend::StoreCut(node) => self.reach.cut[node] = self.reach.cut[node].saturating_sub(1),

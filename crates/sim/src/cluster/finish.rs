@@ -50,7 +50,7 @@ impl World {
             self.hosts[host].finish();
             self.host_cuts[host].fill(0);
         }
-        (self.reach.away, self.reach.flaky, self.reach.slow) = (0, 0, 0);
+        (self.reach.away, self.reach.flaky, self.reach.awaited) = (0, 0, None);
         self.reach.cut.fill(0);
         for from in 0..self.plan.nodes {
             for to in (0..self.plan.nodes).filter(|to| *to != from) {

@@ -90,7 +90,7 @@ impl World {
             self.coverage.count("store was asked late");
         }
         let delay = if is_late { self.rng.below(2000 * MILLIS) } else { 100_000 + self.rng.below(500_000) };
-        let delay = delay + self.reach.slow;
+        let delay = delay + if matches!(what, StoreQuestion::Propose(..)) { self.amid_claim(node) } else { 0 };
         self.queue.push(now + delay, Happening::Asked { node, life, segment, question, what });
         question
     }

@@ -12,6 +12,7 @@ use super::calm::Calm;
 use super::clock::Clock;
 use super::config::ConfigStore;
 use super::coverage::Coverage;
+use super::cut_off::Awaited;
 use super::faults::Mend;
 use super::happening::{Happening, Local, SessionNo};
 use super::host::{Excuses, Host};
@@ -54,14 +55,14 @@ pub struct Reach {
     pub away: u32,
     /// Reasons why it loses things.
     pub flaky: u32,
-    /// How much later than usual every question reaches it.
-    pub slow: Time,
     /// Of each node, reasons why it does not.
     pub cut: Vec<u32>,
     /// Nodes that missed a change.
     pub missed: Vec<bool>,
     /// Of each node: when the last news of the watch arrives.
     pub watched: Vec<Time>,
+    /// The next claim of another node is slow, and something else happens meanwhile.
+    pub awaited: Option<Awaited>,
 }
 
 /// Beats between two nodes, in one direction.
