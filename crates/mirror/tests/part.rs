@@ -314,6 +314,31 @@ fn a_forced_promotion_serves_what_the_image_has() {
     assert_eq!(world.get(other, 1), 1);
 }
 
+/// M10: the administrator's word that the owner is off was wrong: it is only not heard by the node of the image that is
+/// promoted. Found by simulation: it still had a lease of a third node, and both answered reads.
+#[test]
+fn whoever_is_promoted_waits_until_an_owner_that_lives_has_no_lease() {
+    let mut world = World::serving(3, 0);
+    let owner = world.owner();
+    let other = (owner + 1) % 3;
+    world.crash(other);
+    world.put(owner, 1, 1);
+    world.cut(owner, other);
+    world.start(other);
+    world.pass(MS(3000));
+    let id = world.command(other, Command::Promote { image: part_cast::image_id(other) });
+    while !world.nodes[other].done.contains_key(&id) {
+        world.pass(MS(1));
+    }
+    assert_eq!(world.nodes[other].done.get(&id), Some(&Ok(())));
+    let read = world.read(other, 1);
+    world.pass(MS(500));
+    assert!(!world.is_done(read), "an answer of the old owner may be on its way");
+    world.pass(MS(500));
+    assert!(world.is_done(read));
+    assert_eq!(world.owner(), other);
+}
+
 /// M19: an aborted command is answered, and has no effect after that.
 #[test]
 fn an_abort_of_what_waits_is_answered_at_once() {

@@ -92,6 +92,7 @@ impl Part {
         let promised = leases.promised_until(self.record.id);
         let is_other = self.record.owner.is_some_and(|owner| owner != self.me());
         let listed = leases.listed(self.record.id).filter(|_| is_other);
+        let promised = promised.max(self.commands.overruled_until);
         promised.max(listed.map_or(Moment::START, |at| at + leases.tuning().promise()))
     }
 

@@ -53,6 +53,8 @@ pub(super) struct Commands {
     finished: Option<Result<(), CommandError>>,
     /// The record that a promotion made or found in the store, to be taken in.
     found: Option<Box<SegmentRecord>>,
+    /// An owner that was overruled by a promotion may answer until then (M10): whoever follows it waits.
+    pub(super) overruled_until: Moment,
 }
 
 impl Commands {
@@ -275,6 +277,11 @@ impl Part {
             self.learn(record, leases, out);
         }
         if let Some(result) = self.commands.finished.take() {
+            if result.is_ok() {
+                // M10: the word that the old owner is off may be wrong. It hears of the record now, and answers nothing more
+                // when its leases have run out.
+                self.commands.overruled_until = self.now + leases.tuning().promise();
+            }
             self.commands.end(|waiting| waiting.kind == Kind::Promote, &result, out);
         }
     }
