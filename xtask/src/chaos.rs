@@ -2,7 +2,7 @@
 //! lets a campaign go on after an interruption.
 
 use std::fs::{self, File};
-use std::io::Write as _;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -110,16 +110,25 @@ impl Book {
         let build = if args.debug { "debug" } else { "release" };
         let mut book = Self { file: None, commit: format!("{} ({build})", commit()?), lines: Vec::new() };
         if let Some(path) = &args.log {
-            book.read(path)?;
-            let file = File::options().create(true).append(true).open(path);
-            book.file = Some(file.with_context(|| format!("cannot write {}", path.display()))?);
+            let is_torn = book.read(path)?;
+            let opened = File::options().create(true).append(true).open(path);
+            let mut file = opened.with_context(|| format!("cannot write {}", path.display()))?;
+            if is_torn {
+                writeln!(file)?;
+            }
+            book.file = Some(file);
         }
         Ok(book)
     }
 
-    fn read(&mut self, path: &Path) -> anyhow::Result<()> {
-        let Ok(text) = fs::read_to_string(path) else { return Ok(()) };
-        // The end of a line may be missing where the campaign was interrupted.
+    /// Takes in the rounds of the same commit and build; whether the last line lacks its end, as where a campaign was
+    /// interrupted.
+    fn read(&mut self, path: &Path) -> anyhow::Result<bool> {
+        let text = match fs::read_to_string(path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
+        };
         for row in text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok()) {
             let number = |name: &str| row[name].as_u64();
             let (Some(kind), Some(pause)) = (row["kind"].as_str().and_then(Kind::named), number("pause_us")) else {
@@ -132,7 +141,7 @@ impl Book {
                 self.count_in(kind, &Round { writes, pause, back, length: micros("length_us"), in_vain: 0 });
             }
         }
-        Ok(())
+        Ok(!text.is_empty() && !text.ends_with('\n'))
     }
 
     fn add(&mut self, kind: Kind, round: &Round) -> anyhow::Result<()> {

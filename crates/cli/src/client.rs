@@ -72,20 +72,22 @@ impl Client {
 
     /// Creates something.
     pub fn post<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, Failure> {
-        let body = serde_json::to_vec(body).map_err(|error| Failure::failed(error, ""))?;
-        self.decode(&self.send(Method::POST, path, Some(body), CHANGE_TIMEOUT)?)
+        self.change(Method::POST, path, body)
     }
 
     /// Replaces something.
     pub fn put<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, Failure> {
-        let body = serde_json::to_vec(body).map_err(|error| Failure::failed(error, ""))?;
-        self.decode(&self.send(Method::PUT, path, Some(body), CHANGE_TIMEOUT)?)
+        self.change(Method::PUT, path, body)
     }
 
     /// Changes something.
     pub fn patch<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, Failure> {
+        self.change(Method::PATCH, path, body)
+    }
+
+    fn change<T: DeserializeOwned>(&self, method: Method, path: &str, body: &impl Serialize) -> Result<T, Failure> {
         let body = serde_json::to_vec(body).map_err(|error| Failure::failed(error, ""))?;
-        self.decode(&self.send(Method::PATCH, path, Some(body), CHANGE_TIMEOUT)?)
+        self.decode(&self.send(method, path, Some(body), CHANGE_TIMEOUT)?)
     }
 
     /// Deletes something.

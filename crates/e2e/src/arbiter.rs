@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use dyad_cluster::{Key, Kind, Record, SegmentRecord, Store as _, Version};
-use dyad_store::Tls;
 use dyad_store::arbiter::{ArbiterConfig, ArbiterStore};
+use dyad_store::{Authority, Tls};
 use tempfile::TempDir;
 
-use crate::authority::Authority;
+use crate::authority;
 use crate::lab;
 use crate::process::Running;
 use crate::wait;
@@ -37,7 +37,7 @@ impl Arbiter {
         listen.iter().for_each(|address| args.extend(["--listen".to_owned(), address.to_string()]));
         let mut tls = None;
         if let Some(authority) = authority {
-            let files = authority.sign(NAME, dir.path())?;
+            let files = authority::issue(authority, NAME, dir.path())?;
             let file = |name: &str| files.path(name);
             args.extend(["--ca".to_owned(), file("ca"), "--certificate".to_owned(), file("pem")]);
             args.extend(["--key".to_owned(), file("key")]);

@@ -7,11 +7,12 @@ use anyhow::Context as _;
 use dyad_bench::disk::Disk;
 use dyad_bench::initiator::Options;
 use dyad_cluster::ImageState;
+use dyad_store::Authority;
 use dyad_units::NodeId;
 use serde_json::{Value, json};
 
 use crate::arbiter::{self, Arbiter};
-use crate::authority::Authority;
+use crate::authority;
 use crate::lab::{Lab, Place, Unit};
 use crate::net::Net;
 use crate::port::Port;
@@ -240,11 +241,11 @@ fn on_loopback(prefix: &[String], more: &str) -> anyhow::Result<Parts> {
 }
 
 fn on_net(net: &Net, prefix: &[String], more: &str) -> anyhow::Result<Parts> {
-    let authority = Authority::new()?;
+    let (authority, _) = Authority::create()?;
     let arbiter = Arbiter::start(&[net.arbiter(0), net.arbiter(1)], Some(&authority))?;
     let node = |name: &str, number: usize| {
         let dir = tempfile::Builder::new().prefix("dyad-lab-").tempdir()?;
-        let files = authority.sign(name, dir.path())?;
+        let files = authority::issue(&authority, name, dir.path())?;
         let config = format!(
             "node_name = \"{name}\"\npeer.listen = \"{}\"\npeer.tls = \"off\"\nstore.kind = \"arbiter\"\n\
              store.addresses = [\"{}\"]\nstore.ca = {:?}\nstore.certificate = {:?}\nstore.key = {:?}\n\

@@ -87,7 +87,8 @@ impl Net {
 
     fn remove(&self) {
         for node in 0..2 {
-            // With a namespace go its links, and their other ends.
+            // With a namespace go its links and their other ends, but later than it: the next network would find the name taken.
+            let _ = ip(&["link", "del", &self.here(node)]);
             let _ = ip(&["netns", "del", &self.space(node)]);
         }
     }

@@ -3,7 +3,7 @@
 use dyad_api::ControlError;
 use dyad_api::model::{AddImage, Image, Loss, NewOwner, Place, PreferredOwner, Volume};
 use dyad_node::NodeHandle;
-use dyad_node::control::ImageError;
+use dyad_node::control::{ImageError, VolumeInfo};
 use dyad_units::{ImageId, VolumeId};
 
 use super::{errors, told};
@@ -18,10 +18,16 @@ fn failed(error: ImageError) -> ControlError {
     }
 }
 
-/// The volume and the image, as the node names them.
+/// The volume and the image, as the node names them. What the node itself knows is nearly always enough, and does not wait for
+/// nodes that are away; the command asks the others what it needs of them.
 fn names(node: &NodeHandle, image: ImageId) -> Result<(String, String), ControlError> {
-    let images = node.images().map_err(errors::query)?;
-    let found = images.into_iter().find(|known| known.id == image);
+    let of =
+        |volumes: Vec<VolumeInfo>| volumes.into_iter().flat_map(|volume| volume.images).find(|known| known.id == image);
+    let own = node.own_status().map_err(errors::query)?;
+    let found = match of(own.volumes) {
+        Some(found) => Some(found),
+        None => of(node.volumes().map_err(errors::query)?),
+    };
     let missing = || ControlError::NotFound { kind: dyad_api::Kind::Image, name: image.to_string() };
     let found = found.ok_or_else(missing)?;
     Ok((found.volume.to_string(), image.to_string()))

@@ -156,15 +156,15 @@ pub(super) fn volume(volume: &VolumeInfo) -> Volume {
     };
     let images: Vec<_> = volume.images.iter().map(image).collect();
     let access = &volume.access;
-    let unsure = volume.silent.as_deref();
+    let judged = Redundancy::judge(state, &reason, &images, comparing);
     Volume {
         id: volume.id,
         name: volume.name.clone(),
         target: volume.target.clone(),
         state,
-        redundancy: match unsure {
-            Some(why) => Redundancy::judge(state, &reason, &images, comparing).doubted(why),
-            None => Redundancy::judge(state, &reason, &images, comparing),
+        redundancy: match volume.silent.as_deref() {
+            Some(why) => judged.doubted(why),
+            None => judged,
         },
         owner: volume.owner_name.clone(),
         preferred_owner: volume

@@ -1,4 +1,5 @@
-//! Files that are made all together, or not at all: nothing that is there is written over.
+//! Files of a new member of a cluster. Nothing that is there is written over, and whether they can be written is tried
+//! before anything that cannot be taken back: a token is spent by the first answer to it.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
@@ -22,6 +23,8 @@ pub struct Files {
     files: Vec<(PathBuf, String, Kept)>,
 }
 
+/// Written and removed to see whether the directory takes files.
+const PROBE: &str = "probe";
 /// All that these commands write.
 const NAMES: [&str; 9] = [
     "ca.key",
@@ -47,6 +50,9 @@ impl Files {
                 return Err(Failure::failed(what, "move the old files away, or give another directory (--dir)"));
             }
         }
+        let probe = dir.join(PROBE);
+        let probed = put(&probe, "", Kept::Secret).and_then(|()| fs::remove_file(&probe));
+        probed.map_err(|error| cannot("write to", &dir, &error))?;
         Ok(Self { dir, files: Vec::new() })
     }
 
@@ -62,18 +68,22 @@ impl Files {
         path
     }
 
-    /// Writes them, durably; says which.
+    /// Writes them, durably; says which. What was written is taken away again if another cannot be.
     pub fn write(&self) -> Result<String, Failure> {
         let mut told = String::new();
-        for (path, content, kept) in &self.files {
-            if let Some(parent) = path.parent() {
-                make(parent)?;
+        for (at, (path, content, kept)) in self.files.iter().enumerate() {
+            let parent = path.parent().unwrap_or(&self.dir);
+            let written = make(parent).and_then(|()| {
+                let put = put(path, content, *kept).and_then(|()| sync(parent));
+                put.map_err(|error| cannot("write", path, &error))
+            });
+            if let Err(failure) = written {
+                self.files[..at].iter().for_each(|(path, ..)| drop(fs::remove_file(path)));
+                return Err(failure);
             }
-            put(path, content, *kept).map_err(|error| cannot("write", path, &error))?;
             told.push_str(&format!("wrote {}\n", path.display()));
         }
-        let synced = File::open(&self.dir).and_then(|dir| dir.sync_all());
-        synced.map_err(|error| cannot("write", &self.dir, &error))?;
+        sync(&self.dir).map_err(|error| cannot("write", &self.dir, &error))?;
         Ok(told)
     }
 }
@@ -84,6 +94,11 @@ fn make(dir: &Path) -> Result<(), Failure> {
 
 fn cannot(what: &str, path: &Path, error: &io::Error) -> Failure {
     Failure::failed(format!("cannot {what} {}: {error}", path.display()), "run it as root, or give a --dir of your own")
+}
+
+/// Makes the names in a directory durable.
+fn sync(dir: &Path) -> io::Result<()> {
+    File::open(dir)?.sync_all()
 }
 
 /// Whole or not at all: a certificate that is cut would be worse than none.
@@ -121,5 +136,26 @@ mod tests {
         fs::remove_file(dir.path().join("node.key")).unwrap();
         fs::write(dir.path().join("dyad.toml"), "site = \"here\"\n").unwrap();
         assert!(Files::begin(dir.path()).is_err());
+    }
+
+    /// A machine could be let in, its token spent, and then have no place for its certificate.
+    #[test]
+    fn a_directory_that_takes_no_files_is_refused_before_anything_is_done() {
+        let dir = tempfile::tempdir().unwrap();
+        // Even root cannot put a file over a directory that is not empty.
+        fs::create_dir_all(dir.path().join(PROBE).join("taken")).unwrap();
+        let Err(failure) = Files::begin(dir.path()) else { panic!("begun") };
+        assert!(format!("{failure:?}").contains("cannot write to"), "{failure:?}");
+    }
+
+    #[test]
+    fn what_was_written_is_taken_away_when_another_file_cannot_be() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut files = Files::begin(dir.path()).unwrap();
+        let first = files.add("node.key", "secret", Kept::Secret);
+        fs::create_dir_all(dir.path().join("node.pem").join("taken")).unwrap();
+        files.add("node.pem", "public", Kept::Open);
+        assert!(files.write().is_err());
+        assert!(!first.exists());
     }
 }

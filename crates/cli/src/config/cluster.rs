@@ -1,6 +1,5 @@
 //! Keys about the other nodes and the config store that they share.
 
-use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
@@ -280,7 +279,7 @@ pub(super) fn peer_tls(config: &Config, store: &StoreChoice) -> Result<Option<Tl
             _ => Ok(None),
         },
         (Some(ca), Some(certificate), Some(key)) => {
-            let of = |path, key| pem(path).map_err(|(_, wrong)| (key, wrong));
+            let of = |path: &Path, key| pem(path).map_err(|(_, wrong)| (key, wrong));
             let (authority, certificate) = (of(ca, "peer.ca")?, of(certificate, "peer.certificate")?);
             let key = private(key).map_err(|(_, wrong)| ("peer.key", wrong))?;
             Ok(Some(Tls { authority, certificate, key }))
@@ -294,11 +293,6 @@ fn private(path: &Path) -> Result<Vec<u8>, (&'static str, String)> {
     read_text(path, CERTIFICATES_BYTES_MAX, true).map(String::into_bytes).map_err(|wrong| ("store.key", wrong))
 }
 
-fn pem(path: &PathBuf) -> Result<Vec<u8>, (&'static str, String)> {
-    let wrong = |what: String| ("store.ca", format!("{} cannot be read: {what}", path.display()));
-    let found = fs::metadata(path).map_err(|error| wrong(error.to_string()))?;
-    if found.len() > CERTIFICATES_BYTES_MAX {
-        return Err(wrong(format!("it has more than {CERTIFICATES_BYTES_MAX} bytes")));
-    }
-    fs::read(path).map_err(|error| wrong(error.to_string()))
+fn pem(path: &Path) -> Result<Vec<u8>, (&'static str, String)> {
+    read_text(path, CERTIFICATES_BYTES_MAX, false).map(String::into_bytes).map_err(|wrong| ("store.ca", wrong))
 }

@@ -59,18 +59,18 @@ pub fn run(args: &args::Quickstart, place: &Place) -> Result<(), Failure> {
         let _ = stop(&mut nodes);
         return Err(failure);
     }
-    let shown =
-        set_up(&mut nodes, place, args, &is_over).and_then(|()| show(&mut nodes, &mut records, place, &is_over));
+    let shown = set_up(&mut nodes, &mut records, place, args, &is_over)
+        .and_then(|()| show(&mut nodes, &mut records, place, &is_over));
     let revived = records.revive();
     let ended = stop(&mut nodes);
     drop(records);
     shown.and(revived).and(ended)
 }
 
-/// How many nodes: as many as the directory was begun with.
+/// How many nodes: as many as the directory was set up with. One whose set-up was cut short may have fewer than were wanted.
 fn count(place: &Place, args: &args::Quickstart) -> usize {
     let begun = NAMES.iter().filter(|name| place.dir().join(name).exists()).count();
-    if begun > 0 { begun } else { usize::from(args.nodes) }
+    if place.is_new() { begun.max(usize::from(args.nodes)) } else { begun }
 }
 
 /// One node's process and what it is started with.
@@ -167,10 +167,16 @@ fn await_orphans(nodes: &[Node]) -> Result<(), Failure> {
 }
 
 /// Waits for all nodes; in a new directory, makes a pool on each and the volume, with images on the first two.
-fn set_up(nodes: &mut [Node], place: &Place, args: &args::Quickstart, is_over: &AtomicBool) -> Result<(), Failure> {
+fn set_up(
+    nodes: &mut [Node],
+    records: &mut Records,
+    place: &Place,
+    args: &args::Quickstart,
+    is_over: &AtomicBool,
+) -> Result<(), Failure> {
     let serves = |status: Status| status.node.state == NodeState::Serving;
     let is_up = |nodes: &[Node]| nodes.iter().all(|node| node.status().is_some_and(serves));
-    until(nodes, is_over, "all nodes serve", is_up)?;
+    until(nodes, records, is_over, "all nodes serve", is_up)?;
     if !place.is_new() {
         return Ok(());
     }
@@ -186,7 +192,7 @@ fn set_up(nodes: &mut [Node], place: &Place, args: &args::Quickstart, is_over: &
     let pools = vec![setup::POOLS[0].to_owned(), format!("{}/{}", NAMES[1], setup::POOLS[1])];
     let volume = setup::volume(args.size, pools);
     let mut last = None;
-    let made = until(nodes, is_over, "the volume is made", |nodes| {
+    let made = until(nodes, records, is_over, "the volume is made", |nodes| {
         let there = nodes[0].client.get::<Volume>(&format!("/v1/volumes/{}", setup::VOLUME)).is_ok();
         there || nodes[0].client.post::<Volume>("/v1/volumes", &volume).map_err(|failure| last = Some(failure)).is_ok()
     });
@@ -199,6 +205,7 @@ fn set_up(nodes: &mut [Node], place: &Place, args: &args::Quickstart, is_over: &
 
 fn until(
     nodes: &mut [Node],
+    records: &mut Records,
     is_over: &AtomicBool,
     what: &str,
     mut is_so: impl FnMut(&[Node]) -> bool,
@@ -208,6 +215,7 @@ fn until(
         if is_over.load(Ordering::Relaxed) {
             return Err(Failure::failed("ended before it was set up", "start it again; it goes on from there"));
         }
+        table::print(&records.look()?);
         if let Some(dead) = nodes.iter_mut().find_map(|node| node.look().map(|_| node)) {
             let log = dead.log.display();
             return Err(Failure::failed(format!("node {} did not start", dead.name), format!("{log} says why")));

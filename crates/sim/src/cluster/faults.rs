@@ -345,7 +345,9 @@ impl World {
                 Some(command) => (self.owner(0), command),
                 None => return,
             },
-            FaultKind::Promote if state != ImageState::InSync && self.is_told_of_promotions() => (Some(node), Command::Promote { image: id }),
+            FaultKind::Promote if state != ImageState::InSync && self.is_told_of_promotions() => {
+                (Some(node), Command::Promote { image: id })
+            }
             _ => return,
         };
         self.questions += 1;
