@@ -5,8 +5,9 @@ mod cast;
 use cast::{BLOCK, EXTENT, Stage, image_id};
 use dyad_cluster::{ImageState, OutReason};
 use dyad_contract::image::ImageError;
+use dyad_contract::volume::VolumeOp;
 use dyad_mirror::{Event, ImageIndex, Note};
-use dyad_units::Period;
+use dyad_units::{Period, Span};
 
 const B: u64 = BLOCK as u64;
 
@@ -80,6 +81,37 @@ fn a_failing_image_ends_the_run_and_the_next_run_succeeds() {
     pair.pass(Period::from_secs(30));
     assert_eq!(pair.store.in_sync().count(), 2);
     pair.assert_equal_images();
+}
+
+/// P15: what frees slots may come after what needs them. Found with real processes: an image in a full pool, which hosts had
+/// given up as much of as they had written elsewhere, never came back.
+#[test]
+fn an_image_in_a_full_pool_gives_up_what_the_set_gave_up_before_it_takes_more() {
+    let mut pair = Stage::serving(2);
+    pair.put(8 * EXTENT, 4 * EXTENT, 1);
+    pair.pass(Period::from_secs(60));
+    pair.images[1].poisoned = true;
+    pair.put(0, 4 * EXTENT, 2);
+    pair.images[1].poisoned = false;
+    let spans = smallvec::smallvec![Span::new(8 * EXTENT, 4 * EXTENT).unwrap()];
+    pair.ask(VolumeOp::Unmap { spans, durable: false });
+    pair.drive();
+    pair.images[1].slots = Some(4);
+    begin(&mut pair);
+    pair.pass(Period::from_secs(30));
+    assert_eq!(pair.state_of(1), (ImageState::InSync, None), "{:?}", pair.mirror.status());
+    pair.assert_equal_images();
+}
+
+/// P15: it does not try for ever.
+#[test]
+fn an_image_without_space_parks() {
+    let mut pair = behind();
+    pair.images[1].slots = Some(4);
+    begin(&mut pair);
+    pair.pass(Period::from_secs(30));
+    assert_eq!(pair.state_of(1).0, ImageState::Stale);
+    assert!(pair.notes.contains(&Note::ResyncEnded { image: ImageIndex(1), reason: OutReason::NoSpace }));
 }
 
 /// M3: what a broken connection swallowed is asked again; nothing is answered before.

@@ -204,8 +204,10 @@ impl Core {
 
     /// An image that has to take blocks has no slot for them: it cannot become equal (P15).
     pub(crate) fn on_no_space_for_mends(&mut self, op: &mut Op, out: &mut Vec<Action>) {
+        if let Some(extent) = extent_of(op).filter(|_| is_copy(op)) {
+            return self.set_copy_aside(op, extent);
+        }
         for image in op.full.into_iter().filter(|_| !is_heal(op)) {
-            // The image that catches up parks: its run ends, and the next one finds out whether there is space (P15).
             self.fail_image(image, OutReason::NoSpace, out);
         }
         self.give_up(op);

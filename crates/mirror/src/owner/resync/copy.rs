@@ -1,5 +1,6 @@
 //! Copying (M14): extents in order, each under its lock at the owner; hosts come first.
 
+use dyad_cluster::OutReason;
 use dyad_units::{Extent, Moment};
 
 use crate::owner::core::Core;
@@ -12,10 +13,12 @@ const WINDOW: usize = 8;
 /// While hosts do: one is always under way, so that the copying ends (the floor), and a host's command meets at most
 /// that one at the disks.
 const WINDOW_BUSY: usize = 1;
+/// Times that a run begins anew with what it found no slot for: ten seconds of them. Then it gives way to other images.
+const PASSES_MAX: u32 = 20;
 
 impl Core {
     /// Begins copying more extents.
-    pub(crate) fn pump_copies(&mut self, _out: &mut Vec<Action>) {
+    pub(crate) fn pump_copies(&mut self, out: &mut Vec<Action>) {
         let window = if self.host_ops > 0 { WINDOW_BUSY } else { WINDOW };
         let now = self.now;
         let is_held_up = !self.members.failing.is_empty();
@@ -27,8 +30,8 @@ impl Core {
         while run.copying.len() < window {
             let Some(index) = run.need.next(run.upto) else {
                 run.upto = run.need.end();
-                if run.copying.is_empty() && run.need.count() == 0 {
-                    run.stage = Stage::AwaitingLease(now);
+                if run.copying.is_empty() {
+                    self.end_pass(out);
                 }
                 return;
             };
@@ -39,6 +42,24 @@ impl Core {
             run.copying.push(index);
             let (extent, kind) = (run.need.extent(index), Kind::Copy { image: run.image, life: run.life });
             self.wanted.push_back(Task::Equalise(Box::new(Equalise::new(extent, kind))));
+        }
+    }
+
+    /// All that was needed was tried. What X had no slot for is tried again as long as that frees slots: X may have extents yet
+    /// that the set has given up, and a pool that is full everywhere would never take it in again (P15).
+    fn end_pass(&mut self, out: &mut Vec<Action>) {
+        let Some(run) = &mut self.run else { return };
+        if run.need.count() == 0 {
+            run.stage = Stage::AwaitingLease(self.now);
+        } else if run.done > run.done_before && run.passes < PASSES_MAX {
+            (run.passes, run.done_before) = (run.passes + 1, run.done);
+            // What is before this place and not needed goes on to be complete; all else is taken anew (M14).
+            run.upto = run.need.next(0).unwrap_or(run.need.end());
+            run.retry_at = Some(self.now + RETRY);
+        } else {
+            // It parks: the next run finds out whether there is space.
+            let image = run.image;
+            self.fail_syncing(image, OutReason::NoSpace, out);
         }
     }
 
@@ -81,6 +102,17 @@ impl Core {
             self.counters.copied += 1;
             // What was copied becomes durable with a close, which an idle segment would not have.
             self.interval.assume_marks(self.now);
+        }
+        self.end_own(op);
+    }
+
+    /// X has no slot for the extent; those that come after it may free some.
+    pub(crate) fn set_copy_aside(&mut self, op: &mut Op, extent: Extent) {
+        if let Some(run) = self.run_of(op)
+            && let Some(index) = run.need.index(extent)
+        {
+            run.copying.retain(|&other| other != index);
+            run.need.insert(index);
         }
         self.end_own(op);
     }

@@ -79,6 +79,10 @@ pub(crate) struct Run {
     lists: [list::Place; 2],
     /// Places being copied.
     copying: Vec<u32>,
+    /// How often the copying began anew with what was set aside for want of space.
+    passes: u32,
+    /// `done` when this pass began.
+    done_before: u64,
     /// After a copy, or a close while it joins, that could not be made.
     retry_at: Option<Moment>,
     /// A close under way with X, and how far the copies were when it began.
@@ -102,6 +106,8 @@ impl Run {
             below: (0, Stamp::NEVER),
             lists: [list::Place::default(); 2],
             copying: Vec::new(),
+            passes: 0,
+            done_before: 0,
             retry_at: None,
             closing: None,
             failed: None,
