@@ -88,3 +88,57 @@ fn an_image_is_added_in_use_and_another_one_removed() {
     world.put(owner, 1, 8);
     assert_eq!((world.get(owner, 1), world.store.images.len()), (8, 2));
 }
+
+/// An image is added at node 2. What the owner tells the other node with an image, the record that adds it among that,
+/// waits on their connection, so that it hears of the new image before it knows it.
+fn added_behind_the_back_of_one() -> (World, usize, usize) {
+    let mut world = World::serving(2, 1);
+    let owner = world.owner();
+    let other = 1 - owner;
+    (0..8).for_each(|block| world.put(owner, block * 64, block as u8 + 1));
+    world.held.push((owner, other));
+    let pool = PoolId::from_bytes([22; 16]);
+    let added = world.command(owner, Command::Add { image: image_id(2), node: node_id(2), pool, replaces: None });
+    world.pass(MS(10));
+    assert_eq!(world.nodes[owner].done.get(&added), Some(&Ok(())));
+    world.give_image(2);
+    world.pass(MS(10));
+    (world, owner, other)
+}
+
+/// Broke once (simulator, seed 20009557): the owner added an image while its connection to the other node broke, and died.
+/// The other node had dropped what the new image's node said of it, for it did not know the image yet; it is said once. As
+/// owner it took the image for absent, and never filled it (M8, M13).
+#[test]
+fn an_image_that_the_next_owner_did_not_know_when_it_came_up_is_filled() {
+    let (mut world, owner, other) = added_behind_the_back_of_one();
+    world.crash(owner);
+    world.held.clear();
+    world.pass(MS(3000));
+    assert_eq!(world.owner(), other);
+    world.pass(MS(5000));
+    assert_eq!(world.state_of(2).0, ImageState::InSync, "{}", world.status(other).sentence);
+    world.put(other, 1, 9);
+    world.assert_equal_images();
+}
+
+/// Broke once (simulator, seed 30000357): as above, but the image was in sync when the owner fell silent. The next owner
+/// took it out of the set in the claim itself, as absent, and it never came back (M9).
+#[test]
+fn an_image_in_sync_that_the_next_owner_did_not_know_when_it_came_up_stays_in_sync() {
+    let (mut world, owner, other) = added_behind_the_back_of_one();
+    world.let_go();
+    world.pass(MS(5000));
+    assert_eq!(world.state_of(2).0, ImageState::InSync, "{}", world.status(owner).sentence);
+    world.crash(owner);
+    for _ in 0..3000 {
+        world.pass(MS(1));
+        assert_eq!(world.state_of(2).0, ImageState::InSync, "nothing was the matter with it");
+    }
+    assert_eq!(world.owner(), other);
+    world.put(2, 1, 9);
+    world.start(owner);
+    world.pass(MS(5000));
+    assert_eq!(world.store.in_sync().count(), 3);
+    world.assert_equal_images();
+}

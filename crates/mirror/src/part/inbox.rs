@@ -115,7 +115,8 @@ impl Part {
 
     fn said(&mut self, from: NodeId, image: ImageId, says: Says) {
         if self.is_on(image, from) {
-            self.peers.says(from, image, says);
+            let record = &self.record;
+            self.peers.says(from, image, says, |id| record.image(id).is_some());
             self.on_said(image, says);
             self.again = true;
         }

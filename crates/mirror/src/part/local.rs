@@ -69,9 +69,7 @@ impl Part {
             self.learn(Box::new(record), leases, out);
         }
         let has_everything = has_everything(survey);
-        for to in self.peers.up() {
-            out.push(PartAction::Send { to, message: PeerMessage::ImageUp { image, has_everything } });
-        }
+        self.say_of_image(|| PeerMessage::ImageUp { image, has_everything }, out);
         self.on_said(image, Says::Up { has_everything });
         self.came.retain(|(known, _)| *known != image);
         self.came.push((image, has_everything));
@@ -81,10 +79,18 @@ impl Part {
     pub(super) fn on_pool_down(&mut self, image: ImageId, reason: OutReason, out: &mut Vec<PartAction>) {
         self.with_image(image, |image, to| image.pool_down(reason, to));
         self.came.retain(|(known, _)| *known != image);
-        for to in self.peers.up() {
-            out.push(PartAction::Send { to, message: PeerMessage::ImageDown { image, reason } });
-        }
+        self.say_of_image(|| PeerMessage::ImageDown { image, reason }, out);
         self.on_said(image, Says::Down(reason));
+    }
+
+    /// What is said of an image is said once and heard only by whoever knows the image (M8). So the record goes first, as
+    /// when a connection begins: a node that was cut off from the owner may not have seen the one that adds the image.
+    fn say_of_image(&self, message: impl Fn() -> PeerMessage, out: &mut Vec<PartAction>) {
+        for to in self.peers.up() {
+            let record = Box::new(self.record.clone());
+            out.push(PartAction::Send { to, message: PeerMessage::Record { record } });
+            out.push(PartAction::Send { to, message: message() });
+        }
     }
 
     fn on_shown_here(&mut self, image: ImageId, to: Asker, survey: Option<Box<Survey>>, out: &mut Vec<PartAction>) {

@@ -14,7 +14,8 @@ pub enum PeerMessage {
         /// The newest record that the sender knows to be stored.
         record: Box<SegmentRecord>,
     },
-    /// The sender's image can be asked: its pool is open. Sent for every image when a connection begins.
+    /// The sender's image can be asked: its pool is open. Sent for every image when a connection begins. The sender's record
+    /// goes first, always: whoever does not know the image would not hear this.
     ImageUp {
         /// Which image.
         image: ImageId,
