@@ -120,8 +120,8 @@ pub enum Request {
     Mend(Write),
     /// Equalising: these blocks become unwritten, as on the other image (P8, P9). -> [`Reply::Written`]
     MendUnmap(Unmap),
-    /// Believe what the blocks hold although no checksum matches, because no image has better: only ever
-    /// asked of the image about to serve (P8). Counted there. -> [`Reply::Done`]
+    /// Believe what the blocks hold although no checksum matches, because a crash may have left them so and no image has
+    /// better: only ever asked of the image about to serve (P8). Counted there. -> [`Reply::Done`]
     Adopt {
         /// Which blocks.
         piece: Piece,
@@ -241,9 +241,11 @@ pub enum BlockState {
     Unwritten,
     /// The data matches the checksum that the map vouches for; its sum.
     Verified(BlockSum),
-    /// The data matches no checksum that is known for it; the sum of what is there.
+    /// After a crash that forgot (P8): the data matches no checksum that is known for it, and may be newer than all of
+    /// them, or torn; the sum of what is there.
     Unverified(BlockSum),
-    /// Cannot be read, flagged lost, or known to be bad since a resync found no good copy (M15).
+    /// Cannot be read, flagged lost, known to be bad since a resync found no good copy (M15), or damaged: it does not
+    /// match its checksum although nothing was forgotten since that was written (P7).
     Unreadable,
 }
 

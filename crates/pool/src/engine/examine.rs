@@ -35,7 +35,7 @@ impl Pool {
         resync::shown_stamp(&self.image(at).map.entry(extent))
     }
 
-    /// Believes what the blocks hold: their checksums are made to match. What is there came from the disk, or was
+    /// Believes what the blocks hold: their checksums are made to match, where a crash may have left them behind. What is there came from the disk, or was
     /// synced when the pool was opened, so the data is durable before its new checksum.
     pub(super) fn adopt(&mut self, at: usize, token: Token, piece: Piece) {
         if self.poison.is_poisoned() {
@@ -46,7 +46,8 @@ impl Pool {
         if entry.has(LOST) {
             return self.finish_read(at, token, Reply::Failed(ImageError::Lost { extent: piece.extent }));
         }
-        if entry.written() & piece.mask() == 0 {
+        // Only what a crash may have left is believed: elsewhere the checksums are right, and what differs is damage (P7).
+        if entry.written() & piece.mask() == 0 || !entry.has(SUSPECT) {
             return self.finish_read(at, token, Reply::Done);
         }
         self.read_blocks(at, token, piece, &entry, ReadFor::Adopt);

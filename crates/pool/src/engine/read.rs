@@ -8,7 +8,7 @@ use dyad_units::{BLOCK_BYTES, Piece};
 use crate::disk::{DiskDone, DiskError, DiskOp};
 use crate::engine::Pool;
 use crate::engine::ops::{Completion, Op, OpAt, Read, ReadFor};
-use crate::entry::{Entry, LOST};
+use crate::entry::{Entry, LOST, SUSPECT};
 use crate::format::table::{self, TablePage};
 
 const BLOCK: usize = BLOCK_BYTES as usize;
@@ -138,12 +138,14 @@ impl Pool {
     fn examined(&self, read: &Read, written: u64, buf: Option<&BufMut>) -> Reply {
         let mut blocks = [BlockState::Unwritten; 64];
         let bad = buf.map_or(0, |buf| self.unmatched(read, written, buf));
+        let may_be_torn = self.image(read.at).map.entry(read.piece.extent).has(SUSPECT);
         for (block, state) in blocks.iter_mut().enumerate().filter(|(block, _)| written >> block & 1 == 1) {
             *state = match buf.map(|buf| BlockSum::of(&buf[block * BLOCK..][..BLOCK])) {
                 None => BlockState::Unreadable,
                 Some(sum) if bad >> block & 1 == 0 => BlockState::Verified(sum),
-                // Nobody may adopt what is not there to be believed (M15).
-                Some(sum) if self.is_known_bad(read, block as u8, sum) => BlockState::Unreadable,
+                // Nobody may adopt what is not there to be believed (M15), nor what no crash can have left: where nothing was
+                // forgotten, the sum is that of what was written last, and what differs is damage (P7).
+                Some(sum) if !may_be_torn || self.is_known_bad(read, block as u8, sum) => BlockState::Unreadable,
                 Some(sum) => BlockState::Unverified(sum),
             };
         }

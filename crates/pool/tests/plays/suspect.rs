@@ -139,3 +139,38 @@ fn what_is_bad_on_purpose_stays_bad_over_every_crash() {
     bench.cut_power();
     assert!(is_bad(&mut bench), "from the disk");
 }
+
+/// The owner fell silent and the other node took the segment over: nothing had crashed there. One block of an extent that was
+/// compared, because the old owner might have had newer writes in it, had rotted meanwhile. It matched no checksum, was
+/// taken for what a crash had left, and was adopted: hosts read damaged bytes as good ones (P7, P8; cluster seeds
+/// 20012534 and 30010124).
+#[test]
+fn what_rotted_while_nothing_was_forgotten_is_never_adopted() {
+    let mut bench = Bench::new();
+    bench.write(1, 0, &[7; 4096]);
+    bench.write(1, 1, &[8; 4096]);
+    bench.flush();
+    let piece = Piece::new(Extent(1), 0, 2).unwrap();
+    let stays_bad = |bench: &mut Bench| {
+        let Reply::Examined(examined) = bench.ask(Request::Examine { extent: Extent(1) }) else {
+            panic!("not examined")
+        };
+        assert_eq!(examined.blocks[0], BlockState::Unreadable, "no crash can have left that");
+        assert!(matches!(examined.blocks[1], BlockState::Verified(_)));
+        assert!(matches!(bench.ask(Request::Adopt { piece }), Reply::Done));
+        let read = bench.ask(Request::Read { piece });
+        assert!(matches!(read, Reply::Failed(ImageError::Damaged { blocks: 1, .. })), "{read:?}");
+        assert_eq!(bench.pool().counters().blocks_adopted, 0);
+    };
+    let at = bench.disk.find(&[7; 64])[0];
+    bench.disk.rot(at + 100, 8);
+    stays_bad(&mut bench);
+    bench.crash();
+    assert!(bench.survey().lived_through);
+    stays_bad(&mut bench);
+    bench.close();
+    bench.close();
+    bench.cut_power();
+    assert!(bench.survey().marked.is_empty(), "durable and closed long before");
+    stays_bad(&mut bench);
+}

@@ -279,9 +279,8 @@ impl World {
             Some((stamp, blocks)) => {
                 // Where disks failed, a block may be bad, but then on every image (M15).
                 let may_be_bad = self.excuses.medium || self.excuses.disk;
-                if let Some(block) = blocks.iter().position(|state| matches!(state, BlockState::Unverified(_)))
-                    && !may_be_bad
-                {
+                let is_bad = |state: &BlockState| matches!(state, BlockState::Unverified(_) | BlockState::Unreadable);
+                if let Some(block) = blocks.iter().position(is_bad).filter(|_| !may_be_bad) {
                     let at = u64::from(extent.0) * 64 + block as u64;
                     return violation(format!("block {at} of node {node} does not match its checksum at rest (P8)"));
                 }
