@@ -43,6 +43,13 @@ impl Value {
         self
     }
 
+    /// What is there once the newest of its writes was merged into `base`.
+    #[must_use]
+    pub fn over(self, base: Self) -> Self {
+        let newest = self.0.iter().copied().max();
+        Self(std::array::from_fn(|at| if Some(self.0[at]) == newest { self.0[at] } else { base.0[at] }))
+    }
+
     /// Whether sectors of different writes stand side by side.
     pub fn is_torn(self) -> bool {
         self.0.iter().any(|&version| version != self.0[0])

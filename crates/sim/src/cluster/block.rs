@@ -22,6 +22,8 @@ pub type Nodes = u8;
 #[derive(Clone, Copy, Debug)]
 struct Write {
     value: Value,
+    /// The same, but for a merge: what its host took that to be.
+    meant: Value,
     begun: Order,
     /// By then it has happened or never will; `Order::MAX` while it is under way.
     until: Order,
@@ -37,6 +39,9 @@ struct Write {
     is_durable: bool,
     /// One of those of which exactly one was there after a loss of all memory (A5).
     is_candidate: bool,
+    /// It writes some sectors only, and was under way at a loss of all memory or a fork: it is merged into what was left,
+    /// and nobody has seen yet what that was.
+    is_merge: bool,
 }
 
 impl Write {
@@ -71,13 +76,12 @@ pub struct Block {
     lost_at: Order,
     /// After a forced promotion (M10) the block may hold anything that was ever written.
     is_forked: bool,
-    /// A write of some sectors was under way when memory was lost: it is merged into whatever was left.
-    mixes: bool,
 }
 
 /// The initial content.
 const NOTHING: Write = Write {
     value: Value::ZERO,
+    meant: Value::ZERO,
     begun: 0,
     until: 0,
     is_acked: true,
@@ -87,6 +91,7 @@ const NOTHING: Write = Write {
     is_cut: false,
     is_durable: true,
     is_candidate: false,
+    is_merge: false,
 };
 
 impl Block {
@@ -104,7 +109,8 @@ impl Block {
 
     /// Somebody asks to write.
     pub fn begin(&mut self, value: Value, now: Order) {
-        let fresh = Write { value, begun: now, until: Order::MAX, is_acked: false, is_durable: false, ..NOTHING };
+        let fresh =
+            Write { value, meant: value, begun: now, until: Order::MAX, is_acked: false, is_durable: false, ..NOTHING };
         self.awake().push(fresh);
     }
 
@@ -112,9 +118,13 @@ impl Block {
         self.writes.iter_mut().rev().find(|write| write.value == value)
     }
 
+    fn find_meant(&mut self, value: Value) -> Option<&mut Write> {
+        self.writes.iter_mut().rev().find(|write| write.meant == value)
+    }
+
     /// The write was acknowledged; `holders` are the nodes in sync.
     pub fn acked(&mut self, value: Value, now: Order, holders: Nodes, is_durable: bool) -> Result<(), String> {
-        let Some(write) = self.find(value) else { return Ok(()) };
+        let Some(write) = self.find_meant(value) else { return Ok(()) };
         write.until = write.until.min(now);
         write.holders |= holders & !write.forgot;
         write.is_durable |= is_durable;
@@ -126,7 +136,7 @@ impl Block {
 
     /// The write was answered or given up without a word on whether it happened: it did by now, or never will (M19).
     pub fn closed(&mut self, value: Value, now: Order) {
-        if let Some(write) = self.find(value) {
+        if let Some(write) = self.find_meant(value) {
             write.until = write.until.min(now);
         }
     }
@@ -138,28 +148,7 @@ impl Block {
         }
         self.awake();
         if self.find(value).is_none() {
-            let was_under_way = |write: &Write| write.begun <= self.era && self.era < write.until;
-            let last = self.writes.iter().filter(|write| write.is_certain()).map(Write::s).max();
-            let may_be_torn = |write: &Write| {
-                let was_cut = write.is_cut && Some(write.until) > last;
-                !write.is_durable && write.holders == 0 && (write.forgot != 0 || was_cut)
-            };
-            let is_last = |write: &Write| write.is_certain() && Some(write.s()) == last;
-            let is_part = |write: &&Write| {
-                let is_open = write.is_candidate || write.until == Order::MAX || was_under_way(write);
-                is_open || may_be_torn(write) || is_last(write)
-            };
-            let parts = self.writes.iter().filter(is_part);
-            let is_torn = (tears || self.mixes) && value.is_torn() && value.is_made_of(parts.map(|write| write.value));
-            if !is_torn && !self.is_forked {
-                return Err(format!(
-                    "it shows {value}, which was overwritten long ago or never written{}",
-                    self.tell()
-                ));
-            }
-            let torn_at = self.era.max(self.lost_at);
-            let found = Write { value, begun: torn_at, until: torn_at, is_acked: false, is_candidate: true, ..NOTHING };
-            self.writes.push(found);
+            self.find_out(value, asked, tears)?;
         }
         let lost_at = self.lost_at;
         let Some(write) = self.find(value) else { return Ok(()) };
@@ -175,6 +164,7 @@ impl Block {
         }
         let (first, last) = write.seen.unwrap_or((now, asked));
         write.seen = Some((first.min(now), last.max(asked)));
+        write.is_merge = false;
         let was_candidate = std::mem::take(&mut write.is_candidate);
         write.is_durable |= was_candidate;
         let write = *write;
@@ -182,8 +172,53 @@ impl Block {
             // What was seen after the restart stays so (A5).
             self.writes.retain(|other| !other.is_candidate);
             self.is_forked = false;
+            for other in self.writes.iter_mut().filter(|other| other.is_merge && write.begun < other.until) {
+                // Nothing else is written meanwhile: this is what it is merged into.
+                (other.value, other.is_merge) = (other.value.over(value), false);
+            }
         }
         self.judge(&write)
+    }
+
+    /// Where content comes from that nobody wrote as it is, seen by a read that was asked at `asked`.
+    fn find_out(&mut self, value: Value, asked: Order, tears: bool) -> Result<(), String> {
+        // Of writes that overlapped either may be the last one.
+        let was_there = |write: &&Write| write.is_certain() && write.f() <= asked;
+        let last = self.writes.iter().filter(was_there).map(Write::s).max();
+        let was_under_way = |write: &Write| write.begun <= self.era && self.era < write.until;
+        let may_be_torn = |write: &Write| {
+            let was_cut = write.is_cut && Some(write.until) > last;
+            !write.is_durable && write.holders == 0 && (write.forgot != 0 || was_cut)
+        };
+        let may_be_last = |write: &Write| write.is_certain() && (Some(write.f()) >= last || Some(write.s()) == last);
+        let is_part = |write: &&Write| {
+            let is_open = write.is_candidate || write.until == Order::MAX || was_under_way(write);
+            is_open || may_be_torn(write) || may_be_last(write)
+        };
+        let parts = self.writes.iter().filter(is_part).map(|write| write.value);
+        let is_torn = tears && value.is_torn() && value.is_made_of(parts.clone());
+        let is_left = |merge: Value| self.is_forked || is_torn || parts.clone().any(|part| merge.over(part) == value);
+        let is_it = |write: &Write| write.is_merge && write.value.over(value) == value && is_left(write.value);
+        if let Some(at) = self.writes.iter().position(is_it) {
+            let merge = &mut self.writes[at];
+            (merge.value, merge.is_merge) = (value, false);
+            return Ok(());
+        }
+        if !is_torn && !self.is_forked {
+            return Err(format!("it shows {value}, which was overwritten long ago or never written{}", self.tell()));
+        }
+        let torn_at = self.era.max(self.lost_at);
+        let found = Write {
+            value,
+            meant: value,
+            begun: torn_at,
+            until: torn_at,
+            is_acked: false,
+            is_candidate: true,
+            ..NOTHING
+        };
+        self.writes.push(found);
+        Ok(())
     }
 
     /// Whether the write agrees with every other one that happened.
@@ -248,7 +283,9 @@ impl Block {
 
     /// A write of some sectors that is under way is merged into what is there now, which its host does not know.
     fn merge_into_unknown(&mut self) {
-        self.mixes |= self.writes.iter().any(|write| write.until == Order::MAX && write.value.is_torn());
+        for write in &mut self.writes {
+            write.is_merge |= write.until == Order::MAX && write.seen.is_none() && write.value.is_torn();
+        }
     }
 
     /// The node's image is in sync from now on: it has what the others have, whatever it forgot before it caught up (M16).
@@ -288,8 +325,7 @@ impl Block {
         }
         let last = self.writes.iter().filter(|write| write.is_certain()).max_by_key(|write| write.s())?;
         let is_before = |write: &Write| write.value == last.value || write.f() < last.s();
-        let is_merge = self.mixes && last.value.is_torn();
-        (last.until != Order::MAX && self.writes.iter().all(is_before) && !is_merge).then_some(last.value)
+        (last.until != Order::MAX && self.writes.iter().all(is_before) && !last.is_merge).then_some(last.value)
     }
 
     /// Whether it holds this value for certain, whatever is under way.
@@ -301,8 +337,7 @@ impl Block {
             return false;
         };
         let is_before = |write: &Write| write.until == Order::MAX || write.value == value || write.f() < last.s();
-        let is_merge = self.mixes && value.is_torn();
-        last.value == value && self.writes.iter().all(is_before) && !is_merge
+        last.value == value && self.writes.iter().all(is_before) && !last.is_merge
     }
 
     /// Whether reads of zeros could only mean an unmap that begins now.
@@ -332,150 +367,4 @@ pub fn at_seconds(time: Time) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::Block;
-    use crate::pattern::Value;
-
-    const BOTH: u8 = 0b11;
-
-    fn value(version: u32) -> Value {
-        Value::of(version)
-    }
-
-    /// Write 1 from 10 to 20, write 2 from 30 to 40.
-    fn two_writes() -> Block {
-        let mut block = Block::default();
-        for (version, at) in [(1, 10), (2, 30)] {
-            block.begin(value(version), at);
-            block.acked(value(version), at + 10, BOTH, false).unwrap();
-        }
-        block
-    }
-
-    #[test]
-    fn a_read_shows_the_last_write_or_one_under_way() {
-        let mut block = two_writes();
-        block.read(value(2), 50, 51, BOTH, false).unwrap();
-        assert!(block.clone().read(value(1), 50, 52, BOTH, false).is_err(), "a stale read");
-        assert!(block.clone().read(Value::ZERO, 50, 52, BOTH, false).is_err());
-        assert!(block.clone().read(value(9), 50, 52, BOTH, false).is_err(), "never written");
-        block.begin(value(3), 60);
-        block.read(value(2), 61, 62, BOTH, false).unwrap();
-        block.read(value(3), 63, 64, BOTH, false).unwrap();
-        assert!(block.read(value(2), 65, 66, BOTH, false).is_err(), "once new, never old again");
-    }
-
-    /// Seed 3002617: three sectors were written while an old image was promoted (M10). They were merged into what that image
-    /// had, and the host, which did not know it, was blamed for an image that does not compare.
-    #[test]
-    fn what_a_write_of_some_sectors_left_over_a_fork_is_not_known() {
-        let mut block = two_writes();
-        let merged = value(2).with_sectors(3, 5, 3);
-        block.begin(merged, 50);
-        block.forked(55);
-        block.acked(merged, 60, BOTH, false).unwrap();
-        assert!(!block.holds(merged));
-        assert_eq!(block.certain(), None);
-    }
-
-    #[test]
-    fn overlapping_writes_may_end_in_either_order_but_only_in_one() {
-        let mut block = two_writes();
-        block.begin(value(3), 50);
-        block.begin(value(4), 51);
-        block.acked(value(3), 60, BOTH, false).unwrap();
-        block.acked(value(4), 61, BOTH, false).unwrap();
-        assert_eq!(block.certain(), None);
-        let mut other = block.clone();
-        other.read(value(3), 70, 71, BOTH, false).unwrap();
-        assert_eq!(other.certain(), Some(value(3)));
-        assert!(other.read(value(4), 72, 73, BOTH, false).is_err());
-        block.read(value(4), 70, 71, BOTH, false).unwrap();
-        assert!(block.read(value(3), 72, 73, BOTH, false).is_err());
-    }
-
-    /// M19: what was given up has happened by then, or never will.
-    #[test]
-    fn a_ghost_write_is_found() {
-        let mut block = two_writes();
-        block.begin(value(3), 50);
-        block.closed(value(3), 60);
-        assert_eq!(block.certain(), None);
-        block.begin(value(4), 61);
-        block.acked(value(4), 65, BOTH, false).unwrap();
-        assert_eq!(block.certain(), Some(value(4)));
-        assert!(block.read(value(3), 70, 71, BOTH, false).is_err());
-    }
-
-    /// A1, A5.
-    #[test]
-    fn only_a_loss_of_all_memory_takes_what_was_not_flushed() {
-        let mut block = two_writes();
-        block.forgot(0b01, 50);
-        assert!(block.clone().read(value(1), 60, 61, BOTH, false).is_err(), "the other node has it");
-        let mut flushed = block.clone();
-        flushed.flushed(45);
-        flushed.forgot(0b10, 55);
-        assert!(flushed.read(value(1), 60, 61, BOTH, false).is_err(), "A2");
-        block.forgot(0b10, 55);
-        block.read(value(1), 60, 61, BOTH, false).unwrap();
-        assert!(block.read(value(2), 62, 63, BOTH, false).is_err(), "what was seen stays so");
-    }
-
-    /// M16: an image that lost its power, caught up and joined keeps what the other one loses.
-    #[test]
-    fn an_image_that_caught_up_keeps_from_loss() {
-        let mut block = two_writes();
-        block.forgot(0b01, 50);
-        block.left(0b01);
-        block.joined(0b01);
-        block.forgot(0b10, 55);
-        assert!(block.read(value(1), 60, 61, BOTH, false).is_err());
-    }
-
-    /// A5: broke once (seed 20399): the node whose disk tore the write had caught up and joined when the block was read.
-    #[test]
-    fn a_write_that_was_cut_short_may_be_there_in_parts_for_ever() {
-        let mut block = two_writes();
-        block.begin(value(3), 45);
-        block.forgot(0b01, 50);
-        block.closed(value(3), 60);
-        block.joined(0b01);
-        let torn = value(2).with_sectors(2, 3, 3);
-        block.clone().read(torn, 70, 71, BOTH, true).unwrap();
-        block.begin(value(4), 80);
-        block.acked(value(4), 85, BOTH, false).unwrap();
-        assert!(block.read(torn, 90, 91, BOTH, true).is_err(), "overwritten since");
-    }
-
-    #[test]
-    fn a_block_in_parts_is_made_of_what_was_lost() {
-        let mut block = two_writes();
-        block.forgot(BOTH, 50);
-        let torn = value(1).with_sectors(2, 3, 2);
-        assert!(block.clone().read(torn, 60, 61, BOTH, false).is_err(), "where a block is written whole");
-        block.read(torn, 60, 61, BOTH, true).unwrap();
-        block.read(torn, 62, 63, BOTH, true).unwrap();
-        assert!(block.read(value(1), 64, 65, BOTH, true).is_err());
-    }
-
-    #[test]
-    fn what_nobody_can_see_any_more_is_forgotten() {
-        let mut block = two_writes();
-        block.flushed(45);
-        block.begin(value(3), 50);
-        block.prune(45);
-        block.read(value(2), 51, 52, BOTH, false).unwrap();
-        assert!(block.read(value(1), 53, 54, BOTH, false).is_err());
-    }
-
-    #[test]
-    fn an_unmap_begins_only_where_no_older_zeros_can_be_read() {
-        let mut block = Block::default();
-        assert!(!block.zeros_are_gone());
-        block.begin(value(1), 5);
-        assert!(!block.zeros_are_gone());
-        block.acked(value(1), 6, BOTH, false).unwrap();
-        assert!(block.zeros_are_gone());
-    }
-}
+mod tests;
