@@ -20,6 +20,10 @@ pub const BLOCK: usize = 4096;
 const SECTORS: usize = BLOCK / SECTOR;
 const MAGIC: u64 = u64::from_le_bytes(*b"dyad-sim");
 const HEADER: usize = 40;
+/// From here on, versions stand for sectors in which bits changed on a disk: no write has them.
+const ROTTEN: u32 = 1 << 31;
+/// More changed bits than these in one sector are another content.
+const ROTTEN_BITS_MAX: u32 = 8;
 
 /// What one block holds: per sector the number of the write that it came from, zero for zeros. Numbers are
 /// unique over a whole run.
@@ -55,9 +59,14 @@ impl Value {
         self.0.iter().any(|&version| version != self.0[0])
     }
 
-    /// Whether each sector has what one of `others` has there.
+    /// Whether each sector has what one of `others` has there; what rotted, one had there.
     pub fn is_made_of(self, others: impl Iterator<Item = Self> + Clone) -> bool {
-        (0..SECTORS).all(|at| others.clone().any(|other| other.0[at] == self.0[at]))
+        (0..SECTORS).all(|at| self.0[at] >= ROTTEN || others.clone().any(|other| other.0[at] == self.0[at]))
+    }
+
+    /// Whether bits of a sector changed on a disk.
+    pub fn is_rotten(self) -> bool {
+        self.0.iter().any(|&version| version >= ROTTEN)
     }
 }
 
@@ -101,6 +110,36 @@ pub fn identify(bytes: &[u8], image: u64, block: u64) -> Result<Value, String> {
     let mut versions = [0; SECTORS];
     for (at, sector) in bytes.chunks_exact(SECTOR).enumerate() {
         versions[at] = identify_sector(sector, image, block, at as u64)?;
+    }
+    Ok(Value(versions))
+}
+
+/// As [`identify`], where bits of what one of `parts` left there may have changed. A sector with such bits gets a version
+/// of its own, the same whenever it is read.
+pub fn identify_rotten(
+    bytes: &[u8],
+    image: u64,
+    block: u64,
+    parts: impl Iterator<Item = Value> + Clone,
+) -> Result<Value, String> {
+    let mut versions = [0; SECTORS];
+    for (at, sector) in bytes.chunks_exact(SECTOR).enumerate() {
+        let found = identify_sector(sector, image, block, at as u64);
+        versions[at] = found.or_else(|what| {
+            let words = sector.chunks_exact(8).map(|word| u64::from_le_bytes(*word.first_chunk().expect("8 bytes")));
+            let hash = words.fold(MAGIC, |mixed, word| split_mix(&mut (mixed ^ word)));
+            let version = ROTTEN | hash as u32;
+            let is_of = |part: Value| {
+                let mut whole = vec![0; BLOCK];
+                if part.0[at] >= ROTTEN {
+                    return part.0[at] == version;
+                }
+                fill(&mut whole, image, block, Value([part.0[at]; SECTORS]));
+                let changed = sector.iter().zip(&whole[at * SECTOR..]).map(|(one, other)| (one ^ other).count_ones());
+                changed.sum::<u32>() <= ROTTEN_BITS_MAX
+            };
+            if parts.clone().any(is_of) { Ok(version) } else { Err(what) }
+        })?;
     }
     Ok(Value(versions))
 }

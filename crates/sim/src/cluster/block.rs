@@ -12,6 +12,8 @@
 use super::queue::Time;
 use crate::pattern::Value;
 
+mod rot;
+
 /// Order of happenings: rises with every event of the run, so that no two are at once.
 pub type Order = u64;
 
@@ -182,20 +184,8 @@ impl Block {
 
     /// Where content comes from that nobody wrote as it is, seen by a read that was asked at `asked`.
     fn find_out(&mut self, value: Value, asked: Order, tears: bool) -> Result<(), String> {
-        // Of writes that overlapped either may be the last one.
-        let was_there = |write: &&Write| write.is_certain() && write.f() <= asked;
-        let last = self.writes.iter().filter(was_there).map(Write::s).max();
-        let was_under_way = |write: &Write| write.begun <= self.era && self.era < write.until;
-        let may_be_torn = |write: &Write| {
-            let was_cut = write.is_cut && Some(write.until) > last;
-            !write.is_durable && write.holders == 0 && (write.forgot != 0 || was_cut)
-        };
-        let may_be_last = |write: &Write| write.is_certain() && (Some(write.f()) >= last || Some(write.s()) == last);
-        let is_part = |write: &&Write| {
-            let is_open = write.is_candidate || write.until == Order::MAX || was_under_way(write);
-            is_open || may_be_torn(write) || may_be_last(write)
-        };
-        let parts = self.writes.iter().filter(is_part).map(|write| write.value);
+        let parts: Vec<Value> = self.parts(asked).map(|write| write.value).collect();
+        let parts = parts.iter().copied();
         let is_torn = tears && value.is_torn() && value.is_made_of(parts.clone());
         let is_left = |merge: Value| self.is_forked || is_torn || parts.clone().any(|part| merge.over(part) == value);
         let is_it = |write: &Write| write.is_merge && write.value.over(value) == value && is_left(write.value);
@@ -204,7 +194,8 @@ impl Block {
             (merge.value, merge.is_merge) = (value, false);
             return Ok(());
         }
-        if !is_torn && !self.is_forked {
+        let is_rotten = value.is_rotten() && value.is_made_of(parts);
+        if !is_torn && !is_rotten && !self.is_forked {
             return Err(format!("it shows {value}, which was overwritten long ago or never written{}", self.tell()));
         }
         let torn_at = self.era.max(self.lost_at);
@@ -219,6 +210,29 @@ impl Block {
         };
         self.writes.push(found);
         Ok(())
+    }
+
+    /// What the block may be made of that a read asked at `asked` shows after a loss of memory (A5).
+    fn parts(&self, asked: Order) -> impl Iterator<Item = &Write> + Clone {
+        // Of writes that overlapped either may be the last one.
+        let last = self.last(asked);
+        let may_be_last =
+            move |write: &Write| write.is_certain() && (Some(write.f()) >= last || Some(write.s()) == last);
+        self.writes.iter().filter(move |write| self.is_open(write, last) || may_be_last(write))
+    }
+
+    /// By when the last write that was there for certain was not overwritten.
+    fn last(&self, asked: Order) -> Option<Order> {
+        let was_there = |write: &&Write| write.is_certain() && write.f() <= asked;
+        self.writes.iter().filter(was_there).map(Write::s).max()
+    }
+
+    /// Whether a loss of memory may have left the write there, in whole or in part, or not.
+    fn is_open(&self, write: &Write, last: Option<Order>) -> bool {
+        let was_under_way = write.begun <= self.era && self.era < write.until;
+        let was_cut = write.is_cut && Some(write.until) > last;
+        let may_be_torn = !write.is_durable && write.holders == 0 && (write.forgot != 0 || was_cut);
+        write.is_candidate || write.until == Order::MAX || was_under_way || may_be_torn
     }
 
     /// Whether the write agrees with every other one that happened.
@@ -325,7 +339,8 @@ impl Block {
         }
         let last = self.writes.iter().filter(|write| write.is_certain()).max_by_key(|write| write.s())?;
         let is_before = |write: &Write| write.value == last.value || write.f() < last.s();
-        (last.until != Order::MAX && self.writes.iter().all(is_before) && !last.is_merge).then_some(last.value)
+        let is_known = last.until != Order::MAX && !last.is_merge && !last.value.is_rotten();
+        (is_known && self.writes.iter().all(is_before)).then_some(last.value)
     }
 
     /// Whether it holds this value for certain, whatever is under way.
@@ -337,7 +352,7 @@ impl Block {
             return false;
         };
         let is_before = |write: &Write| write.until == Order::MAX || write.value == value || write.f() < last.s();
-        last.value == value && self.writes.iter().all(is_before) && !last.is_merge
+        last.value == value && self.writes.iter().all(is_before) && !last.is_merge && !value.is_rotten()
     }
 
     /// Whether reads of zeros could only mean an unmap that begins now.

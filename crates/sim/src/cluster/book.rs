@@ -39,6 +39,8 @@ pub struct Book {
     next_version: u32,
     /// Whether a loss of power may leave a block in parts.
     tears: bool,
+    /// When bits first changed on a disk; `Order::MAX`: never.
+    rotted: Order,
 }
 
 impl Book {
@@ -50,7 +52,13 @@ impl Book {
             touched: Vec::new(),
             state: Block::default(),
         };
-        Self { volumes: (0..volumes as u64).map(volume).collect(), order: 1, next_version: 0, tears }
+        Self {
+            volumes: (0..volumes as u64).map(volume).collect(),
+            order: 1,
+            next_version: 0,
+            tears,
+            rotted: Order::MAX,
+        }
     }
 
     /// The next moment.
@@ -187,7 +195,10 @@ impl Book {
         let number = self.volumes[volume].number;
         for (block, bytes) in (first..).zip(bytes.chunks_exact(BLOCK)) {
             let told = |what: String| format!("a read of block {block} of volume {volume}: {what}");
-            let value = identify(bytes, number, block).map_err(told)?;
+            let rotted = self.rotted;
+            let history = &self.cell(volume, block).history;
+            let rotten = || history.rotten(bytes, (number, block), asked, rotted);
+            let value = identify(bytes, number, block).or_else(|what| rotten().ok_or(what)).map_err(told)?;
             self.cell(volume, block).history.read(value, asked, now, holders, tears).map_err(told)?;
         }
         Ok(())
@@ -258,6 +269,11 @@ impl Book {
         for volume in 0..self.volumes.len() {
             self.each(volume, |history, now| history.forgot(nodes, now));
         }
+    }
+
+    /// Bits change on a disk.
+    pub fn rots(&mut self) {
+        self.rotted = self.order().min(self.rotted);
     }
 
     /// An image of the volume is in sync from now on.

@@ -208,3 +208,35 @@ fn an_unmap_begins_only_where_no_older_zeros_can_be_read() {
     block.acked(value(1), 6, BOTH, false).unwrap();
     assert!(block.zeros_are_gone());
 }
+
+/// P8: bits of write 1 had changed on one disk before all memory was lost, the other one had write 2 without its checksum:
+/// nobody could tell (seeds 20000553 and 30010864).
+#[test]
+fn changed_bits_are_seen_only_where_no_checksum_could_tell() {
+    let mut bytes = vec![0; 4096];
+    crate::pattern::fill(&mut bytes, 0, 7, value(1));
+    bytes[600] ^= 4;
+    let seen = |block: &Block, asked, rotted| block.rotten(&bytes, (0, 7), asked, rotted);
+    let mut block = two_writes();
+    assert_eq!(seen(&block, 45, 35), None, "nothing was forgotten");
+    let mut flushed = block.clone();
+    flushed.flushed(45);
+    flushed.forgot(BOTH, 50);
+    assert_eq!(seen(&flushed, 60, 35), None, "the other one has its checksum");
+    let mut one = block.clone();
+    one.forgot(0b01, 50);
+    assert_eq!(seen(&one, 60, 35), None, "the other one has it in memory");
+    block.forgot(BOTH, 50);
+    assert_eq!(seen(&block, 60, 55), None, "later, checksums are right");
+    let found = seen(&block, 60, 35).expect("nobody can tell");
+    block.read(found, 60, 61, BOTH, false).unwrap();
+    assert_eq!((block.certain(), block.holds(found)), (None, false), "hosts do not know what it says");
+    assert_eq!(seen(&block, 62, 35), Some(found));
+    block.read(found, 62, 63, BOTH, false).unwrap();
+    assert!(block.clone().read(value(2), 64, 65, BOTH, false).is_err(), "what was seen stays so");
+    bytes[700] ^= 1;
+    assert_eq!(block.rotten(&bytes, (0, 7), 66, 35), None, "nor does it go on changing");
+    block.begin(value(3), 70);
+    block.acked(value(3), 75, BOTH, false).unwrap();
+    assert_eq!(block.certain(), Some(value(3)), "overwritten as a whole, it is known again");
+}
