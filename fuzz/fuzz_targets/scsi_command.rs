@@ -1,10 +1,10 @@
 //! Any commands with any data-out: each ends with an answer, and what the volume is asked lies within it.
 #![no_main]
 
-use dyad_contract::volume::{VolumeDone, VolumeError, VolumeOp, VolumeResult};
+use dyad_contract::volume::{Edition, VolumeDone, VolumeError, VolumeOp, VolumeResult};
 use dyad_payload::{Payload, Slab};
 use dyad_scsi::{Begun, BlockSize, Identity, LogicalUnit, NexusId, Settings, Shape, Step, Transfer};
-use dyad_units::{Bytes, Span, VolumeId};
+use dyad_units::{Bytes, Epoch, Span, VolumeId};
 use libfuzzer_sys::fuzz_target;
 
 const SIZE: u64 = 1 << 20;
@@ -27,6 +27,7 @@ fuzz_target!(|data: &[u8]| {
         read_only: false,
     };
     let mut unit = LogicalUnit::new(settings, slab.clone());
+    unit.adopt(Edition { epoch: Epoch::new(1), changes: 0 }, &[]).unwrap();
     unit.add_nexus(NexusId(1), None).unwrap();
     // A command: how it transfers, how the volume answers, 16 bytes of CDB; then its data-out.
     let mut rest = data;
@@ -43,8 +44,12 @@ fuzz_target!(|data: &[u8]| {
 });
 
 fn run(unit: &mut LogicalUnit, slab: &Slab, lun: u64, cdb: &[u8; 16], transfer: Transfer, bytes: &[u8], fate: u8) {
-    let mut step = match unit.begin(NexusId(1), lun, cdb, transfer) {
-        Begun::Answer(_) => return,
+    let mut begun = unit.begin(NexusId(1), lun, cdb, transfer);
+    if let Begun::State { task } = begun {
+        begun = unit.again(task);
+    }
+    let mut step = match begun {
+        Begun::Answer(_) | Begun::State { .. } => return,
         Begun::Volume { task, op } => Step::Volume { task, op },
         Begun::DataOut { task, len } => {
             let take = bytes.len().min(len as usize);
@@ -55,6 +60,10 @@ fn run(unit: &mut LogicalUnit, slab: &Slab, lun: u64, cdb: &[u8; 16], transfer: 
     for _ in 0..STEPS_MAX {
         match step {
             Step::Answer(_) => return,
+            Step::State { task } => match unit.again(task) {
+                Begun::Volume { task, op } => step = Step::Volume { task, op },
+                _ => return,
+            },
             Step::Volume { task, op } => step = unit.finish(task, answer(slab, &op, fate)),
         }
     }

@@ -1,7 +1,9 @@
 //! What a volume is asked to do for a host, and how it answers.
 
+use std::fmt;
+
 use dyad_payload::Payload;
-use dyad_units::Span;
+use dyad_units::{Epoch, Span};
 use smallvec::SmallVec;
 
 /// One command of a host, reduced to what it does to the bytes of the volume. All spans were checked
@@ -75,6 +77,30 @@ pub enum VolumeOp {
 
 /// Bound of the SCSI state: registrations of a few hundred nexuses.
 pub const STATE_BYTES_MAX: usize = 60 * 1024;
+
+/// Which SCSI state (M20): the owner's epoch, and how often the state was changed in it. What two nodes know is one state
+/// only if the editions are equal; a new epoch begins a new one, whether anything was changed or not.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Edition {
+    /// Of the owner's record.
+    pub epoch: Epoch,
+    /// Changes since the epoch began.
+    pub changes: u64,
+}
+
+impl Edition {
+    /// After one more change.
+    #[must_use]
+    pub const fn next(self) -> Self {
+        Self { changes: self.changes + 1, ..self }
+    }
+}
+
+impl fmt::Display for Edition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.epoch, self.changes)
+    }
+}
 
 /// How a volume answers.
 pub type VolumeResult = Result<VolumeDone, VolumeError>;

@@ -1,5 +1,6 @@
 //! The table of operation codes: SPC-4 table 142 and SBC-3 table 14, as far as they are supported.
 
+use crate::reserve::{old, out, read};
 use crate::table::{Command, Conflict, LengthRule};
 use crate::{
     block, capacity, compare_write, copy, defects, echo, groups, inquiry, log, mode, naming, opcodes, or_write, same,
@@ -20,6 +21,8 @@ pub const COMMANDS: &[Command] = &[
     Command::new("MODE SELECT(6)", &[0x15, 0x11, 0, 0, 0xff, 0], mode::select)
         .data_out(LengthRule::ParameterList)
         .conflict(Conflict::Always),
+    Command::new("RESERVE(6)", &[0x16, 0, 0, 0, 0, 0], old::begin).shares().passes_reserve(),
+    Command::new("RELEASE(6)", &[0x17, 0, 0, 0, 0, 0], old::begin).shares().passes_reserve(),
     Command::new("MODE SENSE(6)", &[0x1a, 0x08, 0xff, 0xff, 0xff, 0], mode::sense)
         .data_in(LengthRule::Allocation)
         .conflict(Conflict::UnlessWriteExclusive),
@@ -83,9 +86,23 @@ pub const COMMANDS: &[Command] = &[
     Command::new("MODE SELECT(10)", &[0x55, 0x11, 0, 0, 0, 0, 0, 0xff, 0xff, 0], mode::select)
         .data_out(LengthRule::ParameterList)
         .conflict(Conflict::Always),
+    Command::new("RESERVE(10)", &[0x56, 0, 0, 0, 0, 0, 0, 0, 0, 0], old::begin).shares().passes_reserve(),
+    Command::new("RELEASE(10)", &[0x57, 0, 0, 0, 0, 0, 0, 0, 0, 0], old::begin).shares().passes_reserve(),
     Command::new("MODE SENSE(10)", &[0x5a, 0x18, 0xff, 0xff, 0, 0, 0, 0xff, 0xff, 0], mode::sense)
         .data_in(LengthRule::Allocation)
         .conflict(Conflict::UnlessWriteExclusive),
+    reserve_in("PERSISTENT RESERVE IN, READ KEYS", &RESERVE_IN[0]),
+    reserve_in("PERSISTENT RESERVE IN, READ RESERVATION", &RESERVE_IN[1]),
+    reserve_in("PERSISTENT RESERVE IN, REPORT CAPABILITIES", &RESERVE_IN[2]),
+    reserve_in("PERSISTENT RESERVE IN, READ FULL STATUS", &RESERVE_IN[3]),
+    reserve_out("PERSISTENT RESERVE OUT, REGISTER", &RESERVE_OUT[0]),
+    reserve_out("PERSISTENT RESERVE OUT, RESERVE", &RESERVE_OUT[1]),
+    reserve_out("PERSISTENT RESERVE OUT, RELEASE", &RESERVE_OUT[2]),
+    reserve_out("PERSISTENT RESERVE OUT, CLEAR", &RESERVE_OUT[3]),
+    reserve_out("PERSISTENT RESERVE OUT, PREEMPT", &RESERVE_OUT[4]),
+    reserve_out("PERSISTENT RESERVE OUT, PREEMPT AND ABORT", &RESERVE_OUT[5]),
+    reserve_out("PERSISTENT RESERVE OUT, REGISTER AND IGNORE EXISTING KEY", &RESERVE_OUT[6]),
+    reserve_out("PERSISTENT RESERVE OUT, REGISTER AND MOVE", &RESERVE_OUT[7]),
     Command::new("EXTENDED COPY(LID1)", &EXTENDED_COPY, copy::extended_copy)
         .service_action()
         .data_out(LengthRule::ParameterList)
@@ -182,6 +199,41 @@ pub const COMMANDS: &[Command] = &[
 
 /// Obsolete since SBC-3: it asked for less than is always done, so an old host is not refused its flush.
 const SYNC_NV: u8 = 0x04;
+
+const fn reserve_in(name: &'static str, usage: &'static [u8]) -> Command {
+    Command::new(name, usage, read::begin).service_action().data_in(LengthRule::Allocation).shares()
+}
+
+const fn reserve_out(name: &'static str, usage: &'static [u8]) -> Command {
+    Command::new(name, usage, out::begin).service_action().data_out(LengthRule::ParameterList).shares()
+}
+
+/// ALLOCATION LENGTH.
+const fn reserve_in_usage(action: u8) -> [u8; 10] {
+    [0x5e, action, 0, 0, 0, 0, 0, 0xff, 0xff, 0]
+}
+
+/// SCOPE and TYPE, PARAMETER LIST LENGTH.
+const fn reserve_out_usage(action: u8) -> [u8; 10] {
+    [0x5f, action, 0xff, 0, 0, 0xff, 0xff, 0xff, 0xff, 0]
+}
+
+const RESERVE_IN: [[u8; 10]; 4] = [
+    reserve_in_usage(read::READ_KEYS),
+    reserve_in_usage(read::READ_RESERVATION),
+    reserve_in_usage(read::REPORT_CAPABILITIES),
+    reserve_in_usage(read::READ_FULL_STATUS),
+];
+const RESERVE_OUT: [[u8; 10]; 8] = [
+    reserve_out_usage(out::REGISTER),
+    reserve_out_usage(out::RESERVE),
+    reserve_out_usage(out::RELEASE),
+    reserve_out_usage(out::CLEAR),
+    reserve_out_usage(out::PREEMPT),
+    reserve_out_usage(out::PREEMPT_AND_ABORT),
+    reserve_out_usage(out::REGISTER_AND_IGNORE),
+    reserve_out_usage(out::REGISTER_AND_MOVE),
+];
 
 /// LBA in bytes 2 to 9, TRANSFER LENGTH in 10 to 13.
 const fn long(opcode: u8, flags: u8) -> [u8; 16] {

@@ -11,6 +11,9 @@
 //! hands back. The logical unit knows of no task that it was not just given, so an abort is the caller's
 //! dropping it (M19 is decided where the volume is asked).
 //!
+//! What all nodes have to agree on, reservations, is state of the volume (M20), of which the unit has a copy: it begins
+//! without one, and says so by [`Begun::State`] and [`Step::State`].
+//!
 //! Every [`dyad_contract::volume::VolumeOp`] that comes out lies within the volume's size.
 
 mod absent;
@@ -30,6 +33,7 @@ mod naming;
 mod nexus;
 mod opcodes;
 mod or_write;
+mod reserve;
 mod response;
 mod same;
 mod sense;
@@ -47,6 +51,7 @@ pub use commands::COMMANDS;
 pub use groups::{AccessState, PORT_GROUPS_MAX, PortGroup};
 pub use log::Provisioning;
 pub use nexus::{Attention, NEXUSES_MAX, NexusId, TooManyNexuses, Who};
+pub use reserve::{Drain, InitiatorPort, StateError};
 pub use response::{Begun, Response, Status, Step, Transfer};
 pub use sense::{Asc, Condition, Field, Sense, SenseFormat, SenseKey};
 pub use shape::{BlockSize, Shape, SizeError};

@@ -27,6 +27,12 @@ pub enum Attention {
     NexusLoss,
     /// Another nexus cleared the task set, and commands of this one with it (SAM-5 §7.5).
     CommandsCleared,
+    /// Another nexus cleared all registrations, and this one's with them (SPC-4 §5.13.11.6).
+    ReservationsPreempted,
+    /// A reservation that this nexus had access by ended (SPC-4 §5.13.11.2).
+    ReservationsReleased,
+    /// Another nexus removed this one's registration (SPC-4 §5.13.11.4).
+    RegistrationsPreempted,
     /// A mode page changed, such as the write cache.
     ModeParametersChanged,
     /// The volume was resized.
@@ -40,11 +46,14 @@ pub enum Attention {
 }
 
 impl Attention {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 12] = [
         Self::PowerOn,
         Self::DeviceReset,
         Self::NexusLoss,
         Self::CommandsCleared,
+        Self::ReservationsPreempted,
+        Self::ReservationsReleased,
+        Self::RegistrationsPreempted,
         Self::ModeParametersChanged,
         Self::CapacityChanged,
         Self::InquiryChanged,
@@ -59,6 +68,9 @@ impl Attention {
             Self::DeviceReset => Asc::DEVICE_RESET,
             Self::NexusLoss => Asc::NEXUS_LOSS,
             Self::CommandsCleared => Asc::COMMANDS_CLEARED,
+            Self::ReservationsPreempted => Asc::RESERVATIONS_PREEMPTED,
+            Self::ReservationsReleased => Asc::RESERVATIONS_RELEASED,
+            Self::RegistrationsPreempted => Asc::REGISTRATIONS_PREEMPTED,
             Self::ModeParametersChanged => Asc::MODE_PARAMETERS_CHANGED,
             Self::CapacityChanged => Asc::CAPACITY_CHANGED,
             Self::InquiryChanged => Asc::INQUIRY_CHANGED,

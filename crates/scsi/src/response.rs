@@ -106,6 +106,21 @@ pub enum Begun {
         /// What the volume is asked.
         op: VolumeOp,
     },
+    /// The shared state has to be known ([`crate::LogicalUnit::adopt`]), then call [`crate::LogicalUnit::again`].
+    State {
+        /// Hand it back.
+        task: Task,
+    },
+}
+
+impl From<Step> for Begun {
+    fn from(step: Step) -> Self {
+        match step {
+            Step::Answer(response) => Self::Answer(response),
+            Step::Volume { task, op } => Self::Volume { task, op },
+            Step::State { task } => Self::State { task },
+        }
+    }
 }
 
 /// What a command needs next.
@@ -119,5 +134,10 @@ pub enum Step {
         task: Task,
         /// What the volume is asked.
         op: VolumeOp,
+    },
+    /// As [`Begun::State`].
+    State {
+        /// Hand it back.
+        task: Task,
     },
 }

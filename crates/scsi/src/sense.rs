@@ -13,6 +13,8 @@ pub enum SenseKey {
     NotReady = 0x2,
     /// Flaw of the medium: no good copy of a block is left.
     MediumError = 0x3,
+    /// This device server does not work as it should.
+    HardwareError = 0x4,
     /// The CDB or the parameter list is at fault.
     IllegalRequest = 0x5,
     /// Something happened that the initiator port has to know first.
@@ -67,6 +69,8 @@ impl Asc {
     pub const LUN_NOT_SUPPORTED: Self = Self(0x25, 0x00);
     /// INVALID FIELD IN PARAMETER LIST.
     pub const INVALID_FIELD_IN_LIST: Self = Self(0x26, 0x00);
+    /// INVALID RELEASE OF PERSISTENT RESERVATION.
+    pub const INVALID_RELEASE: Self = Self(0x26, 0x04);
     /// TOO MANY TARGET DESCRIPTORS.
     pub const TOO_MANY_TARGET_DESCRIPTORS: Self = Self(0x26, 0x06);
     /// UNSUPPORTED TARGET DESCRIPTOR TYPE CODE.
@@ -93,6 +97,12 @@ impl Asc {
     pub const MODE_PARAMETERS_CHANGED: Self = Self(0x2a, 0x01);
     /// ASYMMETRIC ACCESS STATE CHANGED.
     pub const ACCESS_STATE_CHANGED: Self = Self(0x2a, 0x06);
+    /// RESERVATIONS PREEMPTED.
+    pub const RESERVATIONS_PREEMPTED: Self = Self(0x2a, 0x03);
+    /// RESERVATIONS RELEASED.
+    pub const RESERVATIONS_RELEASED: Self = Self(0x2a, 0x04);
+    /// REGISTRATIONS PREEMPTED.
+    pub const REGISTRATIONS_PREEMPTED: Self = Self(0x2a, 0x05);
     /// CAPACITY DATA HAS CHANGED.
     pub const CAPACITY_CHANGED: Self = Self(0x2a, 0x09);
     /// COMMAND SEQUENCE ERROR.
@@ -107,6 +117,10 @@ impl Asc {
     pub const INQUIRY_CHANGED: Self = Self(0x3f, 0x03);
     /// ECHO BUFFER OVERWRITTEN.
     pub const ECHO_OVERWRITTEN: Self = Self(0x3f, 0x0f);
+    /// INTERNAL TARGET FAILURE.
+    pub const INTERNAL_TARGET_FAILURE: Self = Self(0x44, 0x00);
+    /// INSUFFICIENT REGISTRATION RESOURCES.
+    pub const INSUFFICIENT_REGISTRATIONS: Self = Self(0x55, 0x04);
 }
 
 impl fmt::Debug for Asc {

@@ -4,6 +4,7 @@ use dyad_contract::volume::{VolumeDone, VolumeError, VolumeOp, VolumeResult};
 use dyad_payload::Payload;
 
 use crate::cdb::out_of_range;
+use crate::reserve::{out, request};
 use crate::response::{Response, Status, Step};
 use crate::sense::{Asc, Condition, SenseKey};
 use crate::table::Refusal;
@@ -13,6 +14,9 @@ use crate::{compare_write, copy, mode, or_write, same, unmap};
 
 /// Data-out came, all of what was asked for or as much as the host announced.
 pub(crate) fn data_out(unit: &mut LogicalUnit, mut task: Task, data: Payload) -> Result<Step, Refusal> {
+    if let Phase::ReserveList { .. } = task.phase {
+        return out::with_list(unit, &task, &data);
+    }
     let range = still_within(unit, task.range)?;
     if unit.is_write_protected {
         check_protection(task.phase)?;
@@ -156,6 +160,12 @@ pub(crate) fn finish(unit: &mut LogicalUnit, task: Task, result: VolumeResult) -
     }
     let done = match result {
         Ok(done) => done,
+        Err(error) if task.phase == Phase::Share => {
+            unit.forget_state();
+            // It may have taken effect all the same (M9): the state tells.
+            let is_unknown = error == VolumeError::Busy;
+            return Ok(if is_unknown { Step::State { task } } else { Step::Answer(failed(unit, &task, error)) });
+        }
         Err(error) => return Ok(Step::Answer(failed(unit, &task, error))),
     };
     Ok(match task.phase {
@@ -173,14 +183,15 @@ pub(crate) fn finish(unit: &mut LogicalUnit, task: Task, result: VolumeResult) -
             unit.protect(task.nexus, true);
             Step::Answer(Response::good())
         }
+        Phase::Share => request::written(unit, task),
         Phase::WriteThenCheck { check } => {
             let span = unit.settings.shape.span(still_within(unit, task.range)?);
-            let Task { nexus, range, kept, .. } = task;
+            let Task { nexus, range, kept, rule, .. } = task;
             let op = match check {
                 Check::Equal => VolumeOp::Compare { span, expected: kept },
                 Check::None | Check::Readable => VolumeOp::Verify { span },
             };
-            Step::Volume { task: Task::new(nexus, Phase::End, range), op }
+            Step::Volume { task: Task { rule, ..Task::new(nexus, Phase::End, range) }, op }
         }
         phase => panic!("an answer of the volume for a task in phase {phase:?}"),
     })

@@ -25,8 +25,10 @@ pub(crate) struct Call<'a> {
 pub(crate) enum Refusal {
     /// CHECK CONDITION.
     Check(Condition),
-    /// No memory for the answer now: BUSY.
+    /// No memory for the answer now, or overtaken too often: BUSY.
     Busy,
+    /// RESERVATION CONFLICT.
+    Conflict,
 }
 
 impl From<Condition> for Refusal {
@@ -78,6 +80,19 @@ pub enum Conflict {
     Always,
 }
 
+/// How a command fares with reservations, and whether it has to know of them at all.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Rule {
+    pub(crate) conflict: Conflict,
+    /// Carried out although another nexus holds the unit by RESERVE (SPC-2 §5.5.1).
+    pub(crate) passes_reserve: bool,
+}
+
+impl Rule {
+    /// Of what no reservation is about.
+    pub(crate) const FREE: Self = Self { conflict: Conflict::Never, passes_reserve: true };
+}
+
 /// One row: everything known about one operation code, or one service action of it.
 pub struct Command {
     /// Name in the standard.
@@ -95,6 +110,11 @@ pub struct Command {
     pub timeout_secs: u32,
     /// What a reservation of another nexus does to it.
     pub conflict: Conflict,
+    /// Whether it works on the reservations themselves.
+    pub(crate) shares: bool,
+    /// Whether it is carried out although another nexus holds the unit by RESERVE; so is what is carried out under an
+    /// attention.
+    pub(crate) passes_reserve: bool,
     /// Whether it is carried out while a unit attention is pending, which then stays (SAM-5 §5.14.1).
     pub under_attention: bool,
     /// Whether it is refused while the unit is stopped.
@@ -123,6 +143,8 @@ impl Command {
             length: LengthRule::None,
             timeout_secs: TIMEOUT_SECS,
             conflict: Conflict::Never,
+            shares: false,
+            passes_reserve: false,
             under_attention: false,
             needs_ready: false,
             writes: false,
@@ -165,6 +187,27 @@ impl Command {
 
     pub(crate) const fn conflict(self, conflict: Conflict) -> Self {
         Self { conflict, ..self }
+    }
+
+    /// Works on the reservations themselves; its handler looks for conflicts.
+    pub(crate) const fn shares(self) -> Self {
+        Self { shares: true, ..self }
+    }
+
+    /// Another's RESERVE is no reason to refuse it here; its handler may.
+    pub(crate) const fn passes_reserve(self) -> Self {
+        Self { passes_reserve: true, ..self }
+    }
+
+    /// How it fares with reservations.
+    #[inline]
+    pub(crate) const fn rule(&self) -> Rule {
+        Rule { conflict: self.conflict, passes_reserve: self.passes_reserve || self.under_attention }
+    }
+
+    /// Whether the shared state has to be known before it is carried out.
+    pub(crate) const fn needs_state(&self) -> bool {
+        self.shares || !matches!(self.conflict, Conflict::Never)
     }
 
     /// GROUP NUMBER, ignored, is in this byte.

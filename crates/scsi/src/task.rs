@@ -6,6 +6,9 @@ use dyad_payload::Payload;
 
 use crate::copy;
 use crate::nexus::NexusId;
+use crate::reserve::request::Share;
+use crate::response::Transfer;
+use crate::table::{Cdb, Rule};
 
 /// One command between its steps: plain data, owned by whoever runs it. Dropping it forgets the command.
 #[derive(Clone, Debug)]
@@ -18,11 +21,15 @@ pub struct Task {
     pub(crate) kept: Payload,
     /// Of an EXTENDED COPY under way: what it copies, shared with the unit.
     pub(crate) copy: Option<Arc<copy::Copy>>,
+    /// How it fares with a reservation: asked again where the state may have changed since it began.
+    pub(crate) rule: Rule,
+    /// The change of the shared state that it is about.
+    pub(crate) share: Option<Box<Share>>,
 }
 
 impl Task {
     pub(crate) fn new(nexus: NexusId, phase: Phase, range: Range) -> Self {
-        Self { nexus, phase, range, kept: Payload::new(), copy: None }
+        Self { nexus, phase, range, kept: Payload::new(), copy: None, rule: Rule::FREE, share: None }
     }
 
     /// The nexus that sent the command.
@@ -114,6 +121,24 @@ pub(crate) enum Phase {
     CopyRead(copy::At),
     /// A chunk of an EXTENDED COPY is being written.
     CopyWrite(copy::At),
+    /// The shared state has to be known before it can begin.
+    Begin {
+        /// As it came.
+        cdb: Cdb,
+        /// As it was announced.
+        transfer: Transfer,
+    },
+    /// The parameter list of a PERSISTENT RESERVE OUT comes.
+    ReserveList {
+        /// SERVICE ACTION.
+        action: u8,
+        /// SCOPE and TYPE.
+        scope_and_kind: u8,
+        /// PARAMETER LIST LENGTH.
+        len: u16,
+    },
+    /// The shared state is being written, or has to be known for that.
+    Share,
     /// The volume's last answer comes, with data.
     Read,
     /// The volume's last answer comes, without data.

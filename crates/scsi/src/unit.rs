@@ -9,6 +9,8 @@ use crate::echo::Echo;
 use crate::groups::PortGroup;
 use crate::log::Provisioning;
 use crate::nexus::{Attention, NexusId, Nexuses, TooManyNexuses, Who};
+use crate::reserve::request::{self, Request};
+use crate::reserve::shared::Shared;
 use crate::response::{Begun, Response, Status, Step, Transfer};
 use crate::sense::{Asc, Condition, Sense, SenseFormat, SenseKey};
 use crate::shape::{Limits, Shape, SizeError};
@@ -58,6 +60,15 @@ pub struct LogicalUnit {
     pub(crate) provisioning: Option<Provisioning>,
     pub(crate) echo: Echo,
     pub(crate) copies: Copies,
+    pub(crate) shared: Shared,
+    /// Relative target ports of the device, all of them: what ALL_TG_PT means.
+    pub(crate) target_ports: Vec<u16>,
+    /// Commands of other nexuses have to be given up before the answer that was just given goes out.
+    pub(crate) drains: bool,
+    /// Some of these nexuses are at other nodes.
+    pub(crate) drains_elsewhere: bool,
+    /// Changes of the shared state that this unit tried.
+    pub(crate) changes: u64,
     pub(crate) slab: Slab,
 }
 
@@ -65,6 +76,7 @@ impl LogicalUnit {
     /// A started logical unit without nexuses. Parameter data are built in buffers of `slab`.
     pub fn new(settings: Settings, slab: Slab) -> Self {
         let limits = Limits::of(settings.shape.block());
+        let target_ports = vec![settings.identity.target_port];
         Self {
             settings,
             limits,
@@ -75,6 +87,11 @@ impl LogicalUnit {
             provisioning: None,
             echo: Echo::default(),
             copies: Copies::default(),
+            shared: Shared::default(),
+            target_ports,
+            drains: false,
+            drains_elsewhere: false,
+            changes: 0,
             slab,
         }
     }
@@ -91,10 +108,14 @@ impl LogicalUnit {
         Ok(())
     }
 
-    /// A session ended: what waited for its nexus is forgotten.
-    pub fn remove_nexus(&mut self, nexus: NexusId) {
+    /// A session ended: what waited for its nexus is forgotten. A task is handed back where the shared state has to hear
+    /// of it: see [`Self::again`]; nobody waits for its answer.
+    pub fn remove_nexus(&mut self, nexus: NexusId) -> Option<Task> {
         self.nexuses.remove(nexus);
         self.copies.forget(nexus);
+        let lost = self.reserved_by(nexus);
+        self.shared.unname(nexus);
+        lost.map(request::own_task)
     }
 
     /// Count of nexuses.
@@ -107,13 +128,12 @@ impl LogicalUnit {
     #[inline]
     pub fn begin(&mut self, nexus: NexusId, lun: u64, cdb: &[u8; CDB_BYTES], transfer: Transfer) -> Begun {
         let call = Call { nexus, cdb, transfer };
-        self.run(lun, &call).unwrap_or_else(|refusal| Begun::Answer(self.refuse(refusal)))
+        let begun = if is_lun_zero(lun) { self.run(&call, false) } else { absent::begin(self, &call) };
+        begun.unwrap_or_else(|refusal| Begun::Answer(self.refuse(refusal)))
     }
 
-    fn run(&mut self, lun: u64, call: &Call<'_>) -> Result<Begun, Refusal> {
-        if !is_lun_zero(lun) {
-            return absent::begin(self, call);
-        }
+    /// `is_fresh`: the shared state was read since the command came.
+    pub(crate) fn run(&mut self, call: &Call<'_>, is_fresh: bool) -> Result<Begun, Refusal> {
         let row = table::find(call.cdb);
         if self.nexuses.is_waiting() {
             self.check_attention(call.nexus, row.ok().map(table::Row::command))?;
@@ -124,7 +144,16 @@ impl LogicalUnit {
             self.check_access(command)?;
         }
         command.check(row, call.cdb)?;
-        (command.run)(self, call)
+        if (!self.shared.is_open() || command.shares)
+            && let Some(waits) = self.check_reservation(call, command, is_fresh)?
+        {
+            return Ok(waits);
+        }
+        let mut begun = (command.run)(self, call)?;
+        if let Begun::DataOut { task, .. } | Begun::Volume { task, .. } = &mut begun {
+            task.rule = command.rule();
+        }
+        Ok(begun)
     }
 
     /// The data-out that [`Begun::DataOut`] asked for, or as much of it as the transport has.
@@ -132,6 +161,9 @@ impl LogicalUnit {
     /// # Panics
     /// If the task waits for the volume: a fault of the caller.
     pub fn data_out(&mut self, task: Task, data: Payload) -> Step {
+        if !self.shared.is_open() && self.is_kept_out(&task) {
+            return Step::Answer(Response::status(Status::ReservationConflict));
+        }
         steps::data_out(self, task, data).unwrap_or_else(|refusal| Step::Answer(self.refuse(refusal)))
     }
 
@@ -149,12 +181,14 @@ impl LogicalUnit {
     }
 
     /// A LOGICAL UNIT RESET or a target reset took effect: the caller has dropped all tasks. Back to the
-    /// state after a start; every nexus learns it (SAM-5 §6.3.3).
-    pub fn reset(&mut self) {
+    /// state after a start; every nexus learns it (SAM-5 §6.3.3). The task tells the other nodes: see [`Self::again`];
+    /// the reset is answered after it.
+    pub fn reset(&mut self) -> Task {
         self.stopped = false;
         self.is_write_protected = false;
         self.copies = Copies::default();
         self.nexuses.attend(Who::All, Attention::DeviceReset);
+        request::own_task(Request::Reset)
     }
 
     /// Size and blocks.
@@ -224,6 +258,7 @@ impl LogicalUnit {
         match refusal {
             Refusal::Check(condition) => self.check_condition(condition),
             Refusal::Busy => Response::status(Status::Busy),
+            Refusal::Conflict => Response::status(Status::ReservationConflict),
         }
     }
 

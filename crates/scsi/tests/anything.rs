@@ -3,10 +3,12 @@
 mod common;
 
 use common::{HOST, payload, settings};
-use dyad_contract::volume::{VolumeDone, VolumeError, VolumeOp, VolumeResult};
+use dyad_contract::volume::{Edition, STATE_BYTES_MAX, VolumeDone, VolumeError, VolumeOp, VolumeResult};
 use dyad_payload::{Payload, Slab};
-use dyad_scsi::{Attention, Begun, BlockSize, COMMANDS, LogicalUnit, Response, Status, Step, Transfer, Who};
-use dyad_units::{Bytes, Span};
+use dyad_scsi::{
+    Attention, Begun, BlockSize, COMMANDS, InitiatorPort, LogicalUnit, Response, Status, Step, Transfer, Who,
+};
+use dyad_units::{Bytes, Epoch, Span};
 use proptest::collection::vec;
 use proptest::prelude::{Just, ProptestConfig, Strategy, any, prop_oneof, proptest};
 
@@ -51,6 +53,37 @@ fn cdb() -> impl Strategy<Value = [u8; 16]> {
     prop_oneof![1 => any::<[u8; 16]>(), 4 => known]
 }
 
+/// A list of PERSISTENT RESERVE OUT that is nearly right.
+fn reserve_list() -> impl Strategy<Value = Vec<u8>> {
+    let id = (0..3_u8, any::<bool>()).prop_map(|(host, is_port)| {
+        let text =
+            if is_port { format!("iqn.2026-11.example:h{host},i,0x00000000000{host}") } else { "iqn.x:host".into() };
+        let len = (text.len() + 1).next_multiple_of(4).max(20);
+        let mut id = vec![if is_port { 0x45 } else { 0x05 }, 0, 0, len as u8];
+        id.extend(text.as_bytes());
+        id.resize(4 + len, 0);
+        id
+    });
+    (0..3_u64, 0..3_u64, 0..16_u8, any::<bool>(), vec(id, 0..3)).prop_map(|(key, new_key, flags, moves, ids)| {
+        let mut list = Vec::new();
+        list.extend(key.to_be_bytes());
+        list.extend(new_key.to_be_bytes());
+        let ids = ids.concat();
+        let len = (ids.len() as u32).to_be_bytes();
+        if moves {
+            list.extend([0, flags & 3, 0, 1]);
+        } else {
+            list.extend([0, 0, 0, 0, flags, 0, 0, 0]);
+        }
+        list.extend(len);
+        list.extend(ids);
+        if flags & 8 == 0 {
+            list.truncate(24)
+        }
+        list
+    })
+}
+
 /// Noise, zeros, or an UNMAP or MODE SELECT list that is nearly right.
 fn data() -> impl Strategy<Value = Vec<u8>> {
     let list = (0..40_u16, vec((0..5000_u64, 0..5000_u32), 0..40)).prop_map(|(count, descriptors)| {
@@ -66,7 +99,14 @@ fn data() -> impl Strategy<Value = Vec<u8>> {
     });
     let copy = (0..3_usize, vec((0..400_u64, 0..400_u64, 0..300_u16), 0..4)).prop_map(copy_list);
     let pages = vec(prop_oneof![Just(0_u8), Just(8), Just(10), Just(18), any::<u8>()], 0..80);
-    prop_oneof![vec(any::<u8>(), 0..2000), (0..9000_usize).prop_map(|len| vec![0; len]), list, pages, copy]
+    prop_oneof![
+        vec(any::<u8>(), 0..2000),
+        (0..9000_usize).prop_map(|len| vec![0; len]),
+        list,
+        pages,
+        copy,
+        reserve_list()
+    ]
 }
 
 /// A list of EXTENDED COPY that is nearly right: of 4 KiB blocks, from and to the volume of every test.
@@ -113,6 +153,8 @@ fn case() -> impl Strategy<Value = Case> {
 struct Checker {
     unit: LogicalUnit,
     slab: Slab,
+    state: Vec<u8>,
+    changes: u64,
 }
 
 impl Checker {
@@ -120,7 +162,8 @@ impl Checker {
         let slab = Slab::new(64 << 20);
         let mut unit = LogicalUnit::new(settings(block, size), slab.clone());
         unit.add_nexus(HOST, None).unwrap();
-        Self { unit, slab }
+        unit.set_initiator(HOST, InitiatorPort::new("iqn.2026-11.example:host", [1; 6]).unwrap());
+        Self { unit, slab, state: Vec::new(), changes: 0 }
     }
 
     fn run(&mut self, case: &Case) {
@@ -132,8 +175,10 @@ impl Checker {
             // Otherwise a copy's list hardly ever has the length that the CDB says.
             cdb[12..14].copy_from_slice(&(case.data.len() as u16).to_be_bytes());
         }
-        let mut step = match self.unit.begin(HOST, case.lun, &cdb, case.transfer) {
+        let begun = self.unit.begin(HOST, case.lun, &cdb, case.transfer);
+        let mut step = match self.with_state(begun, case) {
             Begun::Answer(response) => return self.check_response(&response),
+            Begun::State { .. } => panic!("{case:02x?}: the state was brought"),
             Begun::Volume { task, op } => Step::Volume { task, op },
             Begun::DataOut { task, len } => {
                 assert!((1..=DATA_OUT_MAX).contains(&len));
@@ -144,14 +189,36 @@ impl Checker {
         for _ in 0..=STEPS_MAX {
             let (task, op) = match step {
                 Step::Answer(response) => return self.check_response(&response),
+                Step::State { task } => match self.with_state(Begun::State { task }, case) {
+                    Begun::Answer(response) => return self.check_response(&response),
+                    Begun::Volume { task, op } => (task, op),
+                    Begun::DataOut { .. } | Begun::State { .. } => panic!("{case:02x?}: it has what it wants"),
+                },
                 Step::Volume { task, op } => (task, op),
             };
+            if let VolumeOp::WriteState { data } = &op
+                && case.error.is_none()
+            {
+                self.state = data.to_vec();
+            }
             self.check_op(&op);
             assert_eq!(task.nexus(), HOST);
             let result = case.error.map_or_else(|| self.answer(&op), Err);
             step = self.unit.finish(task, result);
         }
         panic!("{case:02x?} does not end");
+    }
+
+    /// Brings the state when it is wanted; now and then it is gone at once.
+    fn with_state(&mut self, begun: Begun, case: &Case) -> Begun {
+        let Begun::State { task } = begun else { return begun };
+        self.changes += 1;
+        self.unit.adopt(Edition { epoch: Epoch::new(1), changes: self.changes }, &self.state).unwrap();
+        let begun = self.unit.again(task);
+        if case.attention {
+            self.unit.forget_state();
+        }
+        begun
     }
 
     fn answer(&self, op: &VolumeOp) -> VolumeResult {
@@ -190,7 +257,8 @@ impl Checker {
                 assert_eq!((expected.len() as u64, data.len() as u64), (span.len(), span.len()));
             }
             VolumeOp::Flush => {}
-            VolumeOp::ReadState | VolumeOp::WriteState { .. } => panic!("no command of this version has state: {op:?}"),
+            VolumeOp::WriteState { data } => assert!(data.len() <= STATE_BYTES_MAX),
+            VolumeOp::ReadState => panic!("that is for whoever runs commands"),
         }
     }
 

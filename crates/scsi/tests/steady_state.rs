@@ -99,6 +99,7 @@ impl Cast {
         let shape = Shape::new(BlockSize::Emulated512, SIZE).unwrap();
         let settings = Settings { identity, shape, write_cache: true, read_only: false };
         let mut unit = LogicalUnit::new(settings, slab.clone());
+        unit.adopt(dyad_contract::volume::Edition { epoch: dyad_units::Epoch::new(1), changes: 0 }, &[]).unwrap();
         unit.add_nexus(NEXUS, None).unwrap();
         let mut cast = Self {
             connection: Connection::new(Arc::default(), NOW),
@@ -223,6 +224,7 @@ impl Cast {
                         self.connection.solicit(command.task, len);
                     }
                     Begun::Volume { task, op } => self.run(command.task, task, op),
+                    Begun::State { .. } => panic!("the state is known"),
                 }
             }
             Event::DataOut { task: tag, data } => {
@@ -230,6 +232,7 @@ impl Cast {
                 match self.unit.data_out(task, data) {
                     Step::Answer(response) => self.respond(tag, response),
                     Step::Volume { task, op } => self.run(tag, task, op),
+                    Step::State { .. } => panic!("the state is known"),
                 }
             }
             other => panic!("{other:?}"),
@@ -254,7 +257,7 @@ impl Cast {
         };
         match self.unit.finish(task, Ok(done)) {
             Step::Answer(response) => self.respond(tag, response),
-            Step::Volume { .. } => panic!("one step is enough"),
+            Step::Volume { .. } | Step::State { .. } => panic!("one step is enough"),
         }
     }
 

@@ -2,17 +2,22 @@
 
 #![allow(dead_code)] // each test file uses its part
 
-use dyad_contract::volume::{VolumeDone, VolumeError, VolumeOp, VolumeResult};
+pub mod cluster;
+pub mod play;
+
+use dyad_contract::volume::{Edition, VolumeDone, VolumeError, VolumeOp, VolumeResult};
 use dyad_payload::{Payload, Slab};
 use dyad_scsi::{
     Begun, BlockSize, Identity, LogicalUnit, NexusId, Response, Settings, Shape, Status, Step, Task, Transfer,
 };
-use dyad_units::{Bytes, Span, VolumeId};
+use dyad_units::{Bytes, Epoch, Span, VolumeId};
 
 /// The volume's id in every test.
 pub const VOLUME: VolumeId = VolumeId::from_bytes(*b"\x01\x23\x45\x67\x89\xab\xcd\xef\xfe\xdc\xba\x98\x76\x54\x32\x10");
 /// The nexus that the host speaks through.
 pub const HOST: NexusId = NexusId(7);
+/// The state that a unit of the tests begins with is there from the start.
+pub const EDITION: Edition = Edition { epoch: Epoch::new(1), changes: 0 };
 /// Size of the volume, unless a test says otherwise.
 pub const SIZE: Bytes = Bytes::mib(1);
 
@@ -39,11 +44,19 @@ pub struct Memory {
     pub asked: Vec<String>,
     /// Writes of another host: one takes place before each compare-and-write, first first.
     pub meanwhile: Vec<(usize, Vec<u8>)>,
+    /// The SCSI state.
+    pub state: Vec<u8>,
 }
 
 impl Memory {
     fn new(size: Bytes) -> Self {
-        Self { bytes: vec![0; size.value() as usize], failures: Vec::new(), asked: Vec::new(), meanwhile: Vec::new() }
+        Self {
+            bytes: vec![0; size.value() as usize],
+            failures: Vec::new(),
+            asked: Vec::new(),
+            meanwhile: Vec::new(),
+            state: Vec::new(),
+        }
     }
 
     fn at(&mut self, span: Span) -> &mut [u8] {
@@ -104,7 +117,9 @@ impl Memory {
             }
             VolumeOp::Compare { span, expected } => self.compare(span, &expected)?,
             VolumeOp::Verify { span } => drop(self.at(span).to_vec()),
-            VolumeOp::Flush | VolumeOp::ReadState | VolumeOp::WriteState { .. } => {}
+            VolumeOp::ReadState => return Ok(VolumeDone::Data(payload(slab, &self.state))),
+            VolumeOp::WriteState { data } => self.state = data.to_vec(),
+            VolumeOp::Flush => {}
         }
         Ok(VolumeDone::Done)
     }
@@ -144,6 +159,7 @@ impl Bench {
         let slab = Slab::new(64 << 20);
         let memory = settings.shape.size().min(SIZE);
         let mut unit = LogicalUnit::new(settings, slab.clone());
+        unit.adopt(EDITION, &[]).unwrap();
         unit.add_nexus(HOST, None).unwrap();
         Self { unit, volume: Memory::new(memory), slab, lun: 0 }
     }
@@ -167,6 +183,10 @@ impl Bench {
     fn complete(&mut self, begun: Begun, data: &[u8]) -> Response {
         let step = match begun {
             Begun::Answer(response) => return response,
+            Begun::State { task } => {
+                let begun = self.read_state(task);
+                return self.complete(begun, data);
+            }
             Begun::Volume { task, op } => Step::Volume { task, op },
             Begun::DataOut { task, len } => {
                 assert_ne!(len, 0);
@@ -181,11 +201,21 @@ impl Bench {
         loop {
             let (task, op): (Task, VolumeOp) = match step {
                 Step::Answer(response) => return response,
+                Step::State { task } => {
+                    let begun = self.read_state(task);
+                    return self.complete(begun, &[]);
+                }
                 Step::Volume { task, op } => (task, op),
             };
             let result = self.volume.run(&self.slab, op);
             step = self.unit.finish(task, result);
         }
+    }
+
+    fn read_state(&mut self, task: Task) -> Begun {
+        let edition = self.unit.edition().unwrap_or(EDITION);
+        self.unit.adopt(edition, &self.volume.state).unwrap();
+        self.unit.again(task)
     }
 
     /// What the volume was asked since the last look.
