@@ -113,6 +113,10 @@ kinds! {
     ForwardAbort = 0x61,
     /// `PeerMessage::Forwarded`.
     Forwarded = 0x62,
+    /// Owner to front: an operation is not executed, for what it was checked against is not the newest SCSI state (M20).
+    Stale = 0x63,
+    /// Owner to front: the SCSI state is another one now.
+    StateChanged = 0x64,
 }
 
 impl Kind {

@@ -1,5 +1,6 @@
 //! What comes out of a connection.
 
+use dyad_contract::volume::Edition;
 use dyad_mirror::{Beat, BeatAnswer, PeerMessage};
 use dyad_units::SegmentId;
 
@@ -19,6 +20,10 @@ impl SegmentNumber {
 
 /// A whole message of the other side.
 #[derive(Debug)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "messages of parts are nearly all there is; a box for each is what this avoids"
+)]
 pub enum Incoming {
     /// The dialing side's first word. Nothing more is read before [`Receiver::begin`](crate::Receiver::begin).
     Hello(Box<Hello>),
@@ -68,5 +73,23 @@ pub enum Incoming {
         segment: SegmentId,
         /// What it says.
         message: PeerMessage,
+        /// Of an operation of a host: the SCSI state that it was checked against.
+        edition: Option<Edition>,
+    },
+    /// The owner does not execute an operation that was checked against another SCSI state than the newest (M20).
+    Stale {
+        /// Which segment.
+        segment: SegmentId,
+        /// Which operation, as in `PeerMessage::Forward`.
+        id: u64,
+        /// The newest.
+        edition: Edition,
+    },
+    /// The SCSI state is another one now.
+    StateChanged {
+        /// Which segment.
+        segment: SegmentId,
+        /// The newest.
+        edition: Edition,
     },
 }

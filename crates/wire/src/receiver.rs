@@ -434,10 +434,20 @@ impl Receiver {
                 let segment = self.segments[number.0 as usize - 1].take().expect("checked with the header");
                 Incoming::Withdrawn { number, segment }
             }
+            Kind::Stale => {
+                let (id, edition) = codec::take_stale(take)?;
+                let segment = self.segment(number.0).expect("checked with the header");
+                Incoming::Stale { segment, id, edition }
+            }
+            Kind::StateChanged => {
+                let edition = codec::take_changed(take)?;
+                let segment = self.segment(number.0).expect("checked with the header");
+                Incoming::StateChanged { segment, edition }
+            }
             kind => {
                 let segment = self.segment(number.0).expect("checked with the header");
-                let message = codec::decode(kind, whole, payload, &self.slab)?;
-                Incoming::Message { number, segment, message }
+                let (message, edition) = codec::decode(kind, whole, payload, &self.slab)?;
+                Incoming::Message { number, segment, message, edition }
             }
         };
         if matches!(header.kind, Kind::Hello | Kind::Welcome | Kind::Refusal | Kind::Bye) {

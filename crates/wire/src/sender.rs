@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::io::IoSlice;
 
+use dyad_contract::volume::Edition;
 use dyad_mirror::{Beat, BeatAnswer, PeerMessage};
 use dyad_payload::Buf;
 use dyad_units::SegmentId;
@@ -197,10 +198,56 @@ impl Sender {
     /// If the number is not in use, or the data of a write has another length or other sums than its piece has blocks:
     /// a fault of the caller.
     pub fn send(&mut self, number: SegmentNumber, message: &PeerMessage) -> Result<(), SendError> {
+        self.send_checked(number, message, None)
+    }
+
+    /// As [`Self::send`]; an operation of a host with the SCSI state that it was checked against (M20).
+    ///
+    /// # Errors
+    /// As [`Self::send`].
+    ///
+    /// # Panics
+    /// As [`Self::send`].
+    pub fn send_checked(
+        &mut self,
+        number: SegmentNumber,
+        message: &PeerMessage,
+        edition: Option<Edition>,
+    ) -> Result<(), SendError> {
         self.check_room()?;
         self.check_number(number);
-        let encoded = codec::encode(&mut Put(&mut self.control), message);
+        let encoded = codec::encode(&mut Put(&mut self.control), message, edition);
         self.push_checked(encoded, number.0, MESSAGE_BYTES_MAX)
+    }
+
+    /// An operation of the other side is not executed: what it was checked against is not the newest SCSI state.
+    ///
+    /// # Errors
+    /// As [`Self::send`].
+    ///
+    /// # Panics
+    /// If the number is not in use: a fault of the caller.
+    pub fn stale(&mut self, number: SegmentNumber, id: u64, newest: Edition) -> Result<(), SendError> {
+        self.check_room()?;
+        self.check_number(number);
+        let put = &mut Put(&mut self.control);
+        put.u64(id);
+        codec::put_edition(put, newest);
+        self.push_checked(Ok((Kind::Stale, Attached::default())), number.0, MESSAGE_BYTES_MAX)
+    }
+
+    /// The SCSI state is another one now.
+    ///
+    /// # Errors
+    /// As [`Self::send`].
+    ///
+    /// # Panics
+    /// If the number is not in use: a fault of the caller.
+    pub fn state_changed(&mut self, number: SegmentNumber, newest: Edition) -> Result<(), SendError> {
+        self.check_room()?;
+        self.check_number(number);
+        codec::put_edition(&mut Put(&mut self.control), newest);
+        self.push_checked(Ok((Kind::StateChanged, Attached::default())), number.0, MESSAGE_BYTES_MAX)
     }
 
     fn check_number(&self, number: SegmentNumber) {

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use common::{LIFE, SEGMENT, SEGMENTS, announced, drain, greeted, local, messages};
+use dyad_contract::volume::Edition;
 use dyad_mirror::{Beat, BeatAnswer};
 use dyad_payload::Slab;
 use dyad_units::Epoch;
@@ -50,10 +51,15 @@ fn examples() -> BTreeMap<Kind, Vec<u8>> {
     sender.withdraw(number).unwrap();
     add(drain(&mut sender));
     let (mut sender, _, number) = announced(&slab);
+    let edition = Edition { epoch: Epoch::new(5), changes: 3 };
     for message in messages(&slab) {
-        sender.send(number, &message).unwrap();
+        sender.send_checked(number, &message, Some(edition)).unwrap();
         add(drain(&mut sender));
     }
+    sender.stale(number, 6, edition).unwrap();
+    add(drain(&mut sender));
+    sender.state_changed(number, edition).unwrap();
+    add(drain(&mut sender));
     found
 }
 

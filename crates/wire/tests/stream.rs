@@ -4,6 +4,7 @@ mod common;
 
 use common::{LIFE, SEGMENT, SEGMENTS, announced, drain, greeted, local, messages, receive, survey, write};
 use dyad_contract::image::{Request, Token};
+use dyad_contract::volume::Edition;
 use dyad_mirror::{Beat, BeatAnswer, PeerMessage};
 use dyad_payload::{PAGE, Slab};
 use dyad_units::{Epoch, ImageId, SegmentId};
@@ -26,18 +27,28 @@ fn every_message_comes_out_as_it_went_in_however_the_stream_is_cut() {
         let (mut sender, mut receiver, number) = announced(&slab);
         let (mut again, _, number_again) = announced(&slab);
         let sent = messages(&slab);
+        let newest = Edition { epoch: Epoch::new(5), changes: u64::MAX };
         for message in &sent {
-            sender.send(number, message).unwrap();
+            sender.send_checked(number, message, Some(newest)).unwrap();
         }
+        sender.stale(number, 9, newest).unwrap();
+        sender.state_changed(number, newest).unwrap();
         let bytes = drain(&mut sender);
-        let (got, error) = receive(&mut receiver, &bytes, step);
-        assert_eq!((got.len(), error), (sent.len(), None), "{step} bytes at a time");
+        let (mut got, error) = receive(&mut receiver, &bytes, step);
+        assert_eq!((got.len(), error), (sent.len() + 2, None), "{step} bytes at a time");
+        let last = got.split_off(sent.len());
+        assert!(matches!(last[0], Incoming::Stale { segment: SEGMENT, id: 9, edition } if edition == newest));
+        assert!(matches!(last[1], Incoming::StateChanged { segment: SEGMENT, edition } if edition == newest));
         for (sent, got) in sent.iter().zip(&got) {
-            let Incoming::Message { segment: SEGMENT, message, .. } = got else { panic!("{got:?}") };
-            again.send(number_again, message).unwrap();
+            let Incoming::Message { segment: SEGMENT, message, edition, .. } = got else { panic!("{got:?}") };
+            let is_forward = matches!(sent, PeerMessage::Forward { .. });
+            assert_eq!(*edition, is_forward.then_some(newest), "{sent:?}");
+            again.send_checked(number_again, message, *edition).unwrap();
             let strip = |text: String| text.split("slices").next().unwrap_or_default().to_owned();
             assert_eq!(strip(format!("{sent:?}")), strip(format!("{message:?}")));
         }
+        again.stale(number_again, 9, newest).unwrap();
+        again.state_changed(number_again, newest).unwrap();
         assert_eq!(drain(&mut again), bytes, "{step} bytes at a time");
     }
 }

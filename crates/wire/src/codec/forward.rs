@@ -1,9 +1,9 @@
 //! Operations of hosts on their way to the owner, and their results (M18, M19).
 
-use dyad_contract::volume::{STATE_BYTES_MAX, VolumeDone, VolumeError, VolumeOp, VolumeResult};
+use dyad_contract::volume::{Edition, STATE_BYTES_MAX, VolumeDone, VolumeError, VolumeOp, VolumeResult};
 use dyad_mirror::PeerMessage;
 use dyad_payload::Payload;
-use dyad_units::{BLOCK_BYTES, Period, SECTOR_BYTES, Span};
+use dyad_units::{BLOCK_BYTES, Epoch, Period, SECTOR_BYTES, Span};
 use smallvec::SmallVec;
 
 use crate::codec::{Attached, Put, Take, check_len};
@@ -72,12 +72,41 @@ fn check_bytes(len: u64, max: usize) -> Result<(), SendError> {
     if len > max as u64 { Err(SendError::TooLong { len, max: max as u64 }) } else { Ok(()) }
 }
 
-pub(super) fn take_forward(mut take: Take<'_>, payload: &Payload) -> Result<PeerMessage, Malformed> {
+pub(super) fn take_forward(mut take: Take<'_>, payload: &Payload) -> Result<(PeerMessage, Option<Edition>), Malformed> {
     let (id, epoch) = (take.u64()?, take.epoch()?);
     let (age, beat) = (Period::from_nanos(take.u64()?), take.u64()?);
+    let (has_edition, edition) = (take.flag("edition")?, take_edition(&mut take)?);
     let op = take_op(&mut take, payload)?;
     take.end()?;
-    Ok(PeerMessage::Forward { id, epoch, age, beat, op })
+    Ok((PeerMessage::Forward { id, epoch, age, beat, op }, has_edition.then_some(edition)))
+}
+
+/// Whether there is one, then which.
+pub(super) fn put_perhaps(put: &mut Put<'_>, edition: Option<Edition>) {
+    put.flag(edition.is_some());
+    put_edition(put, edition.unwrap_or(Edition { epoch: Epoch::new(0), changes: 0 }));
+}
+
+pub(crate) fn put_edition(put: &mut Put<'_>, edition: Edition) {
+    put.epoch(edition.epoch);
+    put.u64(edition.changes);
+}
+
+fn take_edition(take: &mut Take<'_>) -> Result<Edition, Malformed> {
+    Ok(Edition { epoch: take.epoch()?, changes: take.u64()? })
+}
+
+/// An operation, and the edition that is the newest.
+pub(crate) fn take_stale(mut take: Take<'_>) -> Result<(u64, Edition), Malformed> {
+    let (id, edition) = (take.u64()?, take_edition(&mut take)?);
+    take.end()?;
+    Ok((id, edition))
+}
+
+pub(crate) fn take_changed(mut take: Take<'_>) -> Result<Edition, Malformed> {
+    let edition = take_edition(&mut take)?;
+    take.end()?;
+    Ok(edition)
 }
 
 fn take_op(take: &mut Take<'_>, payload: &Payload) -> Result<VolumeOp, Malformed> {

@@ -15,6 +15,7 @@ use crate::error::Malformed;
 
 pub(crate) use beat::{decode_answer, decode_beat, encode_answer, encode_beat};
 pub(crate) use fields::{Put, Take};
+pub(crate) use forward::{put_edition, take_changed, take_stale};
 pub(crate) use peer::{decode, encode};
 pub(crate) use talk::{decode_talk, encode_talk};
 

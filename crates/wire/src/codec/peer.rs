@@ -1,18 +1,23 @@
 //! Messages between the parts of a segment.
 
 use dyad_contract::image::Token;
+use dyad_contract::volume::Edition;
 use dyad_mirror::PeerMessage;
 use dyad_payload::{Payload, Slab};
 use dyad_units::ImageId;
 
-use crate::codec::forward::{put_op, put_result, take_forward, take_forwarded};
+use crate::codec::forward::{put_op, put_perhaps, put_result, take_forward, take_forwarded};
 use crate::codec::survey::{put_survey, take_survey};
 use crate::codec::{Attached, Fault, Put, Take, ask, told};
 use crate::error::{Malformed, SendError};
 use crate::frame::Kind;
 
-/// Writes the message's control part; says which kind it is and what goes behind it.
-pub(crate) fn encode<'a>(put: &mut Put<'_>, message: &'a PeerMessage) -> Result<(Kind, Attached<'a>), SendError> {
+/// Writes the message's control part; says which kind it is and what goes behind it. `edition`: of an operation of a host.
+pub(crate) fn encode<'a>(
+    put: &mut Put<'_>,
+    message: &'a PeerMessage,
+    edition: Option<Edition>,
+) -> Result<(Kind, Attached<'a>), SendError> {
     match message {
         PeerMessage::Ask { image, link, token, request } => Ok(ask::encode(put, *image, *link, *token, request)),
         PeerMessage::Told { image, link, token, reply } => told::encode(put, *image, *link, *token, reply),
@@ -21,6 +26,7 @@ pub(crate) fn encode<'a>(put: &mut Put<'_>, message: &'a PeerMessage) -> Result<
             put.epoch(*epoch);
             put.u64(age.as_nanos());
             put.u64(*beat);
+            put_perhaps(put, edition);
             Ok((Kind::Forward, put_op(put, op)?))
         }
         PeerMessage::Forwarded { id, result } => {
@@ -105,15 +111,21 @@ fn put_question(put: &mut Put<'_>, image: ImageId, token: Token) {
 }
 
 /// Reads a message of one of the kinds above 0x30. The payload is complete, and verified unless its blocks have sums.
-pub(crate) fn decode(kind: Kind, control: &[u8], payload: &Payload, slab: &Slab) -> Result<PeerMessage, Fault> {
+pub(crate) fn decode(
+    kind: Kind,
+    control: &[u8],
+    payload: &Payload,
+    slab: &Slab,
+) -> Result<(PeerMessage, Option<Edition>), Fault> {
     let take = Take(control);
-    match kind {
-        Kind::AskRead | Kind::AskWrite | Kind::AskMend | Kind::Ask => ask::decode(kind, take, payload, slab),
-        Kind::ToldData | Kind::ToldWritten | Kind::Told => Ok(told::decode(kind, take, payload)?),
-        Kind::Forward => Ok(take_forward(take, payload)?),
-        Kind::Forwarded => Ok(take_forwarded(take, payload)?),
-        _ => Ok(decode_plain(kind, take)?),
-    }
+    let message = match kind {
+        Kind::AskRead | Kind::AskWrite | Kind::AskMend | Kind::Ask => ask::decode(kind, take, payload, slab)?,
+        Kind::ToldData | Kind::ToldWritten | Kind::Told => told::decode(kind, take, payload)?,
+        Kind::Forward => return Ok(take_forward(take, payload)?),
+        Kind::Forwarded => take_forwarded(take, payload)?,
+        _ => decode_plain(kind, take)?,
+    };
+    Ok((message, None))
 }
 
 fn decode_plain(kind: Kind, mut take: Take<'_>) -> Result<PeerMessage, Malformed> {

@@ -37,7 +37,7 @@ pub struct Versions {
 }
 
 /// What this software speaks.
-pub const VERSIONS: Versions = Versions { oldest: 1, newest: 1 };
+pub const VERSIONS: Versions = Versions { oldest: 2, newest: 2 };
 
 impl Versions {
     /// The newest version that both speak.
