@@ -124,6 +124,21 @@ impl Disk {
         self.run("UNMAP", cdb::unmap(24), Transfer::Out(cdb::unmap_list(lba, blocks))).map(drop)
     }
 
+    /// PERSISTENT RESERVE OUT with APTPL.
+    pub fn reserve(&mut self, action: u8, kind: u8, key: u64, new_key: u64) -> Result<(), DiskError> {
+        let list = cdb::reserve_list(key, new_key);
+        self.run("PERSISTENT RESERVE OUT", cdb::reserve_out(action, kind), Transfer::Out(list)).map(drop)
+    }
+
+    /// The keys that are registered, in the order in which they came.
+    pub fn keys(&mut self) -> Result<Vec<u64>, DiskError> {
+        let what = "PERSISTENT RESERVE IN";
+        let answer = self.run(what, cdb::reserve_in(0, 8192), Transfer::In(vec![0; 8192]))?.into_bytes();
+        let len = answer.get(4..8).and_then(<[u8]>::first_chunk).ok_or(DiskError::Short(what))?;
+        let keys = answer.get(8..8 + u32::from_be_bytes(*len) as usize).ok_or(DiskError::Short(what))?;
+        Ok(keys.as_chunks().0.iter().map(|key| u64::from_be_bytes(*key)).collect())
+    }
+
     /// Any command that must end with GOOD.
     pub fn run(&mut self, what: &'static str, cdb: Cdb, transfer: Transfer) -> Result<Transfer, DiskError> {
         good(what, self.session.call(cdb, transfer)?)

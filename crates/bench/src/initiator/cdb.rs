@@ -52,6 +52,28 @@ pub fn read_16(lba: u64, blocks: u32) -> Cdb {
     long(0x88, 0, lba, blocks)
 }
 
+/// PERSISTENT RESERVE IN, up to so many bytes (SPC-4 §6.15).
+pub fn reserve_in(action: u8, allocation: u16) -> Cdb {
+    let mut cdb = [0; 16];
+    (cdb[0], cdb[1]) = (0x5e, action);
+    cdb[7..9].copy_from_slice(&allocation.to_be_bytes());
+    cdb
+}
+
+/// PERSISTENT RESERVE OUT of the logical unit, with the list of [`reserve_list`] (SPC-4 §6.16).
+pub fn reserve_out(action: u8, kind: u8) -> Cdb {
+    let mut cdb = [0; 16];
+    (cdb[0], cdb[1], cdb[2], cdb[8]) = (0x5f, action, kind, 24);
+    cdb
+}
+
+/// RESERVATION KEY, SERVICE ACTION RESERVATION KEY and APTPL (SPC-4 table 208).
+pub fn reserve_list(key: u64, new_key: u64) -> Vec<u8> {
+    let mut list = [key.to_be_bytes(), new_key.to_be_bytes()].concat();
+    list.extend([0, 0, 0, 0, 1, 0, 0, 0]);
+    list
+}
+
 /// SYNCHRONIZE CACHE (10) of everything (SBC-3 §5.20).
 pub fn synchronize_cache() -> Cdb {
     let mut cdb = [0; 16];

@@ -1,16 +1,18 @@
 //! A command on its way: from the session to the unit, to the volume, and back.
 
-use dyad_contract::volume::{VolumeOp, VolumeResult};
+use dyad_contract::volume::VolumeResult;
 use dyad_iscsi::{Command, TaskTag};
-use dyad_mirror::{OpId, PartEvent};
+use dyad_mirror::OpId;
 use dyad_payload::Payload;
 use dyad_scsi::{Begun, Response, Status, Step, Task, Transfer};
 use dyad_units::Period;
 
 use super::conns::{Asking, Conn, ConnRef, Held};
+use super::manage::Then;
 use super::memory::Wish;
+use super::ops::{Op, Returned, Weight};
 use super::run::{Reactor, guarded};
-use super::volumes::{Op, Weight};
+
 use crate::clock;
 use crate::control::IoCounters;
 
@@ -31,7 +33,7 @@ impl Reactor {
         match guarded(|| unit.begin(nexus, command.lun, &command.cdb, transfer)) {
             Ok(Begun::Answer(response)) => self.respond(at, command.task, response),
             Ok(Begun::DataOut { task, len }) => self.want_data(at, command.task, task, len),
-            Ok(Begun::Volume { task, op }) => self.begin_op(at, index, command.task, task, op, 0),
+            Ok(begun) => self.begin_op(at, index, command.task, begun, 0),
             Err(fault) => self.fail_volume(index, &fault.0),
         }
     }
@@ -92,7 +94,7 @@ impl Reactor {
                 self.budget.give_back(asked_bytes);
                 self.respond(at, tag, response);
             }
-            Ok(Step::Volume { task, op }) => self.begin_op(at, index, tag, task, op, asked_bytes),
+            Ok(step) => self.begin_op(at, index, tag, step.into(), asked_bytes),
             Err(fault) => {
                 self.budget.give_back(asked_bytes);
                 self.fail_volume(index, &fault.0);
@@ -120,51 +122,100 @@ impl Reactor {
 
     /// Asks the volume. It counts as arrived now, when the last of its bytes is here: what it waited for until
     /// then was its own host (M19).
-    fn begin_op(&mut self, at: ConnRef, index: u32, tag: TaskTag, task: Task, op: VolumeOp, asked_bytes: u32) {
+    fn begin_op(&mut self, at: ConnRef, index: u32, tag: TaskTag, begun: Begun, asked_bytes: u32) {
         let now = self.now;
         let Some(volume) = self.volume_mut(index) else { return };
-        let weight = Weight::of(&op);
-        let id = volume.ops.add(Op { conn: Some(at), tag, task: Some(task), begun: now, weight, asked_bytes });
+        let id = volume.ops.add(Op::of_host(at, tag, now, asked_bytes));
         if let Some(session) = self.conns.get_mut(at).and_then(|conn| conn.session.as_mut()) {
             session.hold(tag, Held::Volume { tag, op: id.0 as u32 });
         }
-        self.volume_event(index, PartEvent::Op { id, op, arrived: now });
+        self.go_on(index, id, begun, false);
+    }
+
+    /// What an operation's command needs next.
+    pub(super) fn go_on(&mut self, index: u32, id: OpId, begun: Begun, is_error: bool) {
+        match begun {
+            Begun::Answer(response) => self.end_op(index, id, response, is_error),
+            Begun::Volume { task, op } => self.hand_in(index, id, task, op),
+            Begun::State { task } => self.park(index, id, task, None),
+            Begun::DataOut { task, len } => {
+                // It waited before its data was asked for.
+                let host = self.volume_mut(index).and_then(|volume| volume.ops.get_mut(id)?.host);
+                self.forget_op(index, id);
+                let Some((at, tag)) = host else { return self.on_op_over(index, id) };
+                if let Some(session) = self.conns.get_mut(at).and_then(|conn| conn.session.as_mut()) {
+                    session.take(tag);
+                }
+                self.want_data(at, tag, task, len);
+                self.list(at);
+            }
+        }
     }
 
     /// The volume answered an operation.
     pub(super) fn answer(&mut self, index: u32, id: OpId, result: VolumeResult) {
-        let now = self.now;
         let Some(volume) = self.volume_mut(index) else { return };
-        let is_error = result.is_err();
+        if volume.shared.is_read(id) {
+            return self.on_state_read(index, id, result);
+        }
+        if volume.shared.is_write(id) {
+            self.on_state_written(index, None);
+        }
+        let Some(volume) = self.volume_mut(index) else { return };
         let Some(op) = volume.ops.get_mut(id) else { return };
-        let Some((at, task)) = op.conn.zip(op.task.take()) else {
+        let again = op.again.take();
+        let returned = std::mem::replace(&mut op.returned, Returned::No);
+        let Some(task) = op.task.take() else {
             // Its host gave it up; whoever waits for its end may go on now (M19).
-            let asked_bytes = volume.ops.remove(id);
-            self.budget.give_back(asked_bytes);
+            self.forget_op(index, id);
             return self.on_op_over(index, id);
         };
-        let (tag, begun, weight) = (op.tag, op.begun, op.weight);
+        if returned.is_so(&result) {
+            return match again {
+                Some(op) => self.park(index, id, task, Some(op)),
+                None => self.end_op(index, id, Response::status(Status::Busy), true),
+            };
+        }
+        let is_error = result.is_err();
         let unit = &mut volume.unit;
         match guarded(|| unit.finish(task, result)) {
-            Ok(Step::Answer(response)) => {
-                let asked_bytes = volume.ops.remove(id);
-                let took = clock::now().since(begun);
-                count(&mut volume.io, weight, took, is_error);
-                if let Some(session) = self.conns.get_mut(at).and_then(|conn| conn.session.as_mut()) {
-                    count(&mut session.io, weight, took, is_error);
-                    session.take(tag);
-                }
-                self.budget.give_back(asked_bytes);
-                self.respond(at, tag, response);
-            }
-            Ok(Step::Volume { task, op: next }) => {
-                if let Some(op) = volume.ops.get_mut(id) {
-                    op.task = Some(task);
-                }
-                self.volume_event(index, PartEvent::Op { id, op: next, arrived: now });
+            Ok(step) => {
+                self.note_edition(index);
+                self.go_on(index, id, step.into(), is_error);
             }
             Err(fault) => self.fail_volume(index, &fault.0),
         }
+    }
+
+    /// An operation's command has ended. What it makes others give up is over before it is answered (M20).
+    pub(super) fn end_op(&mut self, index: u32, id: OpId, response: Response, is_error: bool) {
+        let drain = self.volume_mut(index).and_then(|volume| volume.unit.take_drain());
+        match drain {
+            Some(drain) => self.drain_then(index, drain, Then::Respond { id, response, is_error }),
+            None => self.respond_op(index, id, response, is_error),
+        }
+    }
+
+    pub(super) fn respond_op(&mut self, index: u32, id: OpId, response: Response, is_error: bool) {
+        let Some(volume) = self.volume_mut(index) else { return };
+        let Some(op) = volume.ops.get_mut(id) else { return };
+        let (host, weight, took) = (op.host, op.weight.unwrap_or(Weight::Other), clock::now().since(op.begun));
+        let Some((at, tag)) = host else {
+            self.forget_op(index, id);
+            return self.on_op_over(index, id);
+        };
+        count(&mut volume.io, weight, took, is_error);
+        if let Some(session) = self.conns.get_mut(at).and_then(|conn| conn.session.as_mut()) {
+            count(&mut session.io, weight, took, is_error);
+            session.take(tag);
+        }
+        self.forget_op(index, id);
+        self.respond(at, tag, response);
+    }
+
+    pub(super) fn forget_op(&mut self, index: u32, id: OpId) {
+        let asked_bytes = self.volume_mut(index).map_or(0, |volume| volume.ops.remove(id));
+        self.budget.give_back(asked_bytes);
     }
 
     fn respond(&mut self, at: ConnRef, tag: TaskTag, response: Response) {

@@ -9,7 +9,7 @@ use dyad_iscsi::{
     Admission, Auth, ChapAuth, ChapSecret, CloseReason, DiscoveredTarget, DiscoveryScope, Event, LoginRefusal,
     LoginRequest, PortalAddress, SessionKey, SessionKind,
 };
-use dyad_scsi::{Attention, NexusId};
+use dyad_scsi::{Attention, InitiatorPort, NexusId};
 
 use super::conns::{ConnRef, Session};
 use super::manage::Then;
@@ -121,6 +121,9 @@ impl Reactor {
             // The nexus is new to the unit: it learns of the start or of its loss (SAM-5 §6.3.1).
             if volume.unit.add_nexus(nexus, Some(Attention::PowerOn)).is_err() {
                 return self.refuse(at, LoginRefusal::OutOfResources);
+            }
+            if let Some(port) = InitiatorPort::new(&key.initiator, key.isid) {
+                volume.unit.set_initiator(nexus, port);
             }
             volume.sessions.push(at);
         }

@@ -7,7 +7,8 @@ use dyad_iscsi::{
     CloseReason, LoginRefusal, Management, ManagementFunction, ManagementOutcome, ManagementTag, SessionKey, TaskTag,
 };
 use dyad_mirror::{OpId, PartEvent};
-use dyad_scsi::{Attention, NexusId, Who};
+use dyad_scsi::{Attention, Drain, NexusId, Response, Who};
+use dyad_units::{Moment, Period};
 
 use super::conns::{Conn, ConnRef, Held};
 use super::run::Reactor;
@@ -20,6 +21,8 @@ pub(super) enum Then {
     Logout { conn: ConnRef },
     /// A session begins.
     Start { conn: ConnRef, key: Box<SessionKey> },
+    /// A command is answered.
+    Respond { id: OpId, response: Response, is_error: bool },
 }
 
 /// What a task management function does to the unit besides ending tasks.
@@ -38,7 +41,15 @@ pub(super) enum Effect {
 pub(super) struct Waiter {
     then: Then,
     left: Vec<OpId>,
+    /// Not before.
+    until: Option<Moment>,
+    /// Then, whatever is left.
+    latest: Option<Moment>,
 }
+
+/// T, by another node's clock (M19): what other nodes forwarded before then has its lock, or never will. As long as a
+/// command may wait for one, stretched as the mirror stretches it.
+const ELSEWHERE: Period = Period::from_millis(3300);
 
 /// LUN 0 in peripheral device and in flat space addressing (SAM-5 §4.7.5).
 const LUN_ZERO: [u64; 2] = [0, 0x4000_0000_0000_0000];
@@ -129,9 +140,53 @@ impl Reactor {
     }
 
     pub(super) fn forget_nexus(&mut self, volume: Option<u32>, nexus: NexusId, at: ConnRef) {
-        if let Some(volume) = volume.and_then(|index| self.volume_mut(index)) {
-            volume.unit.remove_nexus(nexus);
+        let index = volume;
+        if let Some(volume) = index.and_then(|index| self.volume_mut(index)) {
+            let task = volume.unit.remove_nexus(nexus);
             volume.sessions.retain(|&session| session != at);
+            if let Some((index, task)) = index.zip(task) {
+                self.run_own_task(index, task);
+            }
+        }
+    }
+
+    /// What another host's PREEMPT AND ABORT ends.
+    pub(super) fn abort_nexuses(&mut self, index: u32, nexuses: &[NexusId], left: &mut Vec<OpId>) {
+        let sessions = self.volume(index).map(|volume| volume.sessions.clone()).unwrap_or_default();
+        for at in sessions {
+            if self.use_of(at).is_some_and(|(_, nexus)| nexuses.contains(&nexus)) {
+                self.abort_all(at, index, left);
+            }
+        }
+    }
+
+    /// Does `then` when what has to be given up is over, here and at other nodes (M19, M20).
+    pub(super) fn drain_then(&mut self, index: u32, drain: Drain, then: Then) {
+        let mut left = Vec::new();
+        self.abort_nexuses(index, &drain.nexuses, &mut left);
+        let until = (drain.is_elsewhere && self.has_neighbours).then(|| self.now + ELSEWHERE);
+        if until.is_some() {
+            self.wake_in(ELSEWHERE);
+        }
+        match self.volume_mut(index) {
+            Some(volume) if !left.is_empty() || until.is_some() => {
+                volume.waiters.push(Waiter { then, left, until, latest: None });
+            }
+            _ => self.proceed(index, then),
+        }
+    }
+
+    /// Looks whether somebody's time has come.
+    pub(super) fn wake_waiters(&mut self) {
+        for index in 0..self.volumes.len() as u32 {
+            if self.volume(index).is_some_and(|volume| !volume.waiters.is_empty()) {
+                self.proceed_all(index);
+            }
+        }
+        let waiters = self.volumes.iter().flatten().flat_map(|volume| &volume.waiters);
+        let next = waiters.flat_map(|waiter| [waiter.until, waiter.latest]).flatten().filter(|at| *at > self.now).min();
+        if let Some(next) = next {
+            self.wake_in(next.since(self.now));
         }
     }
 
@@ -154,7 +209,12 @@ impl Reactor {
         self.release(at, task, &held);
         let Held::Volume { op, .. } = held else { return None };
         let volume = self.volume_mut(index)?;
-        let id = volume.ops.give_up(op)?;
+        let (id, is_at_part) = volume.ops.give_up(op)?;
+        if !is_at_part {
+            // It waited for the state, and took no effect.
+            self.forget_op(index, id);
+            return None;
+        }
         self.volume_event(index, PartEvent::Abort { id });
         Some(id)
     }
@@ -177,7 +237,9 @@ impl Reactor {
     /// Does `then` when the operations are over: at once, if there are none.
     pub(super) fn wait_for(&mut self, index: u32, left: Vec<OpId>, then: Then) {
         match self.volume_mut(index) {
-            Some(volume) if !left.is_empty() => volume.waiters.push(Waiter { then, left }),
+            Some(volume) if !left.is_empty() => {
+                volume.waiters.push(Waiter { then, left, until: None, latest: None });
+            }
             _ => self.proceed(index, then),
         }
     }
@@ -192,7 +254,17 @@ impl Reactor {
         for waiter in &mut volume.waiters {
             waiter.left.retain(|&left| left != id);
         }
-        let done: Vec<_> = volume.waiters.extract_if(.., |waiter| waiter.left.is_empty()).collect();
+        self.proceed_all(index);
+    }
+
+    fn proceed_all(&mut self, index: u32) {
+        let now = self.now;
+        let Some(volume) = self.volume_mut(index) else { return };
+        let is_done = |waiter: &mut Waiter| {
+            let is_over = waiter.left.is_empty() && waiter.until.is_none_or(|until| until <= now);
+            is_over || waiter.latest.is_some_and(|latest| latest <= now)
+        };
+        let done: Vec<_> = volume.waiters.extract_if(.., is_done).collect();
         for waiter in done {
             self.proceed(index, waiter.then);
         }
@@ -207,8 +279,19 @@ impl Reactor {
                 }
                 self.start_session(conn, *key, Some(index));
             }
+            Then::Respond { id, response, is_error } => self.respond_op(index, id, response, is_error),
             Then::Management { conn, tag, effect } => {
-                self.take_effect(index, effect);
+                if let Some(told) = self.take_effect(index, effect) {
+                    // The other nodes are told before the host.
+                    let then = Then::Management { conn, tag, effect: Effect::Nothing };
+                    // A reset ends in bounded time, whatever is stuck.
+                    let latest = Some(self.now + ELSEWHERE);
+                    self.wake_in(ELSEWHERE);
+                    if let Some(volume) = self.volume_mut(index) {
+                        volume.waiters.push(Waiter { then, left: vec![told], until: None, latest });
+                    }
+                    return;
+                }
                 if let Some(Conn { iscsi, .. }) = self.conns.get_mut(conn) {
                     iscsi.management_done(tag, ManagementOutcome::Complete);
                     self.list(conn);
@@ -217,21 +300,28 @@ impl Reactor {
         }
     }
 
-    fn take_effect(&mut self, index: u32, effect: Effect) {
-        let Some(volume) = self.volume_mut(index) else { return };
-        match effect {
-            Effect::Nothing => {}
-            Effect::Cleared(nexus) => volume.unit.attend(Who::AllBut(nexus), Attention::CommandsCleared),
-            Effect::Reset => volume.unit.reset(),
-            Effect::Cold(by) => {
-                volume.unit.reset();
-                for other in volume.sessions.clone() {
-                    if other != by {
-                        self.close(other, CloseReason::TargetReset, false);
-                    }
+    /// The operation by which other nodes hear of it, if they have to.
+    fn take_effect(&mut self, index: u32, effect: Effect) -> Option<OpId> {
+        let has_neighbours = self.has_neighbours;
+        let volume = self.volume_mut(index)?;
+        if let Effect::Cleared(nexus) = effect {
+            volume.unit.attend(Who::AllBut(nexus), Attention::CommandsCleared);
+        }
+        if !matches!(effect, Effect::Reset | Effect::Cold(_)) {
+            return None;
+        }
+        let is_shared = has_neighbours || volume.unit.has_reserve();
+        let task = volume.unit.reset();
+        if let Effect::Cold(by) = effect {
+            for other in volume.sessions.clone() {
+                if other != by {
+                    self.close(other, CloseReason::TargetReset, false);
                 }
             }
         }
+        let id = is_shared.then(|| self.run_own_task(index, task)).flatten()?;
+        // It may be over already.
+        self.volume_mut(index)?.ops.get_mut(id).map(|_| id)
     }
 }
 

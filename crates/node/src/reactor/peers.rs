@@ -6,9 +6,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::AsFd;
 
+use dyad_contract::volume::Edition;
 use dyad_mirror::{PartEvent, PeerMessage};
 use dyad_units::{NodeId, Period, SegmentId};
-use dyad_wire::{Bye, ByeReason, Incoming, Polled, SegmentNumber};
+use dyad_wire::{Bye, ByeReason, Incoming, Polled, SegmentNumber, SendError, Sender};
 use rustix::event::epoll;
 
 use super::message::Reply;
@@ -164,13 +165,30 @@ impl Reactor {
         }
     }
 
-    /// A part says something to another node's. Without a connection it is dropped.
-    pub(super) fn tell_peer(&mut self, to: NodeId, segment: SegmentId, message: &PeerMessage) {
+    /// A part says something to another node's; of an operation of a host, with the SCSI state that it was checked against.
+    /// Without a connection it is dropped.
+    pub(super) fn tell_peer(
+        &mut self,
+        to: NodeId,
+        segment: SegmentId,
+        message: &PeerMessage,
+        edition: Option<Edition>,
+    ) {
+        self.say_to(to, segment, |sender, number| sender.send_checked(number, message, edition));
+    }
+
+    /// Says something of a segment to another node. Without a connection it is dropped.
+    pub(super) fn say_to(
+        &mut self,
+        to: NodeId,
+        segment: SegmentId,
+        say: impl FnOnce(&mut Sender, SegmentNumber) -> Result<(), SendError>,
+    ) {
         let Some(index) = self.peer_of(to) else { return };
         let Some(peer) = self.peers[index].as_deref_mut() else { return };
         let Some(&number) = peer.announced.get(&segment) else { return };
         let sender = &mut peer.link.sender;
-        match guarded(|| sender.send(number, message)) {
+        match guarded(|| say(sender, number)) {
             Ok(Ok(())) => self.soil_peer(index),
             // A message is missing: nothing may follow it (M3).
             Ok(Err(error)) => self.close_peer(index, &error.to_string()),
@@ -289,8 +307,13 @@ impl Reactor {
         let Some(peer) = self.peers[index].as_deref_mut() else { return };
         let (node, incarnation) = (peer.link.node, peer.link.incarnation);
         match incoming {
-            Incoming::Message { segment, message, .. } => {
+            Incoming::Message { segment, message, edition, .. } => {
                 if let Some(&volume) = self.segments.get(&segment) {
+                    if let PeerMessage::Forward { id, op, .. } = &message
+                        && !self.admits_forward(volume, node, (*id, op), edition)
+                    {
+                        return;
+                    }
                     self.volume_event(volume, PartEvent::Peer { from: node, message });
                 }
             }
@@ -303,7 +326,18 @@ impl Reactor {
             Incoming::Withdrawn { segment, .. } => {
                 peer.theirs.remove(&segment);
                 if let Some(&volume) = self.segments.get(&segment) {
+                    self.lose_writer(volume, node);
                     self.volume_event(volume, PartEvent::PeerDown { node });
+                }
+            }
+            Incoming::Stale { segment, id, edition } => {
+                if let Some(&volume) = self.segments.get(&segment) {
+                    self.on_stale(volume, node, id, edition);
+                }
+            }
+            Incoming::StateChanged { segment, edition } => {
+                if let Some(&volume) = self.segments.get(&segment) {
+                    self.on_state_changed(volume, edition);
                 }
             }
             Incoming::Question { id, body } => self.on_question(node, id, body),
@@ -322,6 +356,7 @@ impl Reactor {
         let _ = epoll::delete(&self.epoll, peer.link.socket.as_fd());
         for segment in peer.theirs {
             if let Some(&volume) = self.segments.get(&segment) {
+                self.lose_writer(volume, node);
                 self.volume_event(volume, PartEvent::PeerDown { node });
             }
         }

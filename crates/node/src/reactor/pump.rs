@@ -48,12 +48,7 @@ impl Reactor {
         match action {
             PartAction::Answer { id, result } => self.answer(index, id, result),
             PartAction::Pool { image, token, request } => self.ask_image(index, image, token, request),
-            PartAction::Send { to, message } => {
-                if let Some(volume) = self.volume(index) {
-                    let segment = volume.part.record().id;
-                    self.tell_peer(to, segment, &message);
-                }
-            }
+            PartAction::Send { to, message } => self.send_of_part(index, to, &message),
             PartAction::Propose { record, expected } => self.ask_store(index, Asked::Propose { record, expected }),
             PartAction::Read => {
                 if let Some(volume) = self.volume(index) {

@@ -313,6 +313,7 @@ impl Reactor {
                 self.wake_starved_peers();
                 self.end_silent_peers();
                 self.wake_listeners();
+                self.wake_waiters();
             }
         }
     }

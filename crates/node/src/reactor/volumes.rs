@@ -3,19 +3,20 @@
 use std::sync::Arc;
 
 use dyad_cluster::{OutReason, SegmentRecord, VolumeRecord};
-use dyad_contract::volume::VolumeOp;
-use dyad_iscsi::{CloseReason, TaskTag};
+use dyad_iscsi::CloseReason;
 use dyad_mirror::{Command, Leases, OpId, Part, PartAction, PartEvent, PartSetup, PartTuning};
 use dyad_pool::ImageHandle;
-use dyad_scsi::{BlockSize, Identity, LogicalUnit, Settings, Shape, Task};
+use dyad_scsi::{BlockSize, Identity, LogicalUnit, Settings, Shape};
 use dyad_units::{ImageId, Moment, VolumeId};
 use smallvec::SmallVec;
 
 use super::conns::ConnRef;
 use super::manage::Waiter;
 use super::message::Reply;
+use super::ops::Ops;
 use super::run::{Reactor, guarded};
 use super::service::Service;
+use super::shared::Shared;
 use super::talk::Commanded;
 use super::timers::Timer;
 use crate::clock;
@@ -40,6 +41,8 @@ pub(crate) struct Volume {
     /// Images that can be reached here.
     pub(super) places: SmallVec<[Place; 4]>,
     pub(super) ops: Ops,
+    /// What is known of the state that all nodes share (M20).
+    pub(super) shared: Shared,
     pub(super) sessions: Vec<ConnRef>,
     pub(super) waiters: Vec<Waiter>,
     /// Operations of lost sessions, with the host that had sent them.
@@ -62,105 +65,6 @@ pub(crate) struct Volume {
 pub(super) struct Stop {
     pub(super) reply: Option<Reply<Result<(), u32>>>,
     pub(super) is_stopped: bool,
-}
-
-/// What an operation is counted as.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Weight {
-    Read(u64),
-    Write(u64),
-    Other,
-}
-
-impl Weight {
-    pub(super) fn of(op: &VolumeOp) -> Self {
-        match op {
-            VolumeOp::Read { span } => Self::Read(span.len()),
-            VolumeOp::Write { span, .. } | VolumeOp::Fill { span, .. } | VolumeOp::CompareAndWrite { span, .. } => {
-                Self::Write(span.len())
-            }
-            VolumeOp::Unmap { .. }
-            | VolumeOp::Compare { .. }
-            | VolumeOp::Verify { .. }
-            | VolumeOp::Flush
-            | VolumeOp::ReadState
-            | VolumeOp::WriteState { .. } => Self::Other,
-        }
-    }
-}
-
-/// An operation that the part has not answered.
-pub(super) struct Op {
-    /// The connection that it came by; `None`: given up.
-    pub(super) conn: Option<ConnRef>,
-    pub(super) tag: TaskTag,
-    /// What the unit wants back; `None` while the unit has it, and when given up.
-    pub(super) task: Option<Task>,
-    pub(super) begun: Moment,
-    pub(super) weight: Weight,
-    /// Bytes of the budget for write data, given back at the end.
-    pub(super) asked_bytes: u32,
-}
-
-/// Operations by number; places are used again, numbers are not.
-#[derive(Default)]
-pub(super) struct Ops {
-    slots: Vec<(u32, Option<Op>)>,
-    free: Vec<u32>,
-}
-
-impl Ops {
-    pub(super) fn len(&self) -> usize {
-        self.slots.len() - self.free.len()
-    }
-
-    pub(super) fn add(&mut self, op: Op) -> OpId {
-        let index = self.free.pop().unwrap_or_else(|| {
-            self.slots.push((0, None));
-            (self.slots.len() - 1) as u32
-        });
-        let (generation, slot) = &mut self.slots[index as usize];
-        *slot = Some(op);
-        OpId(u64::from(*generation) << 32 | u64::from(index))
-    }
-
-    pub(super) fn get_mut(&mut self, id: OpId) -> Option<&mut Op> {
-        let (generation, op) = self.slots.get_mut(id.0 as u32 as usize)?;
-        op.as_mut().filter(|_| u64::from(*generation) == id.0 >> 32)
-    }
-
-    /// Forgets an operation; the bytes of the budget that it used.
-    pub(super) fn remove(&mut self, id: OpId) -> u32 {
-        let Some(asked_bytes) = self.get_mut(id).map(|op| op.asked_bytes) else { return 0 };
-        let (generation, op) = &mut self.slots[id.0 as u32 as usize];
-        *op = None;
-        *generation = generation.wrapping_add(1);
-        self.free.push(id.0 as u32);
-        asked_bytes
-    }
-
-    /// Bytes of the budget that all of them use.
-    pub(super) fn asked_bytes(&self) -> u64 {
-        self.slots.iter().filter_map(|(_, op)| op.as_ref()).map(|op| u64::from(op.asked_bytes)).sum()
-    }
-
-    /// The operation at this place loses its host; its number.
-    pub(super) fn give_up(&mut self, index: u32) -> Option<OpId> {
-        let (generation, op) = self.slots.get_mut(index as usize)?;
-        let op = op.as_mut()?;
-        op.conn = None;
-        op.task = None;
-        Some(OpId(u64::from(*generation) << 32 | u64::from(index)))
-    }
-
-    /// Those that lost their host and are not over.
-    pub(super) fn given_up(&self) -> impl Iterator<Item = OpId> + '_ {
-        let of = |(index, (generation, op)): (usize, &(u32, Option<Op>))| {
-            let id = OpId(u64::from(*generation) << 32 | index as u64);
-            op.as_ref().filter(|op| op.conn.is_none()).map(|_| id)
-        };
-        self.slots.iter().enumerate().filter_map(of)
-    }
 }
 
 impl Reactor {
@@ -240,6 +144,7 @@ impl Reactor {
             part_no: self.fresh_id(),
             places: SmallVec::new(),
             ops: Ops::default(),
+            shared: Shared::default(),
             sessions: Vec::new(),
             waiters: Vec::new(),
             orphans: Vec::new(),
@@ -307,6 +212,7 @@ impl Reactor {
         let now = clock::now();
         let Some(volume) = self.volumes.get_mut(index as usize).and_then(Option::as_deref_mut) else { return };
         let Volume { part, actions, .. } = &mut *volume;
+        let before = actions.len();
         let beats = &self.beats;
         let acted = guarded(|| {
             let leases = &mut *beats.leases();
@@ -319,9 +225,13 @@ impl Reactor {
             Ok(false) => {}
             Err(fault) => return self.fail_volume(index, &fault.0),
         }
+        let is_other_reign = volume.look_at_part(before, now, self.node);
         if !volume.is_dirty {
             volume.is_dirty = true;
             self.dirty_volumes.push(index);
+        }
+        if is_other_reign {
+            self.withdraw_operations(index);
         }
     }
 
@@ -418,19 +328,5 @@ impl Reactor {
         if let Some(reply) = volume.stop.and_then(|stop| stop.reply) {
             let _ = reply.try_send(Ok(()));
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_operations_number_is_never_used_again() {
-        let mut ops = Ops::default();
-        assert!(ops.get_mut(OpId(0)).is_none());
-        assert!(ops.give_up(0).is_none());
-        ops.remove(OpId(7));
-        assert_eq!(ops.len(), 0);
     }
 }

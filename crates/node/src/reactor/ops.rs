@@ -1,0 +1,180 @@
+//! Operations of a volume that are not answered.
+
+use dyad_contract::volume::VolumeOp;
+use dyad_iscsi::TaskTag;
+use dyad_mirror::OpId;
+use dyad_scsi::Task;
+use dyad_units::Moment;
+
+use super::conns::ConnRef;
+
+/// What an operation is counted as.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Weight {
+    Read(u64),
+    Write(u64),
+    Other,
+}
+
+impl Weight {
+    pub(super) fn of(op: &VolumeOp) -> Self {
+        match op {
+            VolumeOp::Read { span } => Self::Read(span.len()),
+            VolumeOp::Write { span, .. } | VolumeOp::Fill { span, .. } | VolumeOp::CompareAndWrite { span, .. } => {
+                Self::Write(span.len())
+            }
+            VolumeOp::Unmap { .. }
+            | VolumeOp::Compare { .. }
+            | VolumeOp::Verify { .. }
+            | VolumeOp::Flush
+            | VolumeOp::ReadState
+            | VolumeOp::WriteState { .. } => Self::Other,
+        }
+    }
+}
+
+/// Whose an operation is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Whose {
+    /// A host's command.
+    Host,
+    /// The unit's: a change of the shared state that no host asked for.
+    Unit,
+    /// This node's: it reads the shared state.
+    Node,
+}
+
+/// Whether an operation ended, or will end, without effect, to be looked at again (M20).
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Returned {
+    No,
+    /// The owner knows of another state.
+    Stale,
+    /// It was taken back because this node is about to become owner.
+    Withdrawn,
+}
+
+/// An operation that was not answered.
+pub(super) struct Op {
+    pub(super) whose: Whose,
+    /// The connection that it came by, and its task there; `None`: given up, or no host's.
+    pub(super) host: Option<(ConnRef, TaskTag)>,
+    /// What the unit wants back; `None` while the unit has it, and when given up.
+    pub(super) task: Option<Task>,
+    pub(super) begun: Moment,
+    /// Of what it asked first.
+    pub(super) weight: Option<Weight>,
+    /// Bytes of the budget for write data, given back at the end.
+    pub(super) asked_bytes: u32,
+    /// What the part has, or is to have: kept where another node may refuse it, and while it waits for the state.
+    pub(super) again: Option<VolumeOp>,
+    pub(super) returned: Returned,
+    /// It waits for the shared state; the part does not have it.
+    pub(super) is_parked: bool,
+    /// How often it did.
+    pub(super) tries: u8,
+}
+
+impl Op {
+    pub(super) fn of_host(at: ConnRef, tag: TaskTag, now: Moment, asked_bytes: u32) -> Self {
+        Self { host: Some((at, tag)), asked_bytes, ..Self::own(Whose::Host, now) }
+    }
+
+    pub(super) fn own(whose: Whose, now: Moment) -> Self {
+        Self {
+            whose,
+            host: None,
+            task: None,
+            begun: now,
+            weight: None,
+            asked_bytes: 0,
+            again: None,
+            returned: Returned::No,
+            is_parked: false,
+            tries: 0,
+        }
+    }
+}
+
+/// Operations by number; places are used again, numbers are not.
+#[derive(Default)]
+pub(super) struct Ops {
+    slots: Vec<(u32, Option<Op>)>,
+    free: Vec<u32>,
+}
+
+impl Ops {
+    pub(super) fn len(&self) -> usize {
+        self.slots.len() - self.free.len()
+    }
+
+    pub(super) fn add(&mut self, op: Op) -> OpId {
+        let index = self.free.pop().unwrap_or_else(|| {
+            self.slots.push((0, None));
+            (self.slots.len() - 1) as u32
+        });
+        let (generation, slot) = &mut self.slots[index as usize];
+        *slot = Some(op);
+        OpId(u64::from(*generation) << 32 | u64::from(index))
+    }
+
+    pub(super) fn get_mut(&mut self, id: OpId) -> Option<&mut Op> {
+        let (generation, op) = self.slots.get_mut(id.0 as u32 as usize)?;
+        op.as_mut().filter(|_| u64::from(*generation) == id.0 >> 32)
+    }
+
+    /// Forgets an operation; the bytes of the budget that it used.
+    pub(super) fn remove(&mut self, id: OpId) -> u32 {
+        let Some(asked_bytes) = self.get_mut(id).map(|op| op.asked_bytes) else { return 0 };
+        let (generation, op) = &mut self.slots[id.0 as u32 as usize];
+        *op = None;
+        *generation = generation.wrapping_add(1);
+        self.free.push(id.0 as u32);
+        asked_bytes
+    }
+
+    /// Bytes of the budget that all of them use.
+    pub(super) fn asked_bytes(&self) -> u64 {
+        self.slots.iter().filter_map(|(_, op)| op.as_ref()).map(|op| u64::from(op.asked_bytes)).sum()
+    }
+
+    /// The operation at this place loses its host; its number, and whether the part has it.
+    pub(super) fn give_up(&mut self, index: u32) -> Option<(OpId, bool)> {
+        let (generation, op) = self.slots.get_mut(index as usize)?;
+        let op = op.as_mut()?;
+        (op.host, op.task, op.again) = (None, None, None);
+        Some((OpId(u64::from(*generation) << 32 | u64::from(index)), !op.is_parked))
+    }
+
+    /// Those that the part has and that can still be taken back.
+    pub(super) fn at_part(&mut self) -> impl Iterator<Item = (OpId, &mut Op)> {
+        self.slots.iter_mut().enumerate().filter_map(|(index, (generation, op))| {
+            let id = OpId(u64::from(*generation) << 32 | index as u64);
+            let op = op.as_mut().filter(|op| op.whose != Whose::Node && op.task.is_some() && !op.is_parked)?;
+            Some((id, op))
+        })
+    }
+
+    /// Those that lost their host and are not over.
+    pub(super) fn given_up(&self) -> impl Iterator<Item = OpId> + '_ {
+        let of = |(index, (generation, op)): (usize, &(u32, Option<Op>))| {
+            let id = OpId(u64::from(*generation) << 32 | index as u64);
+            op.as_ref().filter(|op| op.whose == Whose::Host && op.host.is_none()).map(|_| id)
+        };
+        self.slots.iter().enumerate().filter_map(of)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_operations_number_is_never_used_again() {
+        let mut ops = Ops::default();
+        assert!(ops.get_mut(OpId(0)).is_none());
+        assert!(ops.give_up(0).is_none());
+        ops.remove(OpId(7));
+        assert_eq!(ops.len(), 0);
+    }
+}

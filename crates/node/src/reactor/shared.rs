@@ -1,0 +1,431 @@
+//! The SCSI state that all nodes share (M20), as a node's glue sees it: which edition is the newest, and what was checked
+//! against which. Why it is right: docs/decisions/2026-11-21-reservations-across-nodes.md.
+//!
+//! ```text
+//!  front: checked against 5.3 ── Forward, 5.3 ──▶ owner: newest is 5.3 ──▶ the part executes it
+//!                             ◀── Stale, 5.4 ─── owner: newest is 5.4
+//!         reads the state of 5.4, checks again, sends again
+//! ```
+//!
+//! - The owner's node counts the changes of its epoch, and hands to its part only what was checked against the newest.
+//! - A change is made from an edition, is refused if that is not the newest, and one is under way at a time.
+//! - A node that is about to become owner takes back what waits in its part: it was checked under another owner.
+
+use std::collections::VecDeque;
+
+use dyad_contract::volume::{Edition, VolumeDone, VolumeError, VolumeOp, VolumeResult};
+use dyad_mirror::{OpId, PartAction, PartEvent, PartNote, PeerMessage};
+use dyad_scsi::{Begun, Response, Status, Task};
+use dyad_units::{Epoch, Moment, NodeId, Period, SegmentId};
+
+use super::ops::{Op, Returned, Weight, Whose};
+use super::run::{Reactor, guarded};
+use super::volumes::Volume;
+
+/// How often one command waits for the state before its host is told to send it again: others change the state, or the
+/// owner, all the time.
+const TRIES_MAX: u8 = 16;
+
+/// As long as a command may wait for its lock (T, M19), so long it may wait for the state before that.
+const PATIENCE: Period = Period::from_secs(3);
+
+/// Who makes the change that is under way, at the owner.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Writer {
+    Here(OpId),
+    Peer(NodeId, u64),
+}
+
+/// What a volume's glue knows of the shared state.
+#[derive(Default)]
+pub(super) struct Shared {
+    /// Epoch and owner of the newest record that was looked at.
+    record: Option<(Epoch, Option<NodeId>)>,
+    /// The newest edition, while this node is the owner.
+    own: Option<Edition>,
+    /// The newest edition as far as another owner said, or as may be guessed: it says whether that is right.
+    told: Option<Edition>,
+    /// The unit's, as of `adopted`.
+    adopted_edition: Option<Edition>,
+    /// What arrived by then was checked against an older one.
+    adopted: Moment,
+    /// The latest arrival that the part was told.
+    arrived: Moment,
+    writer: Option<Writer>,
+    /// The read under way, and the edition that it is to be of.
+    read: Option<(OpId, Option<Edition>)>,
+    /// Who waits for that read.
+    waiting: Vec<OpId>,
+    /// Who came after it began, and waits for the next.
+    later: Vec<OpId>,
+    /// Another read is wanted although nobody waits: hosts have to be told something.
+    wants_read: bool,
+    /// Of the operations of hosts that the part wants sent to the owner and that are not sent yet, in their order.
+    editions: VecDeque<Option<Edition>>,
+    /// The next answer of the part is of an operation that the owner refused as stale.
+    is_stale_answer: bool,
+}
+
+impl Shared {
+    pub(super) fn is_read(&self, id: OpId) -> bool {
+        self.read.is_some_and(|(read, _)| read == id)
+    }
+
+    pub(super) fn is_write(&self, id: OpId) -> bool {
+        self.writer == Some(Writer::Here(id))
+    }
+
+    /// Whether what was checked against this edition may go on from here.
+    fn admits(&self, edition: Option<Edition>) -> bool {
+        edition.is_some() && self.own.is_none_or(|own| edition == Some(own))
+    }
+
+    /// When an operation that is checked now arrives: after everything that was checked against another state.
+    fn arrival(&mut self, now: Moment) -> Moment {
+        let at = now.max(self.adopted + Period::from_nanos(1));
+        self.arrived = self.arrived.max(at);
+        at
+    }
+
+    /// The unit's copy as it is now.
+    fn look_at_unit(&mut self, edition: Option<Edition>, now: Moment) {
+        if edition != self.adopted_edition {
+            self.adopted_edition = edition;
+            self.adopted = now.max(self.arrived);
+        }
+    }
+}
+
+impl Returned {
+    /// Whether the result says that the operation had no effect and is to be looked at again.
+    pub(super) fn is_so(self, result: &VolumeResult) -> bool {
+        match self {
+            Self::No => false,
+            Self::Stale => matches!(result, Err(VolumeError::Busy)),
+            Self::Withdrawn => matches!(result, Err(VolumeError::Aborted)),
+        }
+    }
+}
+
+impl Volume {
+    /// Looks at what the part wants since it had `before` actions waiting; says whether it is about to become owner.
+    pub(super) fn look_at_part(&mut self, before: usize, now: Moment, me: NodeId) -> bool {
+        let mut claims = false;
+        for action in &self.actions[before..] {
+            match action {
+                PartAction::Send { message: PeerMessage::Forward { age, op, .. }, .. } => {
+                    let arrived = Moment::from_nanos(now.as_nanos().saturating_sub(age.as_nanos()));
+                    let edition = match (op, self.shared.read) {
+                        (VolumeOp::ReadState, Some((_, edition))) => edition,
+                        _ if arrived > self.shared.adopted => self.shared.adopted_edition,
+                        _ => None,
+                    };
+                    self.shared.editions.push_back(edition);
+                }
+                PartAction::Answer { id, result: Err(VolumeError::Busy) } if self.shared.is_stale_answer => {
+                    self.shared.is_stale_answer = false;
+                    if let Some(op) = self.ops.get_mut(*id) {
+                        op.returned = Returned::Stale;
+                    }
+                }
+                PartAction::Note(PartNote::Claiming { .. }) => claims = true,
+                _ => {}
+            }
+        }
+        self.shared.is_stale_answer = false;
+        let record = (self.part.record().epoch, self.part.record().owner);
+        if claims || self.shared.record != Some(record) {
+            let (epoch, owner) = record;
+            let first = Some(Edition { epoch, changes: 0 });
+            self.shared.record = Some(record);
+            self.shared.own = first.filter(|_| owner == Some(me));
+            self.shared.told = first;
+            if self.shared.own.is_none() {
+                self.shared.writer = None;
+            }
+            self.unit.forget_state();
+            self.shared.look_at_unit(None, now);
+        }
+        claims
+    }
+}
+
+impl Reactor {
+    /// The unit may have another copy of the state.
+    pub(super) fn note_edition(&mut self, index: u32) {
+        let now = self.now;
+        if let Some(volume) = self.volume_mut(index) {
+            volume.shared.look_at_unit(volume.unit.edition(), now);
+        }
+    }
+
+    /// Asks the part, if what the unit checked was checked against the newest state, as far as that is known here.
+    pub(super) fn hand_in(&mut self, index: u32, id: OpId, task: Task, op: VolumeOp) {
+        let now = self.now;
+        let Some(volume) = self.volume_mut(index) else { return };
+        let shared = &mut volume.shared;
+        let is_write = matches!(op, VolumeOp::WriteState { .. }) && shared.own.is_some();
+        if !shared.admits(volume.unit.edition()) || is_write && shared.writer.is_some() {
+            return self.park(index, id, task, Some(op));
+        }
+        let Some(entry) = volume.ops.get_mut(id) else { return };
+        if is_write {
+            shared.writer = Some(Writer::Here(id));
+        }
+        entry.task = Some(task);
+        entry.weight.get_or_insert(Weight::of(&op));
+        // An owner is asked by itself and keeps nothing; another one may refuse it.
+        entry.again = shared.own.is_none().then(|| op.clone());
+        entry.returned = Returned::No;
+        let arrived = shared.arrival(now);
+        self.volume_event(index, PartEvent::Op { id, op, arrived });
+    }
+
+    /// The command waits until the state was read.
+    pub(super) fn park(&mut self, index: u32, id: OpId, task: Task, op: Option<VolumeOp>) {
+        let Some(volume) = self.volume_mut(index) else { return };
+        let Some(entry) = volume.ops.get_mut(id) else { return };
+        entry.tries += 1;
+        if entry.tries > TRIES_MAX {
+            return self.end_op(index, id, Response::status(Status::Busy), true);
+        }
+        (entry.task, entry.again, entry.is_parked) = (Some(task), op, true);
+        volume.shared.later.push(id);
+        self.read_state(index);
+    }
+
+    /// Reads the state for who waits, unless that is under way.
+    fn read_state(&mut self, index: u32) {
+        let now = self.now;
+        let Some(volume) = self.volume_mut(index) else { return };
+        let shared = &mut volume.shared;
+        if shared.read.is_some() || shared.later.is_empty() && !shared.wants_read {
+            return;
+        }
+        shared.wants_read = false;
+        std::mem::swap(&mut shared.waiting, &mut shared.later);
+        let id = volume.ops.add(Op::own(Whose::Node, now));
+        shared.read = Some((id, shared.own.or(shared.told)));
+        self.volume_event(index, PartEvent::Op { id, op: VolumeOp::ReadState, arrived: now });
+    }
+
+    /// The state was read, or not.
+    pub(super) fn on_state_read(&mut self, index: u32, id: OpId, result: VolumeResult) {
+        let Some(volume) = self.volume_mut(index) else { return };
+        let Some((_, edition)) = volume.shared.read.take() else { return };
+        let is_stale = volume.ops.get_mut(id).is_some_and(|op| op.returned.is_so(&result));
+        self.forget_op(index, id);
+        let Some(volume) = self.volume_mut(index) else { return };
+        let waiting = std::mem::take(&mut volume.shared.waiting);
+        // Who was owner when it was asked for may be another now: then nobody knows of which edition it is.
+        let is_known = edition.filter(|_| volume.shared.admits(edition));
+        match (result, is_known) {
+            (Ok(VolumeDone::Data(data)), Some(edition)) => {
+                let unit = &mut volume.unit;
+                match guarded(|| unit.adopt(edition, &data.to_vec())) {
+                    Ok(Ok(())) => self.on_state_known(index, &waiting),
+                    Ok(Err(error)) => {
+                        tracing::error!(volume = %volume.record.name, %error, "reservations are not known");
+                        self.end_all(index, &waiting, true);
+                    }
+                    Err(fault) => return self.fail_volume(index, &fault.0),
+                }
+            }
+            (Ok(_), _) => self.wait_again(index, waiting),
+            (Err(_), _) if is_stale => self.wait_again(index, waiting),
+            (Err(error), _) => {
+                let is_passing = matches!(error, VolumeError::Busy | VolumeError::Aborted);
+                self.end_all(index, &waiting, !is_passing);
+            }
+        }
+        self.read_state(index);
+    }
+
+    fn on_state_known(&mut self, index: u32, waiting: &[OpId]) {
+        self.note_edition(index);
+        if let Some(drain) = self.volume_mut(index).and_then(|volume| volume.unit.take_drain()) {
+            // Another node's host had them ended; whoever asked waits until T has passed (M19).
+            let mut left = Vec::new();
+            self.abort_nexuses(index, &drain.nexuses, &mut left);
+        }
+        for &id in waiting {
+            self.resume(index, id);
+        }
+    }
+
+    /// They wait for the next read.
+    fn wait_again(&mut self, index: u32, waiting: Vec<OpId>) {
+        for id in waiting {
+            let Some((task, op)) = self.unpark(index, id) else { continue };
+            self.park(index, id, task, op);
+        }
+    }
+
+    fn unpark(&mut self, index: u32, id: OpId) -> Option<(Task, Option<VolumeOp>)> {
+        let entry = self.volume_mut(index)?.ops.get_mut(id).filter(|op| op.is_parked)?;
+        entry.is_parked = false;
+        Some((entry.task.take()?, entry.again.take()))
+    }
+
+    /// Goes on with a command that waited.
+    fn resume(&mut self, index: u32, id: OpId) {
+        let Some((task, op)) = self.unpark(index, id) else { return };
+        let now = self.now;
+        let Some(volume) = self.volume_mut(index) else { return };
+        let is_late = volume.ops.get_mut(id).is_none_or(|op| now.since(op.begun) >= PATIENCE);
+        if is_late {
+            return self.end_op(index, id, Response::status(Status::Busy), true);
+        }
+        let unit = &mut volume.unit;
+        let begun = guarded(|| match op {
+            Some(op) => unit.overtaken(task, op),
+            None => unit.again(task),
+        });
+        match begun {
+            Ok(begun) => self.go_on(index, id, begun, false),
+            Err(fault) => self.fail_volume(index, &fault.0),
+        }
+    }
+
+    /// The state is not known, for a while or for good.
+    fn end_all(&mut self, index: u32, waiting: &[OpId], for_good: bool) {
+        for &id in waiting {
+            if self.unpark(index, id).is_none() {
+                continue;
+            }
+            let Some(volume) = self.volume(index) else { return };
+            let response = if for_good { volume.unit.without_state() } else { Response::status(Status::Busy) };
+            self.end_op(index, id, response, true);
+        }
+    }
+
+    /// This node is about to become owner: what its part holds was checked against a state of the owner before, and would
+    /// be executed unseen. What waits had no effect; what is with the old owner is answered in its time (M18).
+    pub(super) fn withdraw_operations(&mut self, index: u32) {
+        let Some(volume) = self.volume_mut(index) else { return };
+        let mut ids = Vec::new();
+        for (id, op) in volume.ops.at_part() {
+            op.returned = Returned::Withdrawn;
+            ids.push(id);
+        }
+        for id in ids {
+            self.volume_event(index, PartEvent::Abort { id });
+        }
+    }
+
+    /// A task of the unit itself; its operation.
+    pub(super) fn run_own_task(&mut self, index: u32, task: Task) -> Option<OpId> {
+        let now = self.now;
+        let id = self.volume_mut(index)?.ops.add(Op::own(Whose::Unit, now));
+        self.go_on(index, id, Begun::State { task }, false);
+        Some(id)
+    }
+
+    // --- other nodes ------------------------------------------------------------------------------------------------
+
+    /// Sends what a part has to say; operations of hosts with what they were checked against.
+    pub(super) fn send_of_part(&mut self, index: u32, to: NodeId, message: &PeerMessage) {
+        let Some(volume) = self.volume_mut(index) else { return };
+        let segment = volume.part.record().id;
+        let edition = match message {
+            PeerMessage::Forward { .. } => volume.shared.editions.pop_front().flatten(),
+            _ => None,
+        };
+        let ends_write =
+            matches!(message, PeerMessage::Forwarded { id, .. } if volume.shared.writer == Some(Writer::Peer(to, *id)));
+        if ends_write {
+            self.on_state_written(index, Some(to));
+        }
+        self.tell_peer(to, segment, message, edition);
+    }
+
+    /// At the owner: whether an operation of another node's host was checked against the newest state. If not, it is sent
+    /// back, without any effect.
+    pub(super) fn admits_forward(
+        &mut self,
+        index: u32,
+        from: NodeId,
+        (id, op): (u64, &VolumeOp),
+        edition: Option<Edition>,
+    ) -> bool {
+        let Some(volume) = self.volume_mut(index) else { return true };
+        let shared = &mut volume.shared;
+        // Whoever is no owner executes nothing.
+        let Some(own) = shared.own else { return true };
+        let is_write = matches!(op, VolumeOp::WriteState { .. });
+        if edition != Some(own) || is_write && shared.writer.is_some() {
+            let segment = volume.part.record().id;
+            self.tell_stale(from, segment, id, own);
+            return false;
+        }
+        if is_write {
+            shared.writer = Some(Writer::Peer(from, id));
+        }
+        true
+    }
+
+    /// The owner refused an operation.
+    pub(super) fn on_stale(&mut self, index: u32, from: NodeId, id: u64, newest: Edition) {
+        let Some(volume) = self.volume_mut(index) else { return };
+        if volume.shared.own.is_none() {
+            volume.shared.told = Some(newest);
+            if volume.unit.edition() != Some(newest) {
+                volume.unit.forget_state(); // what comes now waits instead of coming back
+            }
+        }
+        volume.shared.is_stale_answer = true;
+        self.note_edition(index);
+        let message = PeerMessage::Forwarded { id, result: Err(VolumeError::Busy) };
+        self.volume_event(index, PartEvent::Peer { from, message });
+    }
+
+    /// The owner says that the state is another one: hosts here may have to be told of something.
+    pub(super) fn on_state_changed(&mut self, index: u32, newest: Edition) {
+        let Some(volume) = self.volume_mut(index).filter(|volume| volume.shared.own.is_none()) else { return };
+        volume.shared.told = Some(newest);
+        if volume.unit.edition() == Some(newest) {
+            return;
+        }
+        volume.unit.forget_state();
+        volume.shared.wants_read = !volume.sessions.is_empty();
+        self.note_edition(index);
+        self.read_state(index);
+    }
+
+    /// At the owner: a change of the state ended, in whatever way. Before anybody is told so, what was checked against the
+    /// state before is not executed any more.
+    pub(super) fn on_state_written(&mut self, index: u32, writer: Option<NodeId>) {
+        let Some(volume) = self.volume_mut(index) else { return };
+        volume.shared.writer = None;
+        let Some(own) = &mut volume.shared.own else { return };
+        *own = own.next();
+        let newest = *own;
+        let segment = volume.part.record().id;
+        if writer.is_some() {
+            volume.unit.forget_state();
+            volume.shared.wants_read = !volume.sessions.is_empty();
+            self.note_edition(index);
+            self.read_state(index);
+        }
+        self.tell_state_changed(segment, newest, writer);
+    }
+
+    /// A node that had a change under way is gone: how it ends is not told any more.
+    pub(super) fn lose_writer(&mut self, index: u32, node: NodeId) {
+        let writer = self.volume(index).and_then(|volume| volume.shared.writer);
+        if matches!(writer, Some(Writer::Peer(of, _)) if of == node) {
+            self.on_state_written(index, Some(node));
+        }
+    }
+
+    fn tell_stale(&mut self, to: NodeId, segment: SegmentId, id: u64, newest: Edition) {
+        self.say_to(to, segment, |sender, number| sender.stale(number, id, newest));
+    }
+
+    fn tell_state_changed(&mut self, segment: SegmentId, newest: Edition, but: Option<NodeId>) {
+        let nodes: Vec<NodeId> = self.connected().filter(|node| Some(*node) != but).collect();
+        for node in nodes {
+            self.say_to(node, segment, |sender, number| sender.state_changed(number, newest));
+        }
+    }
+}

@@ -1,0 +1,175 @@
+//! Reservations at two nodes (M20): what is reserved through one holds at the other from the answer on, whichever is owner.
+
+mod cast;
+
+use cast::Stage;
+use cast::pair::{Pair, in_sync, wait_until};
+use dyad_bench::disk::{Disk, DiskError};
+use dyad_bench::initiator::Options;
+
+const REGISTER: u8 = 0;
+const RESERVE: u8 = 1;
+const RELEASE: u8 = 2;
+const PREEMPT: u8 = 4;
+const PREEMPT_AND_ABORT: u8 = 5;
+const REGISTER_AND_IGNORE: u8 = 6;
+const WRITE_EXCLUSIVE: u8 = 1;
+const EXCLUSIVE_ACCESS: u8 = 3;
+const WRITE_EXCLUSIVE_REGISTRANTS: u8 = 5;
+
+const BUSY: u8 = 0x08;
+const CONFLICT: u8 = 0x18;
+const REGISTRATIONS_PREEMPTED: (u8, u8, u8) = (6, 0x2a, 5);
+
+/// A host with a name of its own.
+fn host(stage: &Stage, name: u32) -> Disk {
+    let options = || Options { initiator: format!("iqn.2026-11.example:host{name}"), ..stage.login("v") };
+    let mut found = None;
+    wait_until("a login", || {
+        found = Disk::open(&options()).ok();
+        found.is_some()
+    });
+    found.unwrap()
+}
+
+/// A command that may have to be sent again (M18).
+#[track_caller]
+fn done<T>(mut command: impl FnMut() -> Result<T, DiskError>) -> T {
+    for _ in 0..100 {
+        match command() {
+            Err(DiskError::Status { status: BUSY, .. }) => std::thread::yield_now(),
+            result => return result.unwrap(),
+        }
+    }
+    panic!("busy all the time");
+}
+
+#[track_caller]
+fn conflict(result: Result<impl Sized, DiskError>) {
+    let status = match result {
+        Ok(_) => 0,
+        Err(DiskError::Status { status, .. }) => status,
+        Err(error) => panic!("{error}"),
+    };
+    assert_eq!(status, CONFLICT);
+}
+
+/// The status of a command, and what its sense data say.
+fn told(result: Result<impl Sized, DiskError>) -> (u8, Option<(u8, u8, u8)>) {
+    match result {
+        Ok(_) => (0, None),
+        Err(DiskError::Status { status, sense, .. }) => (status, sense),
+        Err(error) => panic!("{error}"),
+    }
+}
+
+fn write(disk: &mut Disk, byte: u8) -> Result<(), DiskError> {
+    disk.write(0, vec![byte; 4096])
+}
+
+/// The point of it all: each takes the volume from the other, and the very next command of the other is refused.
+#[test]
+fn after_a_preempt_at_one_node_the_other_lets_nothing_through() {
+    let pair = Pair::new();
+    let mut hosts = [host(&pair.one, 1), host(&pair.other, 2)];
+    let keys = [0x11, 0x22];
+    for (disk, key) in hosts.iter_mut().zip(keys) {
+        done(|| disk.reserve(REGISTER, 0, 0, key));
+    }
+    done(|| hosts[0].reserve(RESERVE, WRITE_EXCLUSIVE_REGISTRANTS, keys[0], 0));
+    let mut holder = 0;
+    for round in 0..200_u8 {
+        let next = 1 - holder;
+        let [one, other] = &mut hosts;
+        let (old, new) = if holder == 0 { (one, other) } else { (other, one) };
+        done(|| write(old, round));
+        let action = if round % 50 == 49 { PREEMPT_AND_ABORT } else { PREEMPT };
+        new.reserve(action, WRITE_EXCLUSIVE_REGISTRANTS, keys[next], keys[holder]).unwrap();
+        assert_eq!(told(write(old, 0xee)), (2, Some(REGISTRATIONS_PREEMPTED)), "round {round}");
+        conflict(write(old, 0xee));
+        assert_eq!(new.read(0, 8).unwrap(), vec![round; 4096]);
+        conflict(old.reserve(RESERVE, WRITE_EXCLUSIVE_REGISTRANTS, keys[holder], 0));
+        old.reserve(REGISTER, 0, 0, keys[holder]).unwrap();
+        holder = next;
+    }
+}
+
+/// What is released at one node is free at the other: no conflict is answered from an old copy.
+#[test]
+fn after_a_release_at_one_node_the_other_lets_everything_through() {
+    let pair = Pair::new();
+    let (mut one, mut other) = (host(&pair.one, 1), host(&pair.other, 2));
+    done(|| one.reserve(REGISTER, 0, 0, 1));
+    done(|| write(&mut other, 1));
+    for _ in 0..100 {
+        one.reserve(RESERVE, EXCLUSIVE_ACCESS, 1, 0).unwrap();
+        conflict(other.read(0, 8));
+        conflict(write(&mut other, 9));
+        one.reserve(RELEASE, EXCLUSIVE_ACCESS, 1, 0).unwrap();
+        other.read(0, 8).unwrap();
+        write(&mut other, 2).unwrap();
+    }
+}
+
+/// Changes at both nodes at once: none is lost.
+#[test]
+fn of_changes_at_two_nodes_at_once_none_is_lost() {
+    let pair = Pair::new();
+    let work = |stage: &Stage, name: u32| {
+        let mut disk = host(stage, name);
+        for key in 1..=50 {
+            done(|| disk.reserve(REGISTER_AND_IGNORE, 0, 0, u64::from(name) << 8 | key));
+        }
+        disk
+    };
+    let mut disks: Vec<Disk> = std::thread::scope(|scope| {
+        let workers: Vec<_> = (1..=4)
+            .map(|name| {
+                let stage = if name % 2 == 0 { &pair.one } else { &pair.other };
+                scope.spawn(move || work(stage, name))
+            })
+            .collect();
+        workers.into_iter().map(|worker| worker.join().unwrap()).collect()
+    });
+    for disk in &mut disks {
+        let mut keys = done(|| disk.keys());
+        keys.sort_unstable();
+        assert_eq!(keys, [0x100 | 50, 0x200 | 50, 0x300 | 50, 0x400 | 50]);
+    }
+}
+
+/// M9, M12, M20: whichever node goes, registrations and the reservation stay, and keep out whom they kept out.
+#[test]
+fn a_reservation_outlives_its_owner() {
+    let mut pair = Pair::new();
+    done(|| host(&pair.one, 1).reserve(REGISTER, 0, 0, 0x11));
+    done(|| host(&pair.other, 2).reserve(REGISTER, 0, 0, 0x22));
+    done(|| host(&pair.other, 2).reserve(RESERVE, WRITE_EXCLUSIVE, 0x22, 0));
+    for round in 0..2 {
+        let (goes, stays) =
+            if round == 0 { (&mut pair.one, &mut pair.other) } else { (&mut pair.other, &mut pair.one) };
+        goes.stop();
+        let mut stranger = host(stays, 3);
+        assert_eq!(done(|| stranger.keys()), [0x11, 0x22]);
+        conflict(write(&mut stranger, 3));
+        goes.start();
+        wait_until("both in sync", || in_sync(stays) == 2);
+        let mut stranger = host(goes, 3);
+        assert_eq!(done(|| stranger.keys()), [0x11, 0x22]);
+        conflict(write(&mut stranger, 3));
+    }
+    done(|| write(&mut host(&pair.other, 2), 1));
+}
+
+/// APTPL (SPC-4 §5.13.5): a restart of the only node.
+#[test]
+fn a_reservation_outlives_a_restart() {
+    let mut stage = Stage::mirrored();
+    done(|| host(&stage, 1).reserve(REGISTER, 0, 0, 0x11));
+    done(|| host(&stage, 1).reserve(RESERVE, EXCLUSIVE_ACCESS, 0x11, 0));
+    stage.restart();
+    let mut stranger = host(&stage, 2);
+    conflict(stranger.read(0, 8));
+    assert_eq!(done(|| stranger.keys()), [0x11]);
+    done(|| write(&mut host(&stage, 1), 1));
+}
