@@ -14,6 +14,8 @@ use crate::pattern::Value;
 
 mod rot;
 
+pub use rot::Rotted;
+
 /// Order of happenings: rises with every event of the run, so that no two are at once.
 pub type Order = u64;
 

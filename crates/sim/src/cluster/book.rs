@@ -1,6 +1,6 @@
 //! What all hosts together know of all volumes: every block's history, and who is busy with it.
 
-use super::block::{Block, Nodes, Order};
+use super::block::{Block, Nodes, Order, Rotted};
 use crate::pattern::{BLOCK, Value, identify};
 
 /// What the SCSI state of a volume names as its block: far above every real one.
@@ -39,8 +39,8 @@ pub struct Book {
     next_version: u32,
     /// Whether a loss of power may leave a block in parts.
     tears: bool,
-    /// When bits first changed on a disk; `Order::MAX`: never.
-    rotted: Order,
+    /// When bits changed on disks.
+    rotted: Rotted,
 }
 
 impl Book {
@@ -57,7 +57,7 @@ impl Book {
             order: 1,
             next_version: 0,
             tears,
-            rotted: Order::MAX,
+            rotted: Rotted::default(),
         }
     }
 
@@ -271,9 +271,10 @@ impl Book {
         }
     }
 
-    /// Bits change on a disk.
-    pub fn rots(&mut self) {
-        self.rotted = self.order().min(self.rotted);
+    /// Bits change on the disks of these nodes.
+    pub fn rots(&mut self, nodes: Nodes) {
+        let now = self.order();
+        self.rotted.add(nodes, now);
     }
 
     /// An image of the volume is in sync from now on.

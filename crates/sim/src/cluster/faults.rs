@@ -306,7 +306,7 @@ impl World {
             return;
         }
         self.excuses.medium = true;
-        self.book.rots();
+        self.book.rots(1 << node);
         let machine = &mut self.machines[node];
         let size = machine.disk.len_bytes();
         for _ in 0..1 + rng.below(200) {

@@ -2,21 +2,51 @@
 //!
 //! All images of the block lost their memory, and what was written last was not flushed. On one image it is there without
 //! its checksum; on another one, bits of the block had changed before. Neither verifies, no disk knows which of them is
-//! what a host wrote, and one is adopted: counted and reported, and what was seen of it stays so. Everywhere else a
-//! host never sees a changed bit.
+//! what a host wrote, and one is adopted: counted and reported, and what was seen of it stays so. The same where bits had
+//! changed on two disks before, in a region in which something was being written. Everywhere else a host never sees a
+//! changed bit.
 
-use super::{Block, Order};
+use super::{Block, Nodes, Order};
 use crate::pattern::{Value, identify_rotten};
+
+/// When bits changed on disks; `Order::MAX`: never.
+#[derive(Clone, Copy, Debug)]
+pub struct Rotted {
+    /// On one.
+    pub first: Order,
+    /// On a second one.
+    pub second: Order,
+    nodes: Nodes,
+}
+
+impl Default for Rotted {
+    fn default() -> Self {
+        Self { first: Order::MAX, second: Order::MAX, nodes: 0 }
+    }
+}
+
+impl Rotted {
+    /// Bits change on the disks of these nodes.
+    pub fn add(&mut self, nodes: Nodes, now: Order) {
+        self.nodes |= nodes;
+        self.first = self.first.min(now);
+        if self.nodes.count_ones() > 1 {
+            self.second = self.second.min(now);
+        }
+    }
+}
 
 impl Block {
     /// What a read asked at `asked` shows, if it is what a loss of memory may have left but for a few bits that changed
-    /// before it: at `rotted` at the earliest.
-    pub fn rotten(&self, bytes: &[u8], (image, block): (u64, u64), asked: Order, rotted: Order) -> Option<Value> {
+    /// before it.
+    pub fn rotten(&self, bytes: &[u8], (image, block): (u64, u64), asked: Order, rotted: Rotted) -> Option<Value> {
         let seen = self.writes.iter().map(|write| write.value).filter(|value| value.is_rotten());
         let last = self.last(asked);
         let was_lost = |write: &super::Write| write.begun <= self.lost_at && self.is_open(write, last);
-        let is_unknown = rotted < self.lost_at && self.writes.iter().any(was_lost);
-        let parts = self.parts(asked).map(|write| write.value).filter(move |_| is_unknown);
+        let is_open = rotted.first < self.lost_at && self.writes.iter().any(was_lost);
+        // Whoever has it in memory knows what it has to be.
+        let is_forgotten = |write: &super::Write| rotted.second < self.lost_at && write.holders == 0;
+        let parts = self.parts(asked).filter(|write| is_open || is_forgotten(write)).map(|write| write.value);
         identify_rotten(bytes, image, block, seen.chain(parts)).ok()
     }
 }

@@ -1,6 +1,6 @@
 //! What the check of one block allows, and what it does not.
 
-use super::Block;
+use super::{Block, Rotted};
 use crate::pattern::Value;
 
 const BOTH: u8 = 0b11;
@@ -216,13 +216,26 @@ fn changed_bits_are_seen_only_where_no_checksum_could_tell() {
     let mut bytes = vec![0; 4096];
     crate::pattern::fill(&mut bytes, 0, 7, value(1));
     bytes[600] ^= 4;
-    let seen = |block: &Block, asked, rotted| block.rotten(&bytes, (0, 7), asked, rotted);
+    let once = |at| {
+        let mut rotted = Rotted::default();
+        rotted.add(0b01, at);
+        rotted.add(0b01, at + 1);
+        rotted
+    };
+    let seen = |block: &Block, asked, at| block.rotten(&bytes, (0, 7), asked, once(at));
     let mut block = two_writes();
     assert_eq!(seen(&block, 45, 35), None, "nothing was forgotten");
     let mut flushed = block.clone();
     flushed.flushed(45);
     flushed.forgot(BOTH, 50);
     assert_eq!(seen(&flushed, 60, 35), None, "the other one has its checksum");
+    let mut twice = once(35);
+    twice.add(0b10, 40);
+    let mut last = vec![0; 4096];
+    crate::pattern::fill(&mut last, 0, 7, value(2));
+    last[600] ^= 4;
+    assert!(flushed.rotten(&last, (0, 7), 60, twice).is_some(), "the other one had changed as well");
+    assert!(flushed.rotten(&bytes, (0, 7), 60, twice).is_none(), "but older it is not");
     let mut one = block.clone();
     one.forgot(0b01, 50);
     assert_eq!(seen(&one, 60, 35), None, "the other one has it in memory");
@@ -235,7 +248,7 @@ fn changed_bits_are_seen_only_where_no_checksum_could_tell() {
     block.read(found, 62, 63, BOTH, false).unwrap();
     assert!(block.clone().read(value(2), 64, 65, BOTH, false).is_err(), "what was seen stays so");
     bytes[700] ^= 1;
-    assert_eq!(block.rotten(&bytes, (0, 7), 66, 35), None, "nor does it go on changing");
+    assert_eq!(block.rotten(&bytes, (0, 7), 66, once(35)), None, "nor does it go on changing");
     block.begin(value(3), 70);
     block.acked(value(3), 75, BOTH, false).unwrap();
     assert_eq!(block.certain(), Some(value(3)), "overwritten as a whole, it is known again");
