@@ -23,6 +23,7 @@ mod manage;
 mod memory;
 mod message;
 mod ops;
+mod paths;
 mod peers;
 mod pools;
 mod pump;

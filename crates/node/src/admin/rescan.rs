@@ -51,9 +51,9 @@ impl Admin {
             tracing::error!("this node was removed from the cluster: stop it");
         }
         nodes.retain(|node| node.state != NodeState::Removed);
-        if nodes.len() > 1 {
-            self.mailbox.post(Message::Neighbours);
-        }
+        let mut ids: Vec<_> = nodes.iter().map(|node| node.id).collect();
+        ids.sort_unstable();
+        self.mailbox.post(Message::Nodes(ids));
         let mut known = self.catalog.lock();
         (known.nodes, known.pools_elsewhere) = (nodes, pools);
         Ok(())

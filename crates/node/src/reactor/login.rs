@@ -13,12 +13,10 @@ use dyad_scsi::{Attention, InitiatorPort, NexusId};
 
 use super::conns::{ConnRef, Session};
 use super::manage::Then;
+use super::paths::port_number;
 use super::run::{Reactor, guarded};
 use crate::clock;
 use crate::control::IoCounters;
-
-/// All portals of a node are one group: sessions see the same targets through each (RFC 7143 §4.2.7.1).
-pub(super) const PORTAL_GROUP: u16 = 1;
 
 impl Reactor {
     /// Takes what a connection has to tell, until there is nothing more.
@@ -63,7 +61,9 @@ impl Reactor {
         if self.stopping.is_some() {
             return Err(LoginRefusal::ServiceUnavailable);
         }
-        let admission = |auth| Admission { portal_group: PORTAL_GROUP, alias: self.settings.iscsi.alias.clone(), auth };
+        // All portals of a node are one group, and no other node's are of it (RFC 7143 §4.2.7.1).
+        let portal_group = port_number(self.node);
+        let admission = |auth| Admission { portal_group, alias: self.settings.iscsi.alias.clone(), auth };
         let target = match &request.kind {
             SessionKind::Discovery => {
                 let secret = |chap: &crate::settings::Chap| ChapSecret {
@@ -199,7 +199,8 @@ impl Reactor {
             let ip = other.ip();
             *other != here && !ip.is_unspecified() && ip.is_loopback() == here.ip().is_loopback()
         });
-        std::iter::once(here).chain(reachable).map(|socket| (PortalAddress { socket }, PORTAL_GROUP)).collect()
+        let group = port_number(self.node);
+        std::iter::once(here).chain(reachable).map(|socket| (PortalAddress { socket }, group)).collect()
     }
 }
 

@@ -41,8 +41,8 @@ pub(crate) enum Message {
     Watched(SegmentId, Option<Box<SegmentRecord>>),
     /// A node was removed from the cluster.
     Removed(NodeId),
-    /// The cluster has other nodes.
-    Neighbours,
+    /// The nodes of the cluster, this one included, in ascending order.
+    Nodes(Vec<NodeId>),
     /// Tell everything.
     Look(Reply<Snapshot>),
     /// Read a piece of an image past its volume; the reply is dropped if it is not there.

@@ -83,6 +83,7 @@ impl Reactor {
         for segment in segments {
             self.announce_to(index, segment);
         }
+        self.doubt_all_paths();
         // What came with the greeting is in the receiver already.
         self.receive_from(index);
         self.wake_in(SILENCE_LOOK);
@@ -354,6 +355,7 @@ impl Reactor {
         let node = peer.link.node;
         tracing::info!(%node, why, "node not connected any more");
         let _ = epoll::delete(&self.epoll, peer.link.socket.as_fd());
+        self.doubt_all_paths();
         for segment in peer.theirs {
             if let Some(&volume) = self.segments.get(&segment) {
                 self.lose_writer(volume, node);

@@ -141,6 +141,7 @@ impl Reactor {
                 }
             }
         }
+        self.tell_space(index);
         self.look_at_pool(index);
         let deadline = Some(self.now + HOUSEKEEPING);
         if let Some(room) = self.pools.get_mut(index as usize).and_then(Option::as_deref_mut).filter(|_| was_active) {

@@ -39,6 +39,7 @@ impl Reactor {
             self.carry_out(index, action);
         }
         self.scratch.actions = actions;
+        self.tell_paths(index);
         self.time_volume(index);
         self.report_start(index);
         self.finish_stopped(index);
@@ -63,7 +64,12 @@ impl Reactor {
                 }
                 self.volume_event(index, PartEvent::SessionsClosed);
             }
-            PartAction::Note(note) => self.tell(index, note),
+            PartAction::Note(note) => {
+                self.tell(index, note);
+                if let Some(volume) = self.volume_mut(index) {
+                    volume.paths.is_stale = true; // told as soon as all actions are carried out
+                }
+            }
             PartAction::Done { id, result } => {
                 let told = result.clone().map(|()| None);
                 if !self.commanded(index, id, told)

@@ -117,6 +117,8 @@ pub(crate) struct Reactor {
     pub(super) next_tsih: u16,
     /// The cluster has other nodes.
     pub(super) has_neighbours: bool,
+    /// All that the config store names, in ascending order.
+    pub(super) nodes: Vec<NodeId>,
     /// Volumes are there as far as they can be.
     pub(super) is_open: bool,
     pub(super) stopping: Option<Stopping>,
@@ -190,6 +192,7 @@ impl Reactor {
             next_id: 1,
             next_tsih: 1,
             has_neighbours: false,
+            nodes: Vec::new(),
             is_open: false,
             stopping: None,
             is_done: false,

@@ -54,7 +54,7 @@ impl Reactor {
                 }
             }
             Message::Removed(node) => self.forget_peer(node),
-            Message::Neighbours => self.has_neighbours = true,
+            Message::Nodes(nodes) => self.learn_nodes(nodes),
             Message::Look(reply) => {
                 let _ = reply.try_send(self.look());
             }

@@ -14,6 +14,7 @@ use super::conns::ConnRef;
 use super::manage::Waiter;
 use super::message::Reply;
 use super::ops::Ops;
+use super::paths::{Paths, port_number};
 use super::run::{Reactor, guarded};
 use super::service::Service;
 use super::shared::Shared;
@@ -40,6 +41,7 @@ pub(crate) struct Volume {
     pub(super) part_no: u64,
     /// Images that can be reached here.
     pub(super) places: SmallVec<[Place; 4]>,
+    pub(super) paths: Paths,
     pub(super) ops: Ops,
     /// What is known of the state that all nodes share (M20).
     pub(super) shared: Shared,
@@ -124,8 +126,8 @@ impl Reactor {
         let identity = Identity {
             volume: record.id,
             target_name: target.clone(),
-            target_port: 1,
-            target_port_group: super::login::PORTAL_GROUP,
+            target_port: port_number(self.node),
+            target_port_group: port_number(self.node),
         };
         let settings = Settings { identity, shape, write_cache: record.cache, read_only: false };
         let setup = PartSetup {
@@ -143,6 +145,7 @@ impl Reactor {
             part,
             part_no: self.fresh_id(),
             places: SmallVec::new(),
+            paths: Paths::UNTOLD,
             ops: Ops::default(),
             shared: Shared::default(),
             sessions: Vec::new(),
@@ -192,6 +195,7 @@ impl Reactor {
         let Some(volume) = self.volume_mut(index) else { return };
         volume.places.push(place);
         self.volume_event(index, PartEvent::PoolUp { image: place.image });
+        self.tell_space(place.pool);
     }
 
     /// An image's pool is gone: what it was asked and did not answer has no effect any more.
@@ -204,7 +208,17 @@ impl Reactor {
 
     /// Tells a volume's part something.
     pub(super) fn volume_event(&mut self, index: u32, event: PartEvent) {
+        let can_move = matches!(
+            event,
+            PartEvent::PeerUp { .. }
+                | PartEvent::PeerDown { .. }
+                | PartEvent::PoolUp { .. }
+                | PartEvent::PoolDown { .. }
+        );
         self.with_part(index, |part, now, leases, actions| part.handle(now, event, leases, actions));
+        if can_move {
+            self.doubt_paths(index);
+        }
     }
 
     fn with_part(&mut self, index: u32, act: impl FnOnce(&mut Part, Moment, &mut Leases, &mut Vec<PartAction>)) {
