@@ -75,7 +75,8 @@ fn list_id(header: &[u8]) -> Result<Option<u8>, Condition> {
     }
 }
 
-/// The CSCD descriptors: all of the one kind there is, and not too many.
+/// The CSCD descriptors: all of the one kind there is, and not too many. LU ID TYPE is not looked at: a designator needs
+/// none (SPC-4 §6.3.5.1; SPC-3 had it reserved, and refusing it failed libiscsi's suite).
 fn check_cscds(bytes: &[u8]) -> Result<&[[u8; CSCD_BYTES]], Condition> {
     let (cscds, rest) = bytes.as_chunks::<CSCD_BYTES>();
     if let Some(at) = cscds.iter().position(|cscd| cscd[0] != IDENTIFICATION) {
@@ -89,12 +90,8 @@ fn check_cscds(bytes: &[u8]) -> Result<&[[u8; CSCD_BYTES]], Condition> {
         return Err(Condition::invalid_list(2)); // CSCD DESCRIPTOR LIST LENGTH
     }
     for (number, cscd) in cscds.iter().enumerate() {
-        const LU_ID_TYPE: u8 = 0xc0;
         const LONGEST: u8 = 20;
         let at = HEADER_BYTES + number * CSCD_BYTES;
-        if cscd[1] & LU_ID_TYPE != 0 {
-            return Err(Condition::invalid_list(at as u16 + 1));
-        }
         if cscd[7] > LONGEST {
             return Err(Condition::invalid_list(at as u16 + 7));
         }
