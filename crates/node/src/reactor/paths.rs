@@ -100,6 +100,8 @@ impl Reactor {
         if let Some(volume) = self.volume_mut(index) {
             volume.paths = Paths { is_stale: false, epoch };
             volume.unit.set_port_groups(&groups);
+            let ports: SmallVec<[u16; 8]> = groups.iter().map(|group| group.port).collect();
+            volume.unit.set_target_ports(&ports);
         }
     }
 
