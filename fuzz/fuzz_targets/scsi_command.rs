@@ -115,6 +115,6 @@ fn check(op: &VolumeOp) {
             within(span);
             assert_eq!(span.len(), expected.len() as u64);
         }
-        VolumeOp::Flush => {}
+        VolumeOp::Flush | VolumeOp::ReadState | VolumeOp::WriteState { .. } => {}
     }
 }
