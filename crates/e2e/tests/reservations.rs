@@ -10,6 +10,7 @@ const RESERVE: u8 = 1;
 const PREEMPT: u8 = 4;
 const WRITE_EXCLUSIVE_REGISTRANTS: u8 = 5;
 const CONFLICT: u8 = 0x18;
+const ACCESS_STATE_CHANGED: (u8, u8, u8) = (6, 0x2a, 6);
 
 /// A host with a name of its own, once the node lets it in and answers it.
 fn open(cluster: &Cluster, node: usize, name: u32) -> Disk {
@@ -25,8 +26,19 @@ fn open(cluster: &Cluster, node: usize, name: u32) -> Disk {
     found.unwrap()
 }
 
+/// A command, once the host has heard which node is the owner (ALUA): that comes when it comes, before anything else.
+fn heard<T>(mut command: impl FnMut() -> Result<T, DiskError>) -> Result<T, DiskError> {
+    loop {
+        match command() {
+            Err(DiskError::Status { sense: Some(ACCESS_STATE_CHANGED), .. }) => {}
+            result => return result,
+        }
+    }
+}
+
 #[track_caller]
-fn refused(result: Result<(), DiskError>) {
+fn refused(disk: &mut Disk) {
+    let result = heard(|| write(disk, 0xee));
     assert!(matches!(result, Err(DiskError::Status { status: CONFLICT, .. })), "{result:?}");
 }
 
@@ -43,14 +55,16 @@ fn a_reservation_is_held_across_the_death_of_the_owner() {
         let other = 1 - owner;
         let (holder, stranger) = (u32::from(round) * 2 + 1, u32::from(round) * 2 + 2);
         let mut held = open(&cluster, other, holder);
-        let before = held.keys().unwrap();
-        held.reserve(REGISTER, 0, 0, u64::from(holder)).unwrap();
+        let before = heard(|| held.keys()).unwrap();
+        heard(|| held.reserve(REGISTER, 0, 0, u64::from(holder))).unwrap();
         match before.last() {
-            None => held.reserve(RESERVE, WRITE_EXCLUSIVE_REGISTRANTS, u64::from(holder), 0).unwrap(),
-            Some(&last) => held.reserve(PREEMPT, WRITE_EXCLUSIVE_REGISTRANTS, u64::from(holder), last).unwrap(),
+            None => heard(|| held.reserve(RESERVE, WRITE_EXCLUSIVE_REGISTRANTS, u64::from(holder), 0)).unwrap(),
+            Some(&last) => {
+                heard(|| held.reserve(PREEMPT, WRITE_EXCLUSIVE_REGISTRANTS, u64::from(holder), last)).unwrap()
+            }
         }
-        write(&mut held, round).unwrap();
-        refused(write(&mut open(&cluster, owner, stranger), 0xee));
+        heard(|| write(&mut held, round)).unwrap();
+        refused(&mut open(&cluster, owner, stranger));
         let mut late = open(&cluster, other, stranger);
         cluster.nodes[owner].kill().unwrap();
         // Whatever comes first after the change of the owner is refused, or told to come again.
@@ -61,12 +75,12 @@ fn a_reservation_is_held_across_the_death_of_the_owner() {
                 Err(_) => false,
             })
             .unwrap();
-        write(&mut held, round).unwrap();
+        heard(|| write(&mut held, round)).unwrap();
         cluster.nodes[owner].start().unwrap();
         cluster.until_redundant(other).unwrap();
-        refused(write(&mut open(&cluster, owner, stranger), 0xee));
+        refused(&mut open(&cluster, owner, stranger));
         let mut held = open(&cluster, owner, holder);
-        assert_eq!(held.keys().unwrap(), [u64::from(holder)], "round {round}");
-        assert_eq!(held.read(0, 8).unwrap(), vec![round; 4096]);
+        assert_eq!(heard(|| held.keys()).unwrap(), [u64::from(holder)], "round {round}");
+        assert_eq!(heard(|| held.read(0, 8)).unwrap(), vec![round; 4096]);
     }
 }
