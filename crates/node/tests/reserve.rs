@@ -60,8 +60,11 @@ fn conflict<T>(command: impl FnMut() -> Result<T, DiskError>) {
     assert_eq!(try_told(command).unwrap().0, CONFLICT);
 }
 
-/// The status of a command, and what its sense data say.
-fn try_told<T>(command: impl FnMut() -> Result<T, DiskError>) -> Result<(u8, Option<(u8, u8, u8)>), DiskError> {
+/// Status, and what the sense data say.
+type Told = (u8, Option<(u8, u8, u8)>);
+
+/// How a command ended.
+fn try_told<T>(command: impl FnMut() -> Result<T, DiskError>) -> Result<Told, DiskError> {
     match heard(command) {
         Ok(_) => Ok((0, None)),
         Err(DiskError::Status { status, sense, .. }) => Ok((status, sense)),
