@@ -6,6 +6,9 @@ use crate::initiator::{Cdb, Completion, Options, Session, SessionError, Transfer
 const UNIT_ATTENTIONS_MAX: usize = 8;
 const CHECK_CONDITION: u8 = 2;
 const UNIT_ATTENTION: u8 = 6;
+/// ASYMMETRIC ACCESS STATE CHANGED, THIN PROVISIONING SOFT THRESHOLD REACHED: the command had no effect, and its data is as
+/// it was.
+const NEWS: [(u8, u8, u8); 2] = [(UNIT_ATTENTION, 0x2a, 0x06), (UNIT_ATTENTION, 0x38, 0x07)];
 
 /// Why a command has no result.
 #[derive(Debug, thiserror::Error)]
@@ -139,8 +142,15 @@ impl Disk {
         Ok(keys.as_chunks().0.iter().map(|key| u64::from_be_bytes(*key)).collect())
     }
 
-    /// Any command that must end with GOOD.
-    pub fn run(&mut self, what: &'static str, cdb: Cdb, transfer: Transfer) -> Result<Transfer, DiskError> {
+    /// Any command that must end with GOOD; sent again, as hosts do, if it was only told of something beside it.
+    pub fn run(&mut self, what: &'static str, cdb: Cdb, mut transfer: Transfer) -> Result<Transfer, DiskError> {
+        for _ in 0..UNIT_ATTENTIONS_MAX {
+            let completion = self.session.call(cdb, transfer)?;
+            if !completion.sense_codes().is_some_and(|codes| NEWS.contains(&codes)) {
+                return good(what, completion);
+            }
+            transfer = completion.transfer;
+        }
         good(what, self.session.call(cdb, transfer)?)
     }
 

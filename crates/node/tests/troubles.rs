@@ -5,6 +5,7 @@ mod cast;
 use std::time::{Duration, Instant};
 
 use cast::Stage;
+use dyad_bench::disk::DiskError;
 use dyad_bench::initiator::{Transfer, cdb};
 use dyad_node::control::{CreatePool, CreatePoolError, CreateVolume, CreateVolumeError, PoolPhase, VolumePhase};
 use dyad_node::settings::BackendChoice;
@@ -191,10 +192,9 @@ fn a_full_pool_refuses_new_data_and_serves_the_rest() {
     let mut host = stage.host("v");
     let mut full_at = None;
     for mib in 0..1024_u64 {
-        let data = Transfer::Out(vec![mib as u8; 1 << 20]);
-        let done = host.session().call(cdb::write(mib * 2048, 2048), data).unwrap();
-        if done.status != 0 {
-            assert_eq!(done.sense_codes(), Some((0x07, 0x27, 0x07)), "SPACE ALLOCATION FAILED");
+        if let Err(error) = host.write(mib * 2048, vec![mib as u8; 1 << 20]) {
+            let is_space = matches!(error, DiskError::Status { sense: Some((0x07, 0x27, 0x07)), .. });
+            assert!(is_space, "not SPACE ALLOCATION FAILED: {error}");
             full_at = Some(mib);
             break;
         }

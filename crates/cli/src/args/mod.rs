@@ -87,7 +87,7 @@ pub enum Command {
     /// Clusters of nodes
     #[command(subcommand)]
     Cluster(ClusterCommand),
-    /// Try Dyad: two nodes and an arbiter on this machine and one mirrored volume, without root
+    /// Try Dyad: two nodes, an arbiter and one mirrored volume on this machine, without root
     Quickstart(Quickstart),
     /// One glance: is the data redundant, and what is wrong if not?
     Status(StatusArgs),
