@@ -120,6 +120,9 @@ impl Volume {
                         _ if arrived > self.shared.adopted => self.shared.adopted_edition,
                         _ => None,
                     };
+                    // With no operation of anybody out it is the part's own, which compares images after a forced promotion (M10):
+                    // no host sees it, so it is checked against nothing.
+                    let edition = edition.or(self.shared.told.filter(|_| self.ops.len() == 0));
                     self.shared.editions.push_back(edition);
                 }
                 PartAction::Answer { id, result: Err(VolumeError::Busy) } if self.shared.is_stale_answer => {
