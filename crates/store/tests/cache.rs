@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use dyad_cluster::{
     Key, Kind, NewSegment, PoolRecord, Record, SegmentRecord, SetError, Store, StoreError, Version, Versioned, Watcher,
@@ -319,9 +319,17 @@ fn records_are_read_from_whatever_a_node_has_and_planted_whole_or_not_at_all() {
     let (cache, _) = Cache::open(&path).unwrap();
     let cached = CachedStore::new(store, Arc::new(cache)).unwrap();
     assert!(cached.wait_until_synced(PATIENCE) && cached.cache().flush(PATIENCE));
-    // As an administrator copies it, while the node runs.
+    // As an administrator copies it, while the node runs and writes nothing. Here a last write may still be under way, so that
+    // a copy is of no use: another one is made.
     let copy = dir.path().join("copy.redb");
-    std::fs::copy(&path, &copy).unwrap();
+    let is_whole = || {
+        std::fs::copy(&path, &copy).unwrap();
+        Known::read(&copy).is_ok_and(|known| known.records.len() == 2)
+    };
+    let deadline = Instant::now() + PATIENCE;
+    while !is_whole() {
+        assert!(Instant::now() < deadline, "no copy is whole");
+    }
     drop(cached);
 
     let (of_store, of_cache) = (Known::read(&local).unwrap(), Known::read(&path).unwrap());
