@@ -137,10 +137,8 @@ impl Pool {
     /// is missing. The same after a crash of the process before all of that was compared. How many extents are suspect.
     pub(crate) fn suspect_marked(&mut self, at: usize) -> u64 {
         let image = self.image_mut(at);
+        image.lived_through = false;
         image.suspect_marked();
-        // Where no region was marked there was nothing to forget. To be said now: once something is written again, it could not
-        // be told from an image that forgot (M11).
-        image.lived_through = image.uncompared.is_empty();
         let regions: Vec<_> = image.uncompared.keys().copied().collect();
         let mut suspects = 0;
         for extent in regions.iter().copied().flat_map(extents_of) {
