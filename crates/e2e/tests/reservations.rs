@@ -10,7 +10,6 @@ const RESERVE: u8 = 1;
 const PREEMPT: u8 = 4;
 const WRITE_EXCLUSIVE_REGISTRANTS: u8 = 5;
 const CONFLICT: u8 = 0x18;
-const ACCESS_STATE_CHANGED: (u8, u8, u8) = (6, 0x2a, 6);
 
 /// A host with a name of its own, once the node lets it in and answers it.
 fn open(cluster: &Cluster, node: usize, name: u32) -> Disk {
@@ -26,19 +25,9 @@ fn open(cluster: &Cluster, node: usize, name: u32) -> Disk {
     found.unwrap()
 }
 
-/// A command, once the host has heard which node is the owner (ALUA): that comes when it comes, before anything else.
-fn heard<T>(mut command: impl FnMut() -> Result<T, DiskError>) -> Result<T, DiskError> {
-    loop {
-        match command() {
-            Err(DiskError::Status { sense: Some(ACCESS_STATE_CHANGED), .. }) => {}
-            result => return result,
-        }
-    }
-}
-
 #[track_caller]
 fn refused(disk: &mut Disk) {
-    let result = heard(|| write(disk, 0xee));
+    let result = write(disk, 0xee);
     assert!(matches!(result, Err(DiskError::Status { status: CONFLICT, .. })), "{result:?}");
 }
 
@@ -55,15 +44,15 @@ fn a_reservation_is_held_across_the_death_of_the_owner() {
         let other = 1 - owner;
         let (holder, stranger) = (u32::from(round) * 2 + 1, u32::from(round) * 2 + 2);
         let mut held = open(&cluster, other, holder);
-        let before = heard(|| held.keys()).unwrap();
-        heard(|| held.reserve(REGISTER, 0, 0, u64::from(holder))).unwrap();
+        let before = held.keys().unwrap();
+        held.reserve(REGISTER, 0, 0, u64::from(holder)).unwrap();
         match before.last() {
-            None => heard(|| held.reserve(RESERVE, WRITE_EXCLUSIVE_REGISTRANTS, u64::from(holder), 0)).unwrap(),
+            None => held.reserve(RESERVE, WRITE_EXCLUSIVE_REGISTRANTS, u64::from(holder), 0).unwrap(),
             Some(&last) => {
-                heard(|| held.reserve(PREEMPT, WRITE_EXCLUSIVE_REGISTRANTS, u64::from(holder), last)).unwrap()
+                held.reserve(PREEMPT, WRITE_EXCLUSIVE_REGISTRANTS, u64::from(holder), last).unwrap()
             }
         }
-        heard(|| write(&mut held, round)).unwrap();
+        write(&mut held, round).unwrap();
         refused(&mut open(&cluster, owner, stranger));
         let mut late = open(&cluster, other, stranger);
         cluster.nodes[owner].kill().unwrap();
@@ -75,12 +64,12 @@ fn a_reservation_is_held_across_the_death_of_the_owner() {
                 Err(_) => false,
             })
             .unwrap();
-        heard(|| write(&mut held, round)).unwrap();
+        write(&mut held, round).unwrap();
         cluster.nodes[owner].start().unwrap();
         cluster.until_redundant(other).unwrap();
         refused(&mut open(&cluster, owner, stranger));
         let mut held = open(&cluster, owner, holder);
-        assert_eq!(heard(|| held.keys()).unwrap(), [u64::from(holder)], "round {round}");
-        assert_eq!(heard(|| held.read(0, 8)).unwrap(), vec![round; 4096]);
+        assert_eq!(held.keys().unwrap(), [u64::from(holder)], "round {round}");
+        assert_eq!(held.read(0, 8).unwrap(), vec![round; 4096]);
     }
 }

@@ -19,7 +19,6 @@ const WRITE_EXCLUSIVE_REGISTRANTS: u8 = 5;
 
 const BUSY: u8 = 0x08;
 const CONFLICT: u8 = 0x18;
-const ACCESS_STATE_CHANGED: (u8, u8, u8) = (6, 0x2a, 6);
 const REGISTRATIONS_PREEMPTED: (u8, u8, u8) = (6, 0x2a, 5);
 
 /// A host with a name of its own.
@@ -33,21 +32,11 @@ fn host(stage: &Stage, name: u32) -> Disk {
     found.unwrap()
 }
 
-/// A command, once the host has heard which node is the owner (ALUA): that comes when it comes, before anything else.
-fn heard<T>(mut command: impl FnMut() -> Result<T, DiskError>) -> Result<T, DiskError> {
-    loop {
-        match command() {
-            Err(DiskError::Status { sense: Some(ACCESS_STATE_CHANGED), .. }) => {}
-            result => return result,
-        }
-    }
-}
-
 /// A command that may have to be sent again (M18).
 #[track_caller]
 fn done<T>(mut command: impl FnMut() -> Result<T, DiskError>) -> T {
     for _ in 0..100 {
-        match heard(&mut command) {
+        match command() {
             Err(DiskError::Status { status: BUSY, .. }) => std::thread::yield_now(),
             result => return result.unwrap(),
         }
@@ -56,7 +45,7 @@ fn done<T>(mut command: impl FnMut() -> Result<T, DiskError>) -> T {
 }
 
 #[track_caller]
-fn conflict<T>(command: impl FnMut() -> Result<T, DiskError>) {
+fn conflict<T>(command: impl FnOnce() -> Result<T, DiskError>) {
     assert_eq!(try_told(command).unwrap().0, CONFLICT);
 }
 
@@ -64,8 +53,8 @@ fn conflict<T>(command: impl FnMut() -> Result<T, DiskError>) {
 type Told = (u8, Option<(u8, u8, u8)>);
 
 /// How a command ended.
-fn try_told<T>(command: impl FnMut() -> Result<T, DiskError>) -> Result<Told, DiskError> {
-    match heard(command) {
+fn try_told<T>(command: impl FnOnce() -> Result<T, DiskError>) -> Result<Told, DiskError> {
+    match command() {
         Ok(_) => Ok((0, None)),
         Err(DiskError::Status { status, sense, .. }) => Ok((status, sense)),
         Err(error) => Err(error),
@@ -91,23 +80,23 @@ fn take_turns(pair: &Pair) -> Result<(), DiskError> {
     let mut hosts = [host(&pair.one, 1), host(&pair.other, 2)];
     let keys = [0x11, 0x22];
     for (disk, key) in hosts.iter_mut().zip(keys) {
-        heard(|| disk.reserve(REGISTER, 0, 0, key))?;
+        disk.reserve(REGISTER, 0, 0, key)?;
     }
-    heard(|| hosts[0].reserve(RESERVE, WRITE_EXCLUSIVE_REGISTRANTS, keys[0], 0))?;
+    hosts[0].reserve(RESERVE, WRITE_EXCLUSIVE_REGISTRANTS, keys[0], 0)?;
     let mut holder = 0;
     for round in 0..200_u8 {
         let next = 1 - holder;
         let [one, other] = &mut hosts;
         let (old, new) = if holder == 0 { (one, other) } else { (other, one) };
-        heard(|| write(old, round))?;
+        write(old, round)?;
         let action = if round % 50 == 49 { PREEMPT_AND_ABORT } else { PREEMPT };
-        heard(|| new.reserve(action, WRITE_EXCLUSIVE_REGISTRANTS, keys[next], keys[holder]))?;
+        new.reserve(action, WRITE_EXCLUSIVE_REGISTRANTS, keys[next], keys[holder])?;
         assert_eq!(try_told(|| write(old, 0xee))?, (2, Some(REGISTRATIONS_PREEMPTED)), "round {round}");
         assert_eq!(try_told(|| write(old, 0xee))?.0, CONFLICT);
-        assert_eq!(heard(|| new.read(0, 8))?, vec![round; 4096]);
+        assert_eq!(new.read(0, 8)?, vec![round; 4096]);
         let again = try_told(|| old.reserve(RESERVE, WRITE_EXCLUSIVE_REGISTRANTS, keys[holder], 0))?;
         assert_eq!(again.0, CONFLICT);
-        heard(|| old.reserve(REGISTER, 0, 0, keys[holder]))?;
+        old.reserve(REGISTER, 0, 0, keys[holder])?;
         holder = next;
     }
     Ok(())
@@ -121,12 +110,12 @@ fn after_a_release_at_one_node_the_other_lets_everything_through() {
     done(|| one.reserve(REGISTER, 0, 0, 1));
     done(|| write(&mut other, 1));
     for _ in 0..100 {
-        heard(|| one.reserve(RESERVE, EXCLUSIVE_ACCESS, 1, 0)).unwrap();
+        one.reserve(RESERVE, EXCLUSIVE_ACCESS, 1, 0).unwrap();
         conflict(|| other.read(0, 8));
         conflict(|| write(&mut other, 9));
-        heard(|| one.reserve(RELEASE, EXCLUSIVE_ACCESS, 1, 0)).unwrap();
-        heard(|| other.read(0, 8)).unwrap();
-        heard(|| write(&mut other, 2)).unwrap();
+        one.reserve(RELEASE, EXCLUSIVE_ACCESS, 1, 0).unwrap();
+        other.read(0, 8).unwrap();
+        write(&mut other, 2).unwrap();
     }
 }
 
