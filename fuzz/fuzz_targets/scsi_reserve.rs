@@ -4,7 +4,9 @@
 
 use dyad_contract::volume::{Edition, VolumeDone, VolumeOp};
 use dyad_payload::{Payload, Slab};
-use dyad_scsi::{Begun, BlockSize, Identity, InitiatorPort, LogicalUnit, NexusId, Settings, Shape, Status, Transfer};
+use dyad_scsi::{
+    AccessState, Begun, BlockSize, Identity, InitiatorPort, LogicalUnit, NexusId, PortGroup, Settings, Shape, Status, Transfer,
+};
 use dyad_units::{Bytes, Epoch, VolumeId};
 use libfuzzer_sys::fuzz_target;
 
@@ -33,7 +35,12 @@ fuzz_target!(|data: &[u8]| {
         read_only: false,
     };
     let mut unit = LogicalUnit::new(settings, slab.clone());
-    unit.set_target_ports(&[1, 2]);
+    unit.set_port_groups(&[1, 2].map(|port| PortGroup {
+        group: port,
+        port,
+        state: AccessState::Optimized,
+        is_preferred: false,
+    }));
     for host in 0..HOSTS {
         unit.add_nexus(NexusId(host), None).unwrap();
         unit.set_initiator(NexusId(host), InitiatorPort::new(&format!("iqn.x:h{host}"), [host as u8; 6]).unwrap());

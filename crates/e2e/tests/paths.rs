@@ -47,14 +47,24 @@ fn own_group(disk: &mut Disk) -> u16 {
     u16::from_be_bytes([group[2], group[3]])
 }
 
-/// Target port groups and their states, in the order of groups.
-fn states(disk: &mut Disk) -> Result<Vec<(u16, u8)>, DiskError> {
+/// Target port groups in their order, each with the first byte of its descriptor.
+fn groups(disk: &mut Disk) -> Result<Vec<(u16, u8)>, DiskError> {
     let mut report = [0; 16];
     (report[0], report[1], report[8]) = (0xa3, 0x0a, 4);
     let data = answer(disk, "REPORT TARGET PORT GROUPS", report)?;
     let end = 4 + u32::from_be_bytes([data[0], data[1], data[2], data[3]]) as usize;
     // One port each: eight bytes and four.
-    Ok(data[4..end].chunks(12).map(|group| (u16::from_be_bytes([group[2], group[3]]), group[0] & 0x0f)).collect())
+    Ok(data[4..end].chunks(12).map(|group| (u16::from_be_bytes([group[2], group[3]]), group[0])).collect())
+}
+
+/// Target port groups and their states, in the order of groups.
+fn states(disk: &mut Disk) -> Result<Vec<(u16, u8)>, DiskError> {
+    Ok(groups(disk)?.into_iter().map(|(group, first)| (group, first & 0x0f)).collect())
+}
+
+/// Target port groups with PREF.
+fn preferred(disk: &mut Disk) -> Result<Vec<u16>, DiskError> {
+    Ok(groups(disk)?.into_iter().filter(|(_, first)| first & 0x80 != 0).map(|(group, _)| group).collect())
 }
 
 /// The next unit attention of a session, if one waits.
@@ -113,6 +123,25 @@ fn a_move_of_the_owner_is_told_at_both_nodes() {
                 .unwrap();
         }
     }
+}
+
+/// The administrator's wish is the PREF bit at both nodes, whoever is asked for it (SPC-4 §6.36).
+#[test]
+fn the_preferred_owner_is_shown_as_the_preferred_path() {
+    let cluster = Cluster::start(MIB).unwrap();
+    let owner = cluster.owner().unwrap();
+    let mut disks = [0, 1].map(|node| open(&cluster, node, 1).unwrap());
+    let groups = disks.each_mut().map(own_group);
+    let path = format!("/v1/volumes/{}/preferred-owner", dyad_e2e::cluster::VOLUME);
+    for (node, name) in [(1 - owner, ["one", "other"][1 - owner]), (owner, ["one", "other"][owner])] {
+        // By hand: the owner stays where it is.
+        cluster.nodes[0].admin().put(&path, &serde_json::json!({ "node": name })).unwrap();
+        for disk in &mut disks {
+            let is_shown = |disk: &mut Disk| preferred(disk).is_ok_and(|shown| shown == [groups[node]]);
+            cluster.until("the wish is shown", || is_shown(disk)).unwrap();
+        }
+    }
+    assert_eq!(cluster.owner().unwrap(), owner);
 }
 
 /// M9: the path that is left becomes the short one; the other comes back as the longer one.

@@ -48,9 +48,7 @@ fn a_reservation_is_held_across_the_death_of_the_owner() {
         held.reserve(REGISTER, 0, 0, u64::from(holder)).unwrap();
         match before.last() {
             None => held.reserve(RESERVE, WRITE_EXCLUSIVE_REGISTRANTS, u64::from(holder), 0).unwrap(),
-            Some(&last) => {
-                held.reserve(PREEMPT, WRITE_EXCLUSIVE_REGISTRANTS, u64::from(holder), last).unwrap()
-            }
+            Some(&last) => held.reserve(PREEMPT, WRITE_EXCLUSIVE_REGISTRANTS, u64::from(holder), last).unwrap(),
         }
         write(&mut held, round).unwrap();
         refused(&mut open(&cluster, owner, stranger));

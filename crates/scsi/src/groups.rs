@@ -41,16 +41,18 @@ pub struct PortGroup {
 
 impl LogicalUnit {
     /// How the nodes' ports are, in ascending order of groups; more than [`PORT_GROUPS_MAX`] are left out. When a state
-    /// changes every nexus learns it (SPC-4 §5.11.2.2); the first word after a start is no change.
+    /// changes every nexus learns it (SPC-4 §5.11.2.2); the first word after a start is no change, nor is another wish of
+    /// the administrator's.
     pub fn set_port_groups(&mut self, groups: &[PortGroup]) {
         let groups = &groups[..groups.len().min(PORT_GROUPS_MAX)];
         if self.groups == groups {
             return;
         }
-        let is_first = self.groups.is_empty();
+        let state = |group: &PortGroup| PortGroup { is_preferred: false, ..*group };
+        let is_news = !self.groups.is_empty() && !self.groups.iter().map(state).eq(groups.iter().map(state));
         self.groups.clear();
         self.groups.extend_from_slice(groups);
-        if !is_first {
+        if is_news {
             self.nexuses.attend(Who::All, Attention::AccessStateChanged);
         }
     }
@@ -58,6 +60,14 @@ impl LogicalUnit {
     /// As they were said last.
     pub fn port_groups(&self) -> &[PortGroup] {
         &self.groups
+    }
+
+    /// Relative target ports of the device, those of other nodes included; its own, as long as no others are known.
+    pub(crate) fn target_ports(&self) -> Vec<u16> {
+        if self.groups.is_empty() {
+            return vec![self.settings.identity.target_port];
+        }
+        self.groups.iter().map(|group| group.port).collect()
     }
 }
 

@@ -61,8 +61,6 @@ pub struct LogicalUnit {
     pub(crate) echo: Echo,
     pub(crate) copies: Copies,
     pub(crate) shared: Shared,
-    /// Relative target ports of the device, all of them: what ALL_TG_PT means.
-    pub(crate) target_ports: Vec<u16>,
     /// Commands of other nexuses have to be given up before the answer that was just given goes out.
     pub(crate) drains: bool,
     /// Some of these nexuses are at other nodes.
@@ -76,7 +74,6 @@ impl LogicalUnit {
     /// A started logical unit without nexuses. Parameter data are built in buffers of `slab`.
     pub fn new(settings: Settings, slab: Slab) -> Self {
         let limits = Limits::of(settings.shape.block());
-        let target_ports = vec![settings.identity.target_port];
         Self {
             settings,
             limits,
@@ -88,7 +85,6 @@ impl LogicalUnit {
             echo: Echo::default(),
             copies: Copies::default(),
             shared: Shared::default(),
-            target_ports,
             drains: false,
             drains_elsewhere: false,
             changes: 0,

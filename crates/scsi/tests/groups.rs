@@ -86,6 +86,18 @@ fn a_change_is_told_to_every_nexus_once() {
     assert_eq!(bench.unit.port_groups(), here);
 }
 
+/// PREF is no state: nobody has to be told (SPC-4 §5.11.2.2).
+#[test]
+fn another_wish_is_shown_but_not_told() {
+    let mut bench = Bench::new();
+    let [one, two] = [group(1, AccessState::Optimized), group(2, AccessState::NonOptimized)];
+    bench.unit.set_port_groups(&[one, two]);
+    bench.unit.set_port_groups(&[one, PortGroup { is_preferred: true, ..two }]);
+    good(bench.run(&TEST_UNIT_READY));
+    let shown = report(&mut bench, 0);
+    assert_eq!([shown[4], shown[16]], [0x00, 0x81]);
+}
+
 #[test]
 fn groups_are_bounded() {
     let mut bench = Bench::new();

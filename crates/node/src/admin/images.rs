@@ -19,6 +19,7 @@ use super::Admin;
 use crate::catalog::KnownVolume;
 use crate::clock;
 use crate::orders::Orders;
+use crate::reactor::Message;
 use crate::talk::{Order, Told};
 
 /// How long one order may hold up this thread; it is given again at the next look.
@@ -196,6 +197,7 @@ impl Admin {
         let mut catalog = self.catalog.lock();
         if let Some(now) = catalog.volume(which).cloned() {
             let record = dyad_cluster::VolumeRecord { preferred: wish, ..now.record.clone() };
+            self.mailbox.post(Message::Preferred(record.id, wish.map(|wish| wish.node)));
             catalog.put_volume(KnownVolume { record, ..now });
         }
         Ok(())
@@ -206,6 +208,8 @@ impl Admin {
         let mut catalog = self.catalog.lock();
         let known = catalog.volumes.iter().find(|known| known.record.id == volume.id).cloned();
         if let Some(known) = known.filter(|known| known.record.preferred != volume.preferred) {
+            let preferred = volume.preferred.map(|preferred| preferred.node);
+            self.mailbox.post(Message::Preferred(volume.id, preferred));
             catalog.put_volume(KnownVolume { record: volume.clone(), ..known });
         }
     }

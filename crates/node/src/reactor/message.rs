@@ -43,6 +43,8 @@ pub(crate) enum Message {
     Removed(NodeId),
     /// The nodes of the cluster, this one included, in ascending order.
     Nodes(Vec<NodeId>),
+    /// The node that should own a volume, if the administrator has a wish.
+    Preferred(VolumeId, Option<NodeId>),
     /// Tell everything.
     Look(Reply<Snapshot>),
     /// Read a piece of an image past its volume; the reply is dropped if it is not there.

@@ -4,7 +4,7 @@
 //! can change it, never per command.
 
 use dyad_scsi::{AccessState, PortGroup, Provisioning};
-use dyad_units::{Bytes, EXTENT_BYTES, Epoch, NodeId};
+use dyad_units::{Bytes, EXTENT_BYTES, Epoch, NodeId, VolumeId};
 use smallvec::SmallVec;
 
 use super::run::Reactor;
@@ -57,6 +57,15 @@ impl Reactor {
         self.doubt_all_paths();
     }
 
+    /// Which node should own a volume.
+    pub(super) fn learn_preferred(&mut self, id: VolumeId, preferred: Option<NodeId>) {
+        let Some(index) = self.volume_with_id(id) else { return };
+        if let Some(volume) = self.volume_mut(index) {
+            volume.preferred = preferred;
+        }
+        self.doubt_paths(index);
+    }
+
     /// Something happened that can have changed how any volume can be reached.
     pub(super) fn doubt_all_paths(&mut self) {
         for index in 0..self.volumes.len() as u32 {
@@ -93,15 +102,13 @@ impl Reactor {
             .map(|node| {
                 let number = port_number(node);
                 let state = self.access_through(node, record.owner, &service);
-                PortGroup { group: number, port: number, state, is_preferred: false }
+                PortGroup { group: number, port: number, state, is_preferred: volume.preferred == Some(node) }
             })
             .collect();
         groups.sort_unstable_by_key(|group| group.group);
         if let Some(volume) = self.volume_mut(index) {
             volume.paths = Paths { is_stale: false, epoch };
             volume.unit.set_port_groups(&groups);
-            let ports: SmallVec<[u16; 8]> = groups.iter().map(|group| group.port).collect();
-            volume.unit.set_target_ports(&ports);
         }
     }
 

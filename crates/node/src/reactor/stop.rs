@@ -55,6 +55,7 @@ impl Reactor {
             }
             Message::Removed(node) => self.forget_peer(node),
             Message::Nodes(nodes) => self.learn_nodes(nodes),
+            Message::Preferred(volume, node) => self.learn_preferred(volume, node),
             Message::Look(reply) => {
                 let _ = reply.try_send(self.look());
             }

@@ -101,8 +101,7 @@ fn register(unit: &LogicalUnit, list: &[u8], key: u64, ignores_key: bool) -> Res
     if !has_ids && list.len() != BASIC_BYTES {
         return Err(TOO_SHORT);
     }
-    let ports =
-        if flags & ALL_TG_PT != 0 { unit.target_ports.clone() } else { vec![unit.settings.identity.target_port] };
+    let ports = if flags & ALL_TG_PT != 0 { unit.target_ports() } else { vec![unit.settings.identity.target_port] };
     let others = if has_ids { Some(transport_ids(unit, list)?) } else { None };
     Ok(Register { key, ignores_key, aptpl: flags & APTPL != 0, ports, others })
 }
@@ -145,7 +144,7 @@ fn register_and_move(unit: &LogicalUnit, task: &Task, list: &[u8], key: u64) -> 
         // A name without a port is no path (SPC-4 §5.13.8).
         _ => return Err(bad_ids()),
     };
-    let is_port = target == unit.settings.identity.target_port || unit.target_ports.contains(&target);
+    let is_port = target == unit.settings.identity.target_port || unit.target_ports().contains(&target);
     let to = is_port.then_some(Path { initiator, target });
     debug_assert!(unit.shared.path(task.nexus).is_none_or(|path| path.target == unit.settings.identity.target_port));
     Ok(Move { key, aptpl: flags & APTPL != 0, unregisters: flags & UNREG != 0, to })

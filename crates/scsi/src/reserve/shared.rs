@@ -38,7 +38,7 @@ pub(crate) struct Shared {
     is_open: bool,
     /// In the order of their ids.
     named: Vec<Named>,
-    /// Nexuses whose commands another host's PREEMPT AND ABORT ends; taken by [`crate::LogicalUnit::take_aborted`].
+    /// Nexuses whose commands another host's PREEMPT AND ABORT ends; taken by [`crate::LogicalUnit::take_drain`].
     aborted: Vec<NexusId>,
 }
 

@@ -28,11 +28,6 @@ impl LogicalUnit {
         self.shared.name(nexus, initiator, self.settings.identity.target_port);
     }
 
-    /// Relative target ports of the device, those of other nodes included.
-    pub fn set_target_ports(&mut self, ports: &[u16]) {
-        self.target_ports = ports.to_vec();
-    }
-
     /// Which state the unit's copy is; none: it has to be read anew.
     pub fn edition(&self) -> Option<Edition> {
         self.shared.edition()

@@ -4,7 +4,9 @@
 
 use dyad_contract::volume::{Edition, VolumeDone, VolumeOp, VolumeResult};
 use dyad_payload::{Payload, Slab};
-use dyad_scsi::{Attention, Begun, BlockSize, InitiatorPort, LogicalUnit, NexusId, Response, Task, Transfer};
+use dyad_scsi::{
+    AccessState, Attention, Begun, BlockSize, InitiatorPort, LogicalUnit, NexusId, PortGroup, Response, Task, Transfer,
+};
 use dyad_units::Epoch;
 
 use super::{SIZE, padded, payload, settings};
@@ -64,12 +66,13 @@ impl Cluster {
     /// `hosts` have a session at each of the nodes.
     pub fn new(nodes: usize, hosts: u8) -> Self {
         let slab = Slab::new(64 << 20);
-        let ports: Vec<u16> = (1..=nodes as u16).collect();
+        let group = |port| PortGroup { group: port, port, state: AccessState::Optimized, is_preferred: false };
+        let groups: Vec<PortGroup> = (1..=nodes as u16).map(group).collect();
         let node = |at: usize| {
             let mut settings = settings(BlockSize::Emulated512, SIZE);
             settings.identity.target_port = at as u16 + 1;
             let mut unit = LogicalUnit::new(settings, slab.clone());
-            unit.set_target_ports(&ports);
+            unit.set_port_groups(&groups);
             Node { unit, done: 0 }
         };
         let nodes: Vec<Node> = (0..nodes).map(node).collect();
