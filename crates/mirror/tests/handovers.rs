@@ -2,7 +2,7 @@
 
 mod cast;
 
-use cast::{BLOCK, NODE, Stage, StoreMood};
+use cast::{BLOCK, EXTENT, NODE, Stage, StoreMood};
 use dyad_cluster::{ImageState, OutReason};
 use dyad_contract::volume::VolumeError;
 use dyad_mirror::{Mirror, MirrorState, Note};
@@ -93,6 +93,31 @@ fn an_owner_whose_own_image_fails_gives_the_segment_to_another_node() {
     assert_eq!(pair.state_of(0), (ImageState::Stale, Some(OutReason::WriteFailed)));
     assert_eq!(pair.handed_over, Some((THERE, pair.store.epoch)));
     assert_eq!(pair.images[1].value(0), 1);
+}
+
+/// M8: the own disk is stuck, and the other node, which is to become owner, cannot be reached from here. That says nothing of
+/// what it will serve: what waits is to come again there. (It was answered by WRITE FAULT: cluster seed 90007480.)
+#[test]
+fn an_owner_about_to_leave_answers_busy_for_an_image_that_it_cannot_reach() {
+    let mut pair = apart();
+    let done = pair.write(0, B, 1);
+    pair.mood = StoreMood::Away;
+    pair.pass_without(Period::from_secs(2), 0);
+    let large = pair.write(EXTENT, 20 * EXTENT, 2); // more than there are credits: slots are reserved first (P15)
+    let waiting = [large, pair.write(B, B, 3), pair.flush()];
+    pair.gone(1);
+    let later = pair.write(8 * B, B, 4);
+    let waiting = waiting.into_iter().chain([later]);
+    assert!(waiting.clone().chain([done]).all(|id| pair.answer(id).is_none()), "M7: until it is known who is owner");
+
+    pair.mood = StoreMood::Accepts;
+    pair.pass_without(Period::from_secs(2), 0);
+    assert_eq!(pair.state_of(0), (ImageState::Stale, Some(OutReason::Slow)));
+    assert_eq!(pair.handed_over, Some((THERE, pair.store.epoch)));
+    assert!(pair.is_done(done), "whoever is in the set has it");
+    for id in waiting {
+        assert_eq!(pair.error(id), Some(VolumeError::Busy), "{id:?}");
+    }
 }
 
 /// M8: one image that has not done a write long after the other leaves the set.

@@ -82,7 +82,7 @@ impl Core {
     /// waited for no longer, and the failure is the operation's.
     fn on_failed(&mut self, op: &mut Op, at: usize, image: ImageIndex, reason: OutReason, out: &mut Vec<Action>) {
         if !self.fail_image(image, reason, out) {
-            op.fail(VolumeError::WriteFault);
+            op.fail(self.fault_of_last());
             self.done(op, at, image, out);
         }
     }

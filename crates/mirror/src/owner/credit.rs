@@ -173,7 +173,7 @@ impl Core {
             }
             _ => {
                 if !self.fail_image(image, OutReason::WriteFailed, out) {
-                    op.fail(VolumeError::WriteFault);
+                    op.fail(self.fault_of_last());
                 }
             }
         }

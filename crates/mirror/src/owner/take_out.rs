@@ -8,9 +8,11 @@
 //! ```
 //!
 //! Until the store has said that the image is out, whatever it should have acknowledged stays unanswered and
-//! locked. The last image is never taken out: its errors go to the host (P15).
+//! locked. The last image is never taken out: its errors go to the host (P15), unless it is another node's, which then
+//! becomes owner and is the one to say what is true.
 
 use dyad_cluster::{Change, OutReason};
+use dyad_contract::volume::VolumeError;
 
 use crate::owner::core::{Core, Work};
 use crate::owner::event::{Action, ImageIndex, Note};
@@ -40,6 +42,16 @@ impl Core {
         self.members.failing.insert(image);
         self.work.push_back(Work::Redirect);
         true
+    }
+
+    /// What a host is told of what the last image failed. Where none of this node's is left, the node of another becomes owner by
+    /// the record that is being proposed (M8): that this one cannot reach it now says nothing of what it serves then, so the
+    /// command is to come again there. It takes no effect after the next owner's fence (M3), as with whatever an owner leaves
+    /// unanswered.
+    pub(crate) fn fault_of_last(&self) -> VolumeError {
+        let members = &self.members;
+        let leaves = members.readable().and(members.local).is_empty();
+        if leaves { VolumeError::Busy } else { VolumeError::WriteFault }
     }
 
     /// What takes out everybody who fails. Where that leaves no image on this node, the same step makes the node of

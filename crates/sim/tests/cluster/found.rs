@@ -92,3 +92,46 @@ fn a_block_that_a_resync_left_bad_is_never_adopted() {
     assert!(outcome.violation.is_none(), "{:?}", outcome.violation);
     assert!(outcome.coverage.of("unreadable at the source (M15)") > 0, "blocks were left bad");
 }
+
+/// An owner's disk is stuck, so it proposes that the other node becomes owner (M8), and then reaches neither that node nor the
+/// store for a while. Writes were answered by WRITE FAULT when the store had accepted: the image of the next owner was the
+/// last one, and could not be asked. They are to come again there. (Seed 90007480.)
+#[test]
+fn no_write_fails_at_an_owner_that_is_about_to_leave() {
+    let fault = |at, trigger, aim, kind, lasts, seed| Fault { at, trigger, aim, kind, lasts, seed };
+    let isolation = FaultKind::Isolation { store: true, hosts: false, beats: Beats::Lost };
+    let broken = FaultKind::LinkBreak { other: 2 };
+    let plan = Plan {
+        seed: 90_007_480,
+        nodes: 3,
+        images: 2,
+        segments: 1,
+        regions: 1,
+        unit: 512,
+        disk_bytes: 8 << 20,
+        log_bytes: 256 << 10,
+        ppm_bound: 1000,
+        is_beyond_bound: false,
+        policy: AckPolicy::default(),
+        interval: 100,
+        hosts: vec![0, 1, 2],
+        quota: 81,
+        until: 3_559_570_312,
+        faults: vec![
+            fault(
+                1_619_000_000,
+                Trigger::Writing,
+                Aim::Owner,
+                FaultKind::DiskStuck,
+                1_994_000_000,
+                10_098_475_395_944_303_238,
+            ),
+            fault(1_891_000_000, Trigger::Writing, Aim::Follower, broken, 0, 10_894_379_570_419_958_603),
+            fault(2_476_000_000, Trigger::Time, Aim::Owner, isolation, 307_000_000, 13_328_619_924_710_711_879),
+        ],
+        skipped: Vec::new(),
+    };
+    let outcome = Campaign::default().play(plan, false);
+    assert!(outcome.violation.is_none(), "{:?}", outcome.violation);
+    assert!(outcome.coverage.of("taken out: slow (M8)") > 0, "the owner left");
+}
