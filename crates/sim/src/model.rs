@@ -309,11 +309,6 @@ impl Model {
         self.cells.get(&block).is_none_or(Cell::is_certain)
     }
 
-    /// [`Self::is_certain`] for all blocks.
-    pub fn is_certain_throughout(&self) -> bool {
-        self.cells.values().all(Cell::is_certain)
-    }
-
     /// Whether a write of anything but zeros to the extent was ever answered, as far as is remembered.
     pub fn ever_written(&self, extent: Extent) -> bool {
         let is_data = |entry: &Entry| entry.value != Value::ZERO && entry.answered.is_some();

@@ -202,15 +202,8 @@ impl Player {
         let Reply::Survey(survey) = reply else {
             return Err(Violation(format!("a survey was answered by {reply:?}")).into());
         };
+        self.check_life(at, &survey)?;
         let actor = &self.actors[at].1;
-        // After a power cut that left nothing open, the next life of the process misses nothing.
-        let misses_nothing =
-            actor.model.is_certain_throughout() && actor.written.values().all(|at| *at <= survey.closed);
-        let is_right = |lived: bool| survey.lived_through == lived || (survey.lived_through && misses_nothing);
-        if !actor.life.is_none_or(is_right) {
-            let text = format!("image {at} says lived_through is {} (M11)", survey.lived_through);
-            return Err(Violation(text).into());
-        }
         if ![actor.closed, actor.closed_maybe].contains(&survey.closed) {
             let (sure, maybe) = (actor.closed, actor.closed_maybe);
             return Err(Violation(format!("closed is {}, not {sure} or {maybe} (M4)", survey.closed)).into());
@@ -232,6 +225,26 @@ impl Player {
         (actor.epoch, actor.closed, actor.closed_maybe) = (survey.epoch, survey.closed, survey.closed);
         actor.epoch_in_doubt = None;
         Ok(*survey)
+    }
+
+    /// Whether the image forgot, as it says (M11): with its process alive, never. After a loss of power, unless nothing was
+    /// marked. Then no write since closed was answered, and what was on its way has not begun to reach the disk (P5).
+    fn check_life(&mut self, at: usize, survey: &Survey) -> Result<(), Stop> {
+        let actor = &mut self.actors[at].1;
+        let says = format!("image {at} says lived_through is {}", survey.lived_through);
+        match (actor.life, survey.lived_through) {
+            (Some(true), false) => return Err(Violation(format!("{says} (M11)")).into()),
+            (Some(false), true) => {
+                if let Some((region, stamp)) = actor.written.iter().find(|(_, stamp)| **stamp > survey.closed) {
+                    let text = format!("{says}, but region {} was written at {stamp} (M11)", region.0);
+                    return Err(Violation(text).into());
+                }
+                let extents = actor.model.extents();
+                extents.into_iter().for_each(|extent| actor.model.expect_unchanged(extent));
+            }
+            _ => {}
+        }
+        Ok(())
     }
 
     /// With L, every write that others might not have is named (M3, P6).

@@ -21,12 +21,15 @@ impl Pool {
     /// What a survey says, without its effects.
     pub(super) fn show(&mut self, at: usize, token: Token) {
         let image = self.image(at);
-        let marked = if image.lived_through { Vec::new() } else { image.regions.iter_marked().collect() };
+        // Marks of this life, where the opening found none, are of what it has: it had nothing to forget (M11).
+        let is_of_this_life = image.regions.marked() > 0 && image.uncompared.is_empty() && !image.suspect;
+        let lived_through = image.lived_through || is_of_this_life;
+        let marked = if lived_through { Vec::new() } else { image.regions.iter_marked().collect() };
         let survey = Survey {
             closed: image.meta.closed,
             epoch: image.meta.epoch,
             record: image.meta.record.clone(),
-            lived_through: image.lived_through,
+            lived_through,
             unsettled: image.unsettled.iter().map(|write| write.piece).collect(),
             marked,
             lost: image.lost().collect(),

@@ -135,3 +135,74 @@ fn no_write_fails_at_an_owner_that_is_about_to_leave() {
     assert!(outcome.violation.is_none(), "{:?}", outcome.violation);
     assert!(outcome.coverage.of("taken out: slow (M8)") > 0, "the owner left");
 }
+
+/// A machine loses its power with nothing marked, so that its image has everything, stays in the set, and takes more writes.
+/// Asked after that, it said that it had forgotten. When the owner's machine lost its power within the same interval, both
+/// counted as forgetful, and the owner's older blocks won over what hosts had been told is written (M11).
+#[test]
+fn an_image_that_had_nothing_to_forget_never_forgets_later() {
+    let fault = |at, trigger, aim, kind, lasts, seed| Fault { at, trigger, aim, kind, lasts, seed };
+    let plan = Plan {
+        seed: 70_015_527,
+        nodes: 2,
+        images: 2,
+        segments: 1,
+        regions: 2,
+        unit: 4096,
+        disk_bytes: 12 << 20,
+        log_bytes: 24 << 10,
+        ppm_bound: 1000,
+        is_beyond_bound: false,
+        policy: AckPolicy::default(),
+        interval: 300,
+        hosts: vec![1, 2],
+        quota: 60,
+        until: 4_429_687_500,
+        faults: vec![
+            fault(
+                972_000_000,
+                Trigger::Writing,
+                Aim::Behind,
+                FaultKind::Promote,
+                49_000_000,
+                8_484_615_614_776_978_389,
+            ),
+            fault(
+                3_306_000_000,
+                Trigger::Writing,
+                Aim::Node(0),
+                FaultKind::StoreFlaky,
+                66_000_000,
+                16_056_710_343_657_130_158,
+            ),
+            fault(
+                3_669_000_000,
+                Trigger::Time,
+                Aim::Node(1),
+                FaultKind::PowerLoss,
+                110_000_000,
+                11_530_094_460_736_786_240,
+            ),
+            fault(
+                3_984_000_000,
+                Trigger::Time,
+                Aim::Behind,
+                FaultKind::EmptyDisk,
+                5_583_000_000,
+                650_999_900_520_438_592,
+            ),
+            fault(
+                3_994_000_000,
+                Trigger::Writing,
+                Aim::Owner,
+                FaultKind::EmptyDisk,
+                2_983_000_000,
+                3_023_243_098_028_270_171,
+            ),
+        ],
+        skipped: vec![4, 1, 0],
+    };
+    let outcome = Campaign::default().play(plan, false);
+    assert!(outcome.violation.is_none(), "{:?}", outcome.violation);
+    assert!(outcome.coverage.of("fault: power loss") > 0, "memory was lost");
+}
