@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use dyad_cluster::{Access, AccessError, Chap, ChapPair, IMAGES_MAX, InitiatorName, Name};
+use dyad_cluster::{Access, AccessError, Chap, ChapPair, IMAGES_MAX, InitiatorName, LimitError, Limits, Name};
 use dyad_units::{BLOCK_BYTES, Bytes, Span, VolumeId};
 
 use crate::control::ControlError;
@@ -78,6 +78,23 @@ fn pools(pools: &[String]) -> Result<(), ControlError> {
     }
 }
 
+/// Checks an initiator's name.
+pub(crate) fn initiator(name: Option<&str>) -> Result<(), ControlError> {
+    let checked = name.map(InitiatorName::new).transpose();
+    checked.map(|_| ()).map_err(|error| invalid("initiator", error.to_string()))
+}
+
+/// Checks limits.
+pub(crate) fn limits(limits: &model::Limits) -> Result<(), ControlError> {
+    let checked = Limits::new(limits.iops, limits.bytes_per_second, limits.burst_seconds);
+    let field = |error: &LimitError| match error {
+        LimitError::Iops(_) => "iops",
+        LimitError::Bandwidth(_) => "bytes_per_second",
+        LimitError::Burst(_) | LimitError::BurstAlone => "burst_seconds",
+    };
+    checked.map(|_| ()).map_err(|error| invalid(field(&error), error.to_string()))
+}
+
 /// The rules are those of the record that the access goes into.
 fn access(request: &CreateAccess) -> Result<(), ControlError> {
     let refuse = |field| move |error: AccessError| invalid(field, error.to_string());
@@ -91,5 +108,5 @@ fn access(request: &CreateAccess) -> Result<(), ControlError> {
         (None, Some(_)) => return Err(invalid("mutual_chap", "it needs `chap` as well")),
         (None, None) => None,
     };
-    Access { initiators, chap }.check().map_err(refuse("access"))
+    Access::of(initiators, chap).check().map_err(refuse("access"))
 }

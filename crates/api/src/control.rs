@@ -5,8 +5,8 @@ use std::fmt;
 use dyad_units::{ImageId, PoolId, VolumeId};
 
 use crate::model::{
-    AddImage, CreatePool, CreateVolume, Disk, Drain, Image, JoinToken, Loss, NewOwner, Node, Place, Pool,
-    PreferredOwner, Session, Status, Volume,
+    AddImage, ChangeAccess, CreatePool, CreateVolume, Disk, Drain, Image, JoinToken, Limits, Loss, NewOwner, Node,
+    Place, Pool, PreferredOwner, Session, Status, Volume,
 };
 
 /// Everything that an administrator can ask of one node.
@@ -91,6 +91,12 @@ pub trait Control: Send + Sync + 'static {
 
     /// Says which node should own a volume.
     fn prefer_owner(&self, volume: VolumeId, wish: PreferredOwner) -> Result<Volume, ControlError>;
+
+    /// Says who may use a volume, and for what.
+    fn change_access(&self, volume: VolumeId, change: ChangeAccess) -> Result<Volume, ControlError>;
+
+    /// Limits what a volume's hosts may ask of it.
+    fn limit_volume(&self, volume: VolumeId, limits: Limits) -> Result<Volume, ControlError>;
 
     /// All iSCSI sessions of the cluster that are known here.
     fn sessions(&self) -> Result<Vec<Session>, ControlError>;

@@ -67,9 +67,21 @@ impl Stage {
         self.post_text(path, &body.to_string())
     }
 
+    fn put(&self, path: &str, body: &Value) -> Answer {
+        self.send_text("PUT", path, &body.to_string())
+    }
+
+    fn patch(&self, path: &str, body: &Value) -> Answer {
+        self.send_text("PATCH", path, &body.to_string())
+    }
+
     fn post_text(&self, path: &str, body: &str) -> Answer {
+        self.send_text("POST", path, body)
+    }
+
+    fn send_text(&self, method: &str, path: &str, body: &str) -> Answer {
         self.send(&format!(
-            "POST {path} HTTP/1.1\r\nhost: dyad\r\nconnection: close\r\ncontent-type: application/json\r\n\
+            "{method} {path} HTTP/1.1\r\nhost: dyad\r\nconnection: close\r\ncontent-type: application/json\r\n\
              content-length: {}\r\n\r\n{body}",
             body.len()
         ))
@@ -161,6 +173,25 @@ fn images_and_owners_change_in_use() {
     let left = stage.get("/v1/volumes/vm1").body["images"][0]["id"].as_str().unwrap().to_owned();
     stage.delete(&format!("/v1/images/{left}")).expect_problem(409, "refused", "not be redundant");
     assert_eq!(stage.delete(&format!("/v1/images/{left}?force=true")).status, 204);
+}
+
+#[test]
+fn who_may_use_a_volume_and_how_much_is_changed_in_use() {
+    let stage = Stage::busy();
+    let allow = |body: Value| stage.patch("/v1/volumes/vm1/access", &body);
+    let grant = json!({"initiator": "iqn.2004-10.com.example:a", "right": "read-only"});
+    let answer = allow(grant.clone());
+    assert_eq!((answer.status, &answer.body["access"]["initiators"]), (200, &json!([grant])));
+    assert_eq!(answer.body["access"].get("everybody"), None, "the first name closes it to others");
+    assert_eq!(allow(json!({"right": "read-write"})).body["access"]["everybody"], "read-write");
+    allow(json!({"initiator": "host", "right": "read-only"})).expect_problem(422, "invalid", "initiator name");
+    allow(json!({"initiator": "iqn.x", "right": "write-only"})).expect_problem(422, "invalid", "write-only");
+    let limit = |body: Value| stage.put("/v1/volumes/vm1/limits", &body);
+    let limits = json!({"iops": 500, "bytes_per_second": 1 << 20, "burst_seconds": 3});
+    assert_eq!(limit(limits.clone()).body["limits"], limits);
+    limit(json!({"iops": 9})).expect_problem(422, "invalid", "too few");
+    limit(json!({"burst_seconds": 9})).expect_problem(422, "invalid", "needs a limit");
+    limit(json!({"iosp": 9})).expect_problem(422, "invalid", "iosp");
 }
 
 #[test]

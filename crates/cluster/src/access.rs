@@ -33,6 +33,9 @@ pub enum AccessError {
     /// Both directions with one secret let a host be impersonated with its own answer (RFC 7143 §9.2.1).
     #[error("the CHAP secrets of the two directions must differ")]
     SameSecret,
+    /// One host cannot be kept out of a volume that is open to everybody.
+    #[error("the volume is open to every host: allow those that may use it, and the others are kept out")]
+    OpenToAll,
 }
 
 /// The iSCSI name of a host, in lower case.
@@ -125,19 +128,119 @@ pub struct ChapPair {
     pub mutual: Option<Chap>,
 }
 
+/// What a host may do with a volume.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Right {
+    /// Read and write.
+    #[default]
+    ReadWrite,
+    /// Only read.
+    ReadOnly,
+}
+
+/// One host's right.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
+pub struct Grant {
+    /// The host.
+    pub initiator: InitiatorName,
+    /// What it may do.
+    pub right: Right,
+}
+
+/// The hosts that may use a volume. "Everybody" is a word of its own: a list out of which the last name was taken lets
+/// nobody in.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
+pub enum Hosts {
+    /// Every host that passes CHAP, if any.
+    All(Right),
+    /// These.
+    Listed(Vec<Grant>),
+}
+
+impl Default for Hosts {
+    fn default() -> Self {
+        Self::All(Right::ReadWrite)
+    }
+}
+
 /// Who may use a volume.
 #[derive(Clone, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
 pub struct Access {
-    /// Names of the hosts that may log in; empty: every host that passes CHAP, if any.
-    pub initiators: Vec<InitiatorName>,
+    /// Which hosts, by name.
+    pub hosts: Hosts,
     /// None: no authentication.
     pub chap: Option<ChapPair>,
 }
 
+/// Whom a change of the access concerns.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Whom {
+    /// Every host, named or not.
+    Everybody,
+    /// This one.
+    Host(InitiatorName),
+}
+
 impl Access {
-    /// Whether a host of this name may log in, authentication aside. Names compare in lower case.
-    pub fn admits(&self, initiator: &str) -> bool {
-        self.initiators.is_empty() || self.initiators.iter().any(|name| name.0.eq_ignore_ascii_case(initiator))
+    /// Access for these hosts to read and write; for every host if none is named.
+    pub fn of(initiators: Vec<InitiatorName>, chap: Option<ChapPair>) -> Self {
+        let grants = initiators.into_iter().map(|initiator| Grant { initiator, right: Right::ReadWrite });
+        let grants: Vec<_> = grants.collect();
+        let hosts = if grants.is_empty() { Hosts::default() } else { Hosts::Listed(grants) };
+        Self { hosts, chap }
+    }
+
+    /// What a host of this name may do, authentication aside; none: it may not log in. Names compare in lower case.
+    pub fn right_of(&self, initiator: &str) -> Option<Right> {
+        match &self.hosts {
+            Hosts::All(right) => Some(*right),
+            Hosts::Listed(grants) => {
+                let is_it = |grant: &&Grant| grant.initiator.0.eq_ignore_ascii_case(initiator);
+                grants.iter().find(is_it).map(|grant| grant.right)
+            }
+        }
+    }
+
+    /// The hosts that are named.
+    pub fn grants(&self) -> &[Grant] {
+        match &self.hosts {
+            Hosts::All(_) => &[],
+            Hosts::Listed(grants) => grants,
+        }
+    }
+
+    /// Lets a host in, or changes its right. A volume that was open to everybody is open to the hosts named from then on.
+    pub fn allow(&mut self, whom: Whom, right: Right) {
+        let initiator = match whom {
+            Whom::Everybody => return self.hosts = Hosts::All(right),
+            Whom::Host(initiator) => initiator,
+        };
+        let mut grants = self.grants().to_vec();
+        match grants.iter_mut().find(|grant| grant.initiator == initiator) {
+            Some(known) => known.right = right,
+            None => grants.push(Grant { initiator, right }),
+        }
+        self.hosts = Hosts::Listed(grants);
+    }
+
+    /// Lets a host in no more; whether it was let in by name.
+    ///
+    /// # Errors
+    /// [`AccessError::OpenToAll`]: who is let in without a name cannot be kept out by one.
+    pub fn deny(&mut self, whom: &Whom) -> Result<bool, AccessError> {
+        match (whom, &mut self.hosts) {
+            (Whom::Everybody, hosts) => {
+                *hosts = Hosts::Listed(Vec::new());
+                Ok(true)
+            }
+            (Whom::Host(_), Hosts::All(_)) => Err(AccessError::OpenToAll),
+            (Whom::Host(initiator), Hosts::Listed(grants)) => {
+                let before = grants.len();
+                grants.retain(|grant| grant.initiator != *initiator);
+                Ok(grants.len() < before)
+            }
+        }
     }
 
     /// Checks what the parts alone cannot know.
@@ -145,8 +248,8 @@ impl Access {
     /// # Errors
     /// [`AccessError::TooMany`], [`AccessError::SameSecret`].
     pub fn check(&self) -> Result<(), AccessError> {
-        if self.initiators.len() > INITIATORS_MAX {
-            return Err(AccessError::TooMany(self.initiators.len()));
+        if self.grants().len() > INITIATORS_MAX {
+            return Err(AccessError::TooMany(self.grants().len()));
         }
         let is_same = |chap: &ChapPair| chap.mutual.as_ref().is_some_and(|mutual| mutual.secret == chap.host.secret);
         if self.chap.as_ref().is_some_and(is_same) { Err(AccessError::SameSecret) } else { Ok(()) }
@@ -155,14 +258,41 @@ impl Access {
 
 #[cfg(test)]
 mod tests {
-    use super::{Access, AccessError, Chap, ChapPair, InitiatorName};
+    use super::{Access, AccessError, Chap, ChapPair, Hosts, InitiatorName, Right, Whom};
+
+    fn host(name: &str) -> Whom {
+        Whom::Host(InitiatorName::new(name).unwrap())
+    }
 
     #[test]
     fn a_named_host_is_admitted_in_any_case_and_others_are_not() {
-        let access = Access { initiators: vec![InitiatorName::new("IQN.2004-10.com.Example:a").unwrap()], chap: None };
-        assert!(access.admits("iqn.2004-10.com.example:A"));
-        assert!(!access.admits("iqn.2004-10.com.example:b"));
-        assert!(Access::default().admits("iqn.anyone"));
+        let access = Access::of(vec![InitiatorName::new("IQN.2004-10.com.Example:a").unwrap()], None);
+        assert_eq!(access.right_of("iqn.2004-10.com.example:A"), Some(Right::ReadWrite));
+        assert_eq!(access.right_of("iqn.2004-10.com.example:b"), None);
+        assert_eq!(Access::default().right_of("iqn.anyone"), Some(Right::ReadWrite));
+    }
+
+    #[test]
+    fn the_first_name_closes_the_volume_to_others_and_the_last_one_that_goes_does_not_open_it() {
+        let mut access = Access::default();
+        assert_eq!(access.deny(&host("iqn.x:a")), Err(AccessError::OpenToAll));
+        access.allow(host("iqn.x:a"), Right::ReadWrite);
+        access.allow(host("iqn.X:B"), Right::ReadOnly);
+        assert_eq!(access.right_of("iqn.x:a"), Some(Right::ReadWrite));
+        assert_eq!(access.right_of("iqn.x:b"), Some(Right::ReadOnly));
+        assert_eq!(access.right_of("iqn.x:c"), None);
+        access.allow(host("iqn.x:a"), Right::ReadOnly);
+        assert_eq!(access.grants().len(), 2);
+        assert_eq!(access.right_of("iqn.x:a"), Some(Right::ReadOnly));
+        assert_eq!(access.deny(&host("iqn.x:c")), Ok(false));
+        assert_eq!(access.deny(&host("iqn.x:a")), Ok(true));
+        assert_eq!(access.deny(&host("iqn.x:b")), Ok(true));
+        assert_eq!(access.hosts, Hosts::Listed(vec![]));
+        assert_eq!(access.right_of("iqn.x:a"), None);
+        access.allow(Whom::Everybody, Right::ReadOnly);
+        assert_eq!(access.right_of("iqn.x:c"), Some(Right::ReadOnly));
+        assert_eq!(access.deny(&Whom::Everybody), Ok(true));
+        assert_eq!(access.right_of("iqn.x:c"), None);
     }
 
     #[test]
@@ -174,7 +304,7 @@ mod tests {
         assert_eq!(Chap::new("", "long enough secret"), Err(AccessError::ChapName));
         let host = Chap::new("a", "long enough secret").unwrap();
         let chap = Some(ChapPair { host: host.clone(), mutual: Some(host) });
-        assert_eq!(Access { initiators: vec![], chap }.check(), Err(AccessError::SameSecret));
+        assert_eq!(Access::of(vec![], chap).check(), Err(AccessError::SameSecret));
     }
 
     #[test]

@@ -16,7 +16,9 @@
 
 mod access;
 mod change;
+mod earlier;
 mod forks;
+mod limits;
 mod name;
 mod node;
 pub mod placement;
@@ -32,9 +34,12 @@ pub mod takeover;
 mod testing;
 mod volume;
 
-pub use access::{Access, AccessError, Chap, ChapPair, INITIATORS_MAX, InitiatorName, Secret};
+pub use access::{
+    Access, AccessError, Chap, ChapPair, Grant, Hosts, INITIATORS_MAX, InitiatorName, Right, Secret, Whom,
+};
 pub use change::{Change, ChangeError};
 pub use forks::{FORKS_MAX, Fork};
+pub use limits::{BANDWIDTH_MIN, BURST_SECS_MAX, IOPS_MIN, LimitError, Limits};
 pub use name::{NAME_BYTES_MAX, Name, ParseNameError};
 pub use node::{Incarnation, NodeRecord, NodeState, PEERS_MAX};
 pub use plan::{Presence, Step, StepOrder, next_step};

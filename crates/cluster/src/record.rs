@@ -4,13 +4,17 @@ use dyad_units::{NodeId, PoolId, SegmentId, VolumeId};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::earlier::RecordV1;
 use crate::node::NodeRecord;
 use crate::pool::PoolRecord;
 use crate::segment::SegmentRecord;
 use crate::volume::VolumeRecord;
 
-/// Version of the encoding that this software writes. It reads this one only; there is no older one.
-pub const RECORD_VERSION: u8 = 1;
+/// Newest version of the encoding that this software knows. It reads the older one as well, and writes that where it can
+/// say everything.
+pub const RECORD_VERSION: u8 = 2;
+/// Version of what has not changed since: segments' records, as images keep them too.
+const FIRST_VERSION: u8 = 1;
 /// Bound of an encoded record in a store: a volume with all initiators and a pool with many disks fit.
 pub const STORED_BYTES_MAX: usize = 64 * 1024;
 
@@ -109,7 +113,10 @@ impl Record {
 
     /// The record as bytes. Whoever stores them checks [`STORED_BYTES_MAX`].
     pub fn encode(&self) -> Vec<u8> {
-        encode(self)
+        match RecordV1::of(self) {
+            Some(record) => encode(FIRST_VERSION, &record),
+            None => encode(RECORD_VERSION, self),
+        }
     }
 
     /// The record from bytes.
@@ -117,14 +124,18 @@ impl Record {
     /// # Errors
     /// [`DecodeError`].
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
-        decode(bytes)
+        match bytes.split_first() {
+            Some((&FIRST_VERSION, rest)) => decode::<RecordV1>(rest).map(Self::from),
+            Some((&RECORD_VERSION, rest)) => decode(rest),
+            other => Err(unknown(other)),
+        }
     }
 }
 
 impl SegmentRecord {
     /// The record as an image keeps it (M3): at most `contract::image::RECORD_BYTES_MAX` bytes.
     pub fn encode(&self) -> Vec<u8> {
-        encode(self)
+        encode(FIRST_VERSION, self)
     }
 
     /// The record from an image's bytes.
@@ -132,23 +143,30 @@ impl SegmentRecord {
     /// # Errors
     /// [`DecodeError`].
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
-        decode(bytes)
+        match bytes.split_first() {
+            Some((&FIRST_VERSION, rest)) => decode(rest),
+            other => Err(unknown(other)),
+        }
     }
 }
 
-fn encode<T: Serialize>(record: &T) -> Vec<u8> {
+fn encode<T: Serialize>(version: u8, record: &T) -> Vec<u8> {
     // Serializing plain data into a growing vector cannot fail.
-    postcard::to_extend(record, vec![RECORD_VERSION]).expect("plain data")
+    postcard::to_extend(record, vec![version]).expect("plain data")
 }
 
 fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, DecodeError> {
-    match bytes.split_first() {
-        Some((&RECORD_VERSION, rest)) => match postcard::take_from_bytes(rest) {
-            Ok((record, [])) => Ok(record),
-            Ok(_) | Err(_) => Err(DecodeError::Damaged),
-        },
-        Some((&version, _)) if version > RECORD_VERSION => Err(DecodeError::Newer(version)),
-        Some(_) | None => Err(DecodeError::Damaged),
+    match postcard::take_from_bytes(bytes) {
+        Ok((record, [])) => Ok(record),
+        Ok(_) | Err(_) => Err(DecodeError::Damaged),
+    }
+}
+
+/// What is wrong with a version that is not read.
+fn unknown(bytes: Option<(&u8, &[u8])>) -> DecodeError {
+    match bytes {
+        Some((&version, _)) if version > FIRST_VERSION => DecodeError::Newer(version),
+        Some(_) | None => DecodeError::Damaged,
     }
 }
 
@@ -157,14 +175,15 @@ mod tests {
     use dyad_units::{DiskId, Epoch, ImageId, Interval, NodeId, PoolId, Stamp, StoreId};
 
     use super::{DecodeError, Record};
-    use crate::access::{Access, Chap, ChapPair, INITIATORS_MAX, InitiatorName};
+    use crate::access::{Access, Chap, ChapPair, Hosts, INITIATORS_MAX, InitiatorName, Right, Whom};
     use crate::forks::{FORKS_MAX, Fork};
+    use crate::limits::Limits;
     use crate::node::{Incarnation, NodeRecord, NodeState};
     use crate::pool::{DiskRecord, PoolRecord};
     use crate::segment::{IMAGES_MAX, SegmentRecord};
     use crate::state::OutReason;
     use crate::testing::{HERE, segment, volume};
-    use crate::volume::VolumeState;
+    use crate::volume::{PreferredOwner, VolumeState};
 
     /// Bound of what an image keeps: `contract::image::RECORD_BYTES_MAX`, which this crate does not see.
     const IMAGE_KEEPS_MAX: usize = 3072;
@@ -189,13 +208,20 @@ mod tests {
         let host = Chap::new("host", "a long enough secret").unwrap();
         let mutual = Some(Chap::new("dyad", "another long secret").unwrap());
         let initiators = (0..INITIATORS_MAX).map(|at| InitiatorName::new(&format!("iqn.x:{at:0210}")).unwrap());
-        volume.access = Access { initiators: initiators.collect(), chap: Some(ChapPair { host, mutual }) };
+        volume.access = Access::of(initiators.collect(), Some(ChapPair { host, mutual }));
+        let mut limited = volume.clone();
+        limited.limits = Limits::new(u32::MAX, u64::MAX, 3600).unwrap();
+        limited.access.allow(Whom::Host(InitiatorName::new("iqn.x").unwrap()), Right::ReadOnly);
+        let mut closed = volume.clone();
+        closed.access.hosts = Hosts::Listed(vec![]);
         let incarnation = Incarnation { boot: "ffffffff-ffff-ffff-ffff-ffffffffffff".parse().unwrap(), start: 7 };
         let (name, site) = ("a".parse().unwrap(), "room-1".parse().unwrap());
         let disk = DiskRecord { id: DiskId::from_bytes([8; 16]), path: "/dev/sda".to_owned() };
         let pool = PoolRecord { id: PoolId::from_bytes([9; 16]), name, node: HERE, disks: vec![disk] };
         vec![
             Record::Volume(volume),
+            Record::Volume(limited),
+            Record::Volume(closed),
             Record::Segment(largest_segment()),
             Record::Node(NodeRecord {
                 id: HERE,
@@ -223,10 +249,32 @@ mod tests {
         assert_eq!(SegmentRecord::decode(&bytes), Ok(largest_segment()));
     }
 
+    /// A volume as it was written before there were limits and rights. These bytes never change.
+    const OLD: &str = "01002430333033303330332d303330332d303330332d303330332d30333033303330333033303304766d2d31808080800400\
+         012430343034303430342d303430342d303430342d303430342d303430343034303430343034010001010769716e2e783a61\
+         0104686f73741461206c6f6e6720656e6f756768207365637265740001012430313031303130312d303130312d303130312d\
+         303130312d30313031303130313031303101ac02";
+
+    #[test]
+    fn an_old_record_is_read_and_what_it_could_say_is_still_written_so() {
+        let bytes: Vec<u8> =
+            (0..OLD.len()).step_by(2).map(|at| u8::from_str_radix(&OLD[at..at + 2], 16).unwrap()).collect();
+        let mut volume = volume(VolumeState::Ready);
+        let host = Chap::new("host", "a long enough secret").unwrap();
+        let chap = Some(ChapPair { host, mutual: None });
+        volume.access = Access::of(vec![InitiatorName::new("iqn.x:a").unwrap()], chap);
+        volume.preferred = Some(PreferredOwner { node: HERE, automatic_after_secs: Some(300) });
+        assert_eq!(Record::decode(&bytes), Ok(Record::Volume(volume.clone())));
+        assert_eq!(Record::Volume(volume.clone()).encode(), bytes);
+        volume.limits = Limits::new(100, 0, 0).unwrap();
+        assert_eq!(Record::Volume(volume).encode()[0], 2, "what it could not say, an old node refuses to guess");
+    }
+
     #[test]
     fn what_is_not_a_record_is_refused_without_a_panic() {
         assert_eq!(Record::decode(&[]), Err(DecodeError::Damaged));
-        assert_eq!(Record::decode(&[2, 0, 0]), Err(DecodeError::Newer(2)));
+        assert_eq!(Record::decode(&[3, 0, 0]), Err(DecodeError::Newer(3)));
+        assert_eq!(SegmentRecord::decode(&[2, 0, 0]), Err(DecodeError::Newer(2)));
         assert_eq!(Record::decode(&[0]), Err(DecodeError::Damaged));
         for record in examples() {
             let bytes = record.encode();

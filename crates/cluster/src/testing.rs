@@ -42,6 +42,7 @@ pub(crate) fn volume(state: VolumeState) -> VolumeRecord {
         access: Access::default(),
         state,
         preferred: None,
+        limits: crate::Limits::default(),
     }
 }
 

@@ -4,6 +4,7 @@ use dyad_units::{Bytes, NodeId, SECTOR_BYTES, SegmentId, Span, VolumeId};
 use serde::{Deserialize, Serialize};
 
 use crate::access::Access;
+use crate::limits::Limits;
 use crate::name::Name;
 
 /// Logical block size that hosts see.
@@ -89,6 +90,8 @@ pub struct VolumeRecord {
     pub state: VolumeState,
     /// The node that should own it, if the administrator has a wish.
     pub preferred: Option<PreferredOwner>,
+    /// How much its hosts may ask of it.
+    pub limits: Limits,
 }
 
 /// Which node should own a volume, and how it comes back to it (design section 7).

@@ -4,6 +4,7 @@
 //! depends on it, and creating and deleting go through states, so that whatever ends the process in between
 //! is finished or undone at the next start.
 
+mod adjust;
 mod images;
 mod news;
 mod nodes;
@@ -16,6 +17,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+pub(crate) use adjust::{AdjustError, Adjustment};
 use dyad_cluster::{Incarnation, Key, Kind, NodeRecord, Record, SetError, Store, StoreError, Version, Versioned};
 use dyad_payload::Slab;
 use dyad_store::Cache;
@@ -50,23 +52,14 @@ pub(crate) enum Request {
     DeletePool(String, SyncSender<Result<(), DeletePoolError>>),
     CreateVolume(Box<CreateVolume>, SyncSender<Result<(), CreateVolumeError>>),
     DeleteVolume(String, bool, SyncSender<Result<(), DeleteVolumeError>>),
-    /// Which node should own a volume, and after how many seconds it gets it back by itself.
-    Prefer(String, Option<(NodeId, Option<u32>)>, SyncSender<Result<(), PreferError>>),
+    /// Change a volume in use.
+    Adjust(String, Adjustment, SyncSender<Result<(), AdjustError>>),
     DrainNode(String, bool, SyncSender<Result<DrainReport, NodeChangeError>>),
     RemoveNode(String, SyncSender<Result<(), NodeChangeError>>),
     /// Something in the config store changed.
     Rescan,
     /// The node ends.
     End,
-}
-
-/// The wish for an owner was not recorded.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum PreferError {
-    #[error(transparent)]
-    Query(#[from] QueryError),
-    #[error(transparent)]
-    Set(#[from] SetError),
 }
 
 /// Everything that the thread works with.
@@ -124,7 +117,9 @@ impl Admin {
                 Request::DeleteVolume(which, force, reply) => {
                     drop(reply.try_send(self.delete_volume(&which, force)));
                 }
-                Request::Prefer(which, wish, reply) => drop(reply.try_send(self.prefer(&which, wish))),
+                Request::Adjust(which, adjustment, reply) => {
+                    drop(reply.try_send(self.adjust(&which, &adjustment)));
+                }
                 Request::DrainNode(which, is_wanted, reply) => {
                     drop(reply.try_send(self.drain_node(&which, is_wanted)));
                 }

@@ -5,6 +5,7 @@
 //! preallocated). Questions are answered by the reactor from a bounded queue; when that is full they are
 //! refused, so that a flood of questions never delays a host.
 
+mod adjust;
 mod cluster;
 mod copy;
 mod error;

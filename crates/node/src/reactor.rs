@@ -13,6 +13,7 @@
 //!
 //! There are no globals: several reactors can live side by side, each with volumes and pools of its own.
 
+mod adjust;
 mod command;
 mod conns;
 mod copy;

@@ -4,6 +4,7 @@
 //! answers may gain fields within `/v1`, so readers ignore what they do not know.
 
 mod activity;
+mod hosts;
 mod node;
 mod pool;
 mod redundancy;
@@ -11,13 +12,14 @@ mod session;
 mod volume;
 
 pub use activity::Activity;
+pub use hosts::{Access, ChangeAccess, Grant, Limits, Right};
 pub use node::{ChangeNode, DiskAccess, Drain, JoinToken, Node, NodeState, Severity, Status, Trouble};
 pub use pool::{CreateDisk, CreatePool, Disk, DiskKind, Health, Pool, PoolCounters};
 pub use redundancy::{Redundancy, RedundancyState};
 pub use session::Session;
 pub use volume::{
-    AcceptLoss, Access, AddImage, Chap, CreateAccess, CreateVolume, Image, ImageState, Loss, NewOwner, Place,
-    PreferredOwner, Progress, Range, Volume, VolumeState, WhenFew,
+    AcceptLoss, AddImage, Chap, CreateAccess, CreateVolume, Image, ImageState, Loss, NewOwner, Place, PreferredOwner,
+    Progress, Range, Volume, VolumeState, WhenFew,
 };
 
 use serde::{Deserialize, Serialize};

@@ -6,7 +6,7 @@ use dyad_units::{ImageId, NodeId, PoolId, VolumeId};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{Activity, Redundancy};
+use super::{Access, Activity, Limits, Redundancy};
 
 /// What a host sees as a LUN.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -33,6 +33,9 @@ pub struct Volume {
     pub min_in_sync: u32,
     /// Who may log in.
     pub access: Access,
+    /// How much its hosts may ask of it.
+    #[serde(default)]
+    pub limits: Limits,
     /// Name of the node that orders its writes; none before it was first served.
     pub owner: Option<String>,
     /// The node that should be that, if there is a wish.
@@ -232,19 +235,6 @@ impl fmt::Display for ImageState {
             Self::Detached => "detached",
         })
     }
-}
-
-/// Who may log in to a volume. Secrets are never shown.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
-pub struct Access {
-    /// iSCSI names of initiators that may log in; empty: all.
-    pub initiators: Vec<String>,
-    /// User name that hosts must prove by CHAP; none: no proof is asked for.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub chap_user: Option<String>,
-    /// User name under which the target proves itself to hosts that ask (mutual CHAP).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub mutual_chap_user: Option<String>,
 }
 
 /// A volume to be created.

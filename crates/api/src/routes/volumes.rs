@@ -9,7 +9,7 @@ use super::{Created, created, find};
 use crate::check;
 use crate::control::{Control, ControlError, Kind};
 use crate::extract::{Body, Name, Options};
-use crate::model::{CreateVolume, List, NewOwner, PreferredOwner, Volume};
+use crate::model::{ChangeAccess, CreateVolume, Limits, List, NewOwner, PreferredOwner, Volume};
 use crate::problem::Problem;
 use crate::router::Desk;
 
@@ -107,6 +107,38 @@ pub(super) async fn prefer_owner(
     Body(wish): Body<PreferredOwner>,
 ) -> Result<Json<Volume>, Problem> {
     desk.change(move |node| node.prefer_owner(look_up(node, &wanted)?.id, wish)).await.map(Json)
+}
+
+/// Say which hosts may use a volume, and whether they may write
+#[utoipa::path(patch, path = "/v1/volumes/{volume}/access", operation_id = "change_access", tag = "volumes",
+    params(("volume" = String, Path, description = "Name or id")), request_body = ChangeAccess,
+    responses(
+        (status = 200, body = Volume),
+        (status = "default", body = Problem, content_type = "application/problem+json"),
+    ))]
+pub(super) async fn change_access(
+    State(desk): State<Desk>,
+    Name(wanted): Name,
+    Body(change): Body<ChangeAccess>,
+) -> Result<Json<Volume>, Problem> {
+    check::initiator(change.initiator.as_deref())?;
+    desk.change(move |node| node.change_access(look_up(node, &wanted)?.id, change)).await.map(Json)
+}
+
+/// Limit what the hosts of a volume may ask of it
+#[utoipa::path(put, path = "/v1/volumes/{volume}/limits", operation_id = "limit_volume", tag = "volumes",
+    params(("volume" = String, Path, description = "Name or id")), request_body = Limits,
+    responses(
+        (status = 200, body = Volume),
+        (status = "default", body = Problem, content_type = "application/problem+json"),
+    ))]
+pub(super) async fn limit(
+    State(desk): State<Desk>,
+    Name(wanted): Name,
+    Body(limits): Body<Limits>,
+) -> Result<Json<Volume>, Problem> {
+    check::limits(&limits)?;
+    desk.change(move |node| node.limit_volume(look_up(node, &wanted)?.id, limits)).await.map(Json)
 }
 
 fn look_up(node: &dyn Control, wanted: &str) -> Result<Volume, ControlError> {

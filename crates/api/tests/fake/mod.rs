@@ -3,9 +3,9 @@
 use std::sync::Mutex;
 
 use dyad_api::model::{
-    Access, Activity, AddImage, CreatePool, CreateVolume, Disk, DiskAccess, DiskKind, Drain, Health, Image, ImageState,
-    JoinToken, Loss, NewOwner, Node, NodeState, Place, Pool, PoolCounters, PreferredOwner, Redundancy, Session,
-    Severity, Status, Trouble, Volume, VolumeState,
+    Access, Activity, AddImage, ChangeAccess, CreatePool, CreateVolume, Disk, DiskAccess, DiskKind, Drain, Grant,
+    Health, Image, ImageState, JoinToken, Limits, Loss, NewOwner, Node, NodeState, Place, Pool, PoolCounters,
+    PreferredOwner, Redundancy, Right, Session, Severity, Status, Trouble, Volume, VolumeState,
 };
 use dyad_api::{Control, ControlError, Kind};
 use dyad_units::{Bytes, DiskId, ImageId, NodeId, PoolId, VolumeId};
@@ -99,6 +99,10 @@ fn volume_request(name: &str, pools: &[&str]) -> CreateVolume {
         when_few: dyad_api::model::WhenFew::Error,
         access: dyad_api::model::CreateAccess::default(),
     }
+}
+
+fn writer(initiator: String) -> Grant {
+    Grant { initiator, right: Right::ReadWrite }
 }
 
 fn session(activity: Activity) -> Session {
@@ -297,10 +301,12 @@ impl Control for FakeNode {
             write_cache: request.write_cache,
             min_in_sync: request.min_in_sync,
             access: Access {
-                initiators: request.access.initiators,
+                everybody: request.access.initiators.is_empty().then_some(Right::ReadWrite),
+                initiators: request.access.initiators.into_iter().map(writer).collect(),
                 chap_user: request.access.chap.map(|chap| chap.user),
                 mutual_chap_user: request.access.mutual_chap.map(|chap| chap.user),
             },
+            limits: Limits::default(),
             owner: Some("node-1".into()),
             preferred_owner: None,
             redundancy: Redundancy::judge(VolumeState::Serving, "", &images, 0),
@@ -406,6 +412,29 @@ impl Control for FakeNode {
         let found = state.volumes.iter_mut().find(|known| known.id == volume);
         let found = found.ok_or(ControlError::NotFound { kind: Kind::Volume, name: volume.to_string() })?;
         found.preferred_owner = Some(wish);
+        Ok(found.clone())
+    }
+
+    fn change_access(&self, volume: VolumeId, change: ChangeAccess) -> Result<Volume, ControlError> {
+        let mut state = self.lock();
+        let found = state.volumes.iter_mut().find(|known| known.id == volume);
+        let found = found.ok_or(ControlError::NotFound { kind: Kind::Volume, name: volume.to_string() })?;
+        match (change.initiator, change.right) {
+            (None, right) => found.access.everybody = right,
+            (Some(initiator), Some(right)) => {
+                found.access.everybody = None;
+                found.access.initiators.push(Grant { initiator, right });
+            }
+            (Some(initiator), None) => found.access.initiators.retain(|grant| grant.initiator != initiator),
+        }
+        Ok(found.clone())
+    }
+
+    fn limit_volume(&self, volume: VolumeId, limits: Limits) -> Result<Volume, ControlError> {
+        let mut state = self.lock();
+        let found = state.volumes.iter_mut().find(|known| known.id == volume);
+        let found = found.ok_or(ControlError::NotFound { kind: Kind::Volume, name: volume.to_string() })?;
+        found.limits = limits;
         Ok(found.clone())
     }
 

@@ -84,8 +84,70 @@ pub enum VolumeCommand {
     MoveOwner(MoveOwner),
     /// Say which node should own a volume, and whether it gets it back by itself after a failover
     PreferOwner(PreferOwner),
+    /// Limit what the hosts of a volume may ask of it, in use
+    Qos(Qos),
+    /// Say which hosts may use a volume, and whether they may write, in use
+    Access(ChangeAccess),
     /// Serve a volume from an image that may lack acknowledged writes, after its owner was lost for good
     Promote(Promote),
+}
+
+/// Limits of a volume.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+What is not given stays as it is; 0 lifts a limit. Over a limit commands wait, fairly between the hosts; other volumes feel
+nothing of it.
+
+Examples:
+  dyad volume qos vm1 --iops 2000 --bandwidth 100MiB --burst 30
+  dyad volume qos vm1 --iops 0 --bandwidth 0 --burst 0")]
+pub struct Qos {
+    /// Name or id
+    pub name: String,
+    /// Commands that read or write, per second
+    #[arg(long, value_name = "N")]
+    pub iops: Option<u32>,
+    /// Bytes read and written per second
+    #[arg(long, value_name = "SIZE")]
+    pub bandwidth: Option<Bytes>,
+    /// For so many seconds what was not used is saved up, and may be used at once later
+    #[arg(long, value_name = "SECONDS")]
+    pub burst: Option<u16>,
+}
+
+/// Hosts of a volume.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+The first host that is allowed by name closes the volume to all others. Hosts that are logged in feel a change at once.
+
+Examples:
+  dyad volume access vm1 allow iqn.1993-08.org.debian:01:a
+  dyad volume access vm1 allow iqn.1993-08.org.debian:01:backup --read-only
+  dyad volume access vm1 deny iqn.1993-08.org.debian:01:a
+  dyad volume access vm1 allow all
+  dyad volume access vm1 list")]
+pub struct ChangeAccess {
+    /// Name or id
+    pub name: String,
+    /// What to do
+    pub action: AccessAction,
+    /// The host's iSCSI name, or `all`
+    #[arg(value_name = "IQN", required_if_eq_any([("action", "allow"), ("action", "deny")]))]
+    pub host: Option<String>,
+    /// It may read and not write
+    #[arg(long)]
+    pub read_only: bool,
+}
+
+/// What is done with the hosts of a volume.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub enum AccessAction {
+    /// Let a host use the volume, or change what it may do
+    Allow,
+    /// Let a host use the volume no more
+    Deny,
+    /// List the hosts that may
+    List,
 }
 
 /// A volume to be handed over.

@@ -1,7 +1,8 @@
 //! Images and owners, in the API's words.
 
 use dyad_api::ControlError;
-use dyad_api::model::{AddImage, Image, Loss, NewOwner, Place, PreferredOwner, Volume};
+use dyad_api::model::{AddImage, ChangeAccess, Image, Limits, Loss, NewOwner, Place, PreferredOwner, Right, Volume};
+use dyad_cluster::{AccessError, InitiatorName, Whom};
 use dyad_node::NodeHandle;
 use dyad_node::control::{ImageError, VolumeInfo};
 use dyad_units::{ImageId, VolumeId};
@@ -86,4 +87,24 @@ pub(super) fn move_owner(node: &NodeHandle, volume: VolumeId, to: &NewOwner) -> 
 pub(super) fn prefer_owner(node: &NodeHandle, volume: VolumeId, wish: &PreferredOwner) -> Result<Volume, ControlError> {
     let wished = node.prefer_owner(&volume.to_string(), wish.node.as_deref(), wish.automatic_after_seconds);
     wished.map(|volume| told::volume(&volume)).map_err(failed)
+}
+
+pub(super) fn change_access(node: &NodeHandle, volume: VolumeId, change: ChangeAccess) -> Result<Volume, ControlError> {
+    let invalid = |error: AccessError| ControlError::Invalid { field: "initiator", reason: error.to_string() };
+    let whom = match change.initiator {
+        Some(name) => Whom::Host(InitiatorName::new(&name).map_err(invalid)?),
+        None => Whom::Everybody,
+    };
+    let right = change.right.map(|right| match right {
+        Right::ReadWrite => dyad_cluster::Right::ReadWrite,
+        Right::ReadOnly => dyad_cluster::Right::ReadOnly,
+    });
+    node.change_access(&volume.to_string(), whom, right).map(|volume| told::volume(&volume)).map_err(failed)
+}
+
+pub(super) fn limit(node: &NodeHandle, volume: VolumeId, limits: Limits) -> Result<Volume, ControlError> {
+    let Limits { iops, bytes_per_second, burst_seconds } = limits;
+    let limits = dyad_cluster::Limits::new(iops, bytes_per_second, burst_seconds)
+        .map_err(|error| ControlError::Invalid { field: "limits", reason: error.to_string() })?;
+    node.limit_volume(&volume.to_string(), limits).map(|volume| told::volume(&volume)).map_err(failed)
 }

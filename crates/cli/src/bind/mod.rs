@@ -9,8 +9,8 @@ mod troubles;
 pub use errors::chain;
 
 use dyad_api::model::{
-    AddImage, CreatePool, CreateVolume, Disk, Drain, Image, JoinToken, Loss, NewOwner, Node, Place, Pool,
-    PreferredOwner, Session, Status, Volume,
+    AddImage, ChangeAccess, CreatePool, CreateVolume, Disk, Drain, Image, JoinToken, Limits, Loss, NewOwner, Node,
+    Place, Pool, PreferredOwner, Session, Status, Volume,
 };
 use dyad_api::{Control, ControlError, Kind};
 use dyad_node::{NodeHandle, control};
@@ -160,6 +160,14 @@ impl Control for BoundNode {
 
     fn prefer_owner(&self, volume: VolumeId, wish: PreferredOwner) -> Result<Volume, ControlError> {
         images::prefer_owner(&self.0, volume, &wish)
+    }
+
+    fn change_access(&self, volume: VolumeId, change: ChangeAccess) -> Result<Volume, ControlError> {
+        images::change_access(&self.0, volume, change)
+    }
+
+    fn limit_volume(&self, volume: VolumeId, limits: Limits) -> Result<Volume, ControlError> {
+        images::limit(&self.0, volume, limits)
     }
 
     fn sessions(&self) -> Result<Vec<Session>, ControlError> {

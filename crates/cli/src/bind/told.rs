@@ -1,8 +1,10 @@
 //! What the node says about itself, in the API's words.
 
+use std::num::NonZero;
+
 use dyad_api::model::{
-    Access, Activity, Disk, DiskAccess, DiskKind, Health, Image, ImageState, Loss, Node, NodeState, Pool, PoolCounters,
-    PreferredOwner, Progress, Range, Redundancy, Session, Volume, VolumeState,
+    Access, Activity, Disk, DiskAccess, DiskKind, Grant, Health, Image, ImageState, Limits, Loss, Node, NodeState,
+    Pool, PoolCounters, PreferredOwner, Progress, Range, Redundancy, Right, Session, Volume, VolumeState,
 };
 use dyad_node::control::{
     BackendInfo, DiskInfo, ImageInfo, IoCounters, LossInfo, NeighbourInfo, NodeInfo, NodePhase, PoolInfo, PoolPhase,
@@ -177,15 +179,30 @@ pub(super) fn volume(volume: &VolumeInfo) -> Volume {
         write_cache: volume.cache,
         min_in_sync: volume.min_in_sync,
         access: Access {
-            initiators: access.initiators.clone(),
+            everybody: access.everybody.map(right),
+            initiators: (access.initiators.iter())
+                .map(|(initiator, its)| Grant { initiator: initiator.clone(), right: right(*its) })
+                .collect(),
             chap_user: access.chap_user.clone(),
             mutual_chap_user: access.mutual_chap_user.clone(),
+        },
+        limits: Limits {
+            iops: volume.limits.iops.map_or(0, NonZero::get),
+            bytes_per_second: volume.limits.bandwidth.map_or(0, NonZero::get),
+            burst_seconds: volume.limits.burst_secs,
         },
         images,
         comparing_extents: comparing,
         sessions: volume.sessions,
         in_flight: volume.in_flight,
         activity: activity(&volume.io),
+    }
+}
+
+fn right(right: dyad_cluster::Right) -> Right {
+    match right {
+        dyad_cluster::Right::ReadWrite => Right::ReadWrite,
+        dyad_cluster::Right::ReadOnly => Right::ReadOnly,
     }
 }
 

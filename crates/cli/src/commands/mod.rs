@@ -1,6 +1,7 @@
 //! What the commands do that ask a running node. One file per kind of object.
 
 mod ask;
+mod hosts;
 mod images;
 mod nodes;
 mod pools;

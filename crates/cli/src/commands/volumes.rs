@@ -4,7 +4,7 @@ use std::path::Path;
 
 use dyad_api::model::{Chap, CreateAccess, CreateVolume, Image, Volume, VolumeState, WhenFew};
 
-use super::{Session, ask, images, pairs_told};
+use super::{Session, ask, hosts, images, pairs_told};
 use crate::args::{self, VolumeCommand, WhenFewWord};
 use crate::client::escape;
 use crate::config;
@@ -26,6 +26,8 @@ pub fn run(at: &Session, command: VolumeCommand) -> Result<(), Failure> {
         command @ (VolumeCommand::MoveOwner(_) | VolumeCommand::PreferOwner(_) | VolumeCommand::Promote(_)) => {
             images::run_owner(at, command)
         }
+        VolumeCommand::Qos(args) => hosts::limit(at, &args),
+        VolumeCommand::Access(args) => hosts::access(at, &args),
         VolumeCommand::Delete(args) => {
             ask::confirm(args.yes, &format!("volume `{}` and its data", args.name), &args.name)?;
             let force = if args.force { "?force=true" } else { "" };
@@ -82,7 +84,7 @@ fn chap(user: Option<&str>, file: Option<&Path>) -> Result<Option<Chap>, Failure
 
 fn volume_told(volume: &Volume) -> String {
     let access = &volume.access;
-    let hosts = if access.initiators.is_empty() { "all".into() } else { access.initiators.join(", ") };
+    let hosts = hosts::told(access);
     let did = &volume.activity;
     let state = state(volume.state);
     let comparing = volume.comparing_extents;
@@ -100,6 +102,7 @@ fn volume_told(volume: &Volume) -> String {
         ("write cache", if volume.write_cache { "on" } else { "off" }.into()),
         ("min in-sync", volume.min_in_sync.to_string()),
         ("hosts allowed", hosts),
+        ("limits", hosts::limits_told(&volume.limits)),
         ("CHAP", access.chap_user.clone().unwrap_or_default()),
         ("mutual CHAP", access.mutual_chap_user.clone().unwrap_or_default()),
         ("sessions", format!("{}, {} in flight", volume.sessions, count(volume.in_flight as usize, "command"))),

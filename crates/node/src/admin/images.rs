@@ -13,13 +13,12 @@ use std::time::Duration;
 
 use dyad_cluster::placement::{Away, Failback, failback};
 use dyad_cluster::{ImageRecord, ImageState, Kind, OutReason, Presence, Record, SegmentRecord, StepOrder, VolumeState};
-use dyad_units::{ImageId, Moment, NodeId, Period, VolumeId};
+use dyad_units::{ImageId, Moment, Period, VolumeId};
 
 use super::Admin;
 use crate::catalog::KnownVolume;
 use crate::clock;
 use crate::orders::Orders;
-use crate::reactor::Message;
 use crate::talk::{Order, Told};
 
 /// How long one order may hold up this thread; it is given again at the next look.
@@ -176,41 +175,5 @@ impl Admin {
             tracing::debug!(segment = %segment.id, why = refused.why, "not done yet; tried again");
         }
         matches!(told, Told::Done)
-    }
-
-    /// The node's preferred owner of a volume, and how it comes back to it.
-    pub(super) fn prefer(
-        &self,
-        which: &str,
-        preferred: Option<(NodeId, Option<u32>)>,
-    ) -> Result<(), super::PreferError> {
-        let known = self.catalog.lock().volume(which).cloned();
-        let known = known.ok_or_else(|| crate::control::QueryError::Unknown { kind: "volume", name: which.into() })?;
-        let wish = preferred.map(|(node, after)| dyad_cluster::PreferredOwner { node, automatic_after_secs: after });
-        self.change(dyad_cluster::Key::Volume(known.record.id), |record| match record {
-            Record::Volume(mut volume) => {
-                volume.preferred = wish;
-                Some(Record::Volume(volume))
-            }
-            other => Some(other),
-        })?;
-        let mut catalog = self.catalog.lock();
-        if let Some(now) = catalog.volume(which).cloned() {
-            let record = dyad_cluster::VolumeRecord { preferred: wish, ..now.record.clone() };
-            self.mailbox.post(Message::Preferred(record.id, wish.map(|wish| wish.node)));
-            catalog.put_volume(KnownVolume { record, ..now });
-        }
-        Ok(())
-    }
-
-    /// What other nodes changed of a volume in use: who should own it.
-    pub(super) fn refresh(&self, volume: &dyad_cluster::VolumeRecord) {
-        let mut catalog = self.catalog.lock();
-        let known = catalog.volumes.iter().find(|known| known.record.id == volume.id).cloned();
-        if let Some(known) = known.filter(|known| known.record.preferred != volume.preferred) {
-            let preferred = volume.preferred.map(|preferred| preferred.node);
-            self.mailbox.post(Message::Preferred(volume.id, preferred));
-            catalog.put_volume(KnownVolume { record: volume.clone(), ..known });
-        }
     }
 }

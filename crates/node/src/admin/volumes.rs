@@ -4,9 +4,9 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::time::{Duration, Instant};
 
 use dyad_cluster::{
-    Access, AccessError, AckPolicy, Chap, ChapPair, IMAGES_MAX, ImageRecord, InitiatorName, Key, Kind, LogicalBlock,
-    Name, NewSegment, OnFew, PoolRecord, Presence, Record, SegmentRecord, SetError, Step, StepOrder, VolumeRecord,
-    VolumeState, next_step,
+    Access, AccessError, AckPolicy, Chap, ChapPair, IMAGES_MAX, ImageRecord, InitiatorName, Key, Kind, Limits,
+    LogicalBlock, Name, NewSegment, OnFew, PoolRecord, Presence, Record, SegmentRecord, SetError, Step, StepOrder,
+    VolumeRecord, VolumeState, next_step,
 };
 use dyad_pool::{AdminError, ImageMeta, ImagePhase};
 use dyad_units::{BLOCK_BYTES, Bytes, Epoch, ImageId, LayerId, NodeId, PoolId, SegmentId, Span, Stamp, VolumeId};
@@ -353,6 +353,7 @@ impl Admin {
             access,
             state: VolumeState::Creating,
             preferred: None,
+            limits: Limits::default(),
         };
         volume.check(images.len()).map_err(|error| bad(error.to_string()))?;
         let layer = LayerId::from_bytes(clock::random_id());
@@ -451,7 +452,7 @@ fn access_of(rules: &AccessRules) -> Result<Access, AccessError> {
     let chap = |chap: &crate::settings::Chap| Chap::new(&chap.user, &chap.secret);
     let host = rules.chap.as_ref().map(chap).transpose()?;
     let mutual = rules.mutual_chap.as_ref().map(chap).transpose()?;
-    let access = Access { initiators, chap: host.map(|host| ChapPair { host, mutual }) };
+    let access = Access::of(initiators, host.map(|host| ChapPair { host, mutual }));
     access.check()?;
     Ok(access)
 }

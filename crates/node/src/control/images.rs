@@ -8,7 +8,7 @@ use dyad_cluster::IMAGES_MAX;
 use dyad_units::{ImageId, NodeId, PoolId};
 
 use super::{ImageInfo, LossInfo, NodeHandle, NodeStatus, PoolInfo, QueryError, VolumeInfo};
-use crate::admin::{PreferError, Request};
+use crate::admin::Request;
 use crate::clock;
 use crate::talk::{Order, Told};
 
@@ -233,27 +233,6 @@ impl NodeHandle {
         }
     }
 
-    /// Says which node should own a volume, and after how many seconds of being well it gets it back by itself.
-    ///
-    /// # Errors
-    /// See [`ImageError`].
-    pub fn prefer_owner(
-        &self,
-        volume: &str,
-        node: Option<&str>,
-        automatic_after: Option<u32>,
-    ) -> Result<VolumeInfo, ImageError> {
-        let now = self.own_status()?;
-        let id = find_volume(&now, volume)?.id.to_string();
-        let wish = node.map(|which| find_node(&now, which)).transpose()?.map(|node| (node, automatic_after));
-        let wished = self.request(|reply| Request::Prefer(id, wish, reply))?;
-        wished.map_err(|error| match error {
-            PreferError::Query(error) => ImageError::Node(error),
-            PreferError::Set(error) => refuse(error.to_string(), "try again in a moment"),
-        })?;
-        Ok(find_volume(&self.status()?, volume)?.clone())
-    }
-
     /// Takes an image out of the set, with the volume handed over before where its node owns it.
     fn put_out(&self, volume: VolumeInfo, image: &ImageInfo) -> Result<VolumeInfo, ImageError> {
         refuse_last(&volume, image)?;
@@ -332,7 +311,7 @@ fn not_done(told: Told) -> ImageError {
     }
 }
 
-fn find_volume<'a>(now: &'a NodeStatus, which: &str) -> Result<&'a VolumeInfo, ImageError> {
+pub(super) fn find_volume<'a>(now: &'a NodeStatus, which: &str) -> Result<&'a VolumeInfo, ImageError> {
     let found = now.volumes.iter().find(|volume| volume.name == which || volume.id.to_string() == which);
     found.ok_or_else(|| QueryError::Unknown { kind: "volume", name: which.into() }.into())
 }

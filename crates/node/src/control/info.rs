@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use dyad_cluster::{Limits, Right};
 use dyad_units::{Bytes, DiskId, ImageId, NodeId, Period, PoolId, VolumeId};
 use serde::{Deserialize, Serialize};
 
@@ -289,6 +290,8 @@ pub struct VolumeInfo {
     pub min_in_sync: u32,
     /// Who may log in.
     pub access: AccessInfo,
+    /// How much its hosts may ask of it.
+    pub limits: Limits,
     /// Whether it can be used.
     pub phase: VolumePhase,
     /// The node that owns it, as the newest record known says.
@@ -314,8 +317,10 @@ pub struct VolumeInfo {
 /// Who may log in to a volume; secrets are never told.
 #[derive(Clone, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
 pub struct AccessInfo {
-    /// iSCSI names of the hosts that may; empty: all.
-    pub initiators: Vec<String>,
+    /// What every host may do; `None`: only those named may log in.
+    pub everybody: Option<Right>,
+    /// iSCSI names of the hosts that may, and what.
+    pub initiators: Vec<(String, Right)>,
     /// Name by which hosts prove themselves (CHAP); `None`: they need not.
     pub chap_user: Option<String>,
     /// Name by which we prove ourselves to hosts that ask.

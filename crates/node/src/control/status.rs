@@ -1,6 +1,6 @@
 //! A status: what the catalog and the reactor know, put together.
 
-use dyad_cluster::{ImageRecord, ImageState, NodeRecord, OutReason, PoolRecord, VolumeState};
+use dyad_cluster::{Hosts, ImageRecord, ImageState, NodeRecord, OutReason, PoolRecord, VolumeState};
 use dyad_mirror::{MirrorStatus, ResyncStage};
 use dyad_units::{Bytes, EXTENT_BYTES, ImageId, NodeId, PoolId};
 
@@ -127,7 +127,7 @@ fn volume_info(handle: &NodeHandle, known: &Known, volume: &KnownVolume, snapsho
     let look = snapshot.volumes.iter().find(|look| look.id == record.id);
     let images: Vec<_> =
         images_of(volume, look).map(|image| image_info(known, volume, image, look, snapshot)).collect();
-    let chap = record.access.chap.as_ref();
+    let (chap, grants) = (record.access.chap.as_ref(), record.access.grants());
     VolumeInfo {
         id: record.id,
         name: record.name.to_string(),
@@ -137,10 +137,15 @@ fn volume_info(handle: &NodeHandle, known: &Known, volume: &KnownVolume, snapsho
         cache: record.cache,
         min_in_sync: u32::from(record.policy.min_in_sync),
         access: AccessInfo {
-            initiators: record.access.initiators.iter().map(|name| name.as_str().to_owned()).collect(),
+            everybody: match record.access.hosts {
+                Hosts::All(right) => Some(right),
+                Hosts::Listed(_) => None,
+            },
+            initiators: grants.iter().map(|grant| (grant.initiator.as_str().to_owned(), grant.right)).collect(),
             chap_user: chap.map(|pair| pair.host.name.clone()),
             mutual_chap_user: chap.and_then(|pair| pair.mutual.as_ref()).map(|mutual| mutual.name.clone()),
         },
+        limits: record.limits,
         phase: phase_of(volume, look, snapshot),
         owner: owner_of(volume, look),
         owner_name: owner_of(volume, look).map(|owner| node_name(known, owner)),

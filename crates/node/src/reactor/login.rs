@@ -82,7 +82,7 @@ impl Reactor {
             return Err(LoginRefusal::ServiceUnavailable);
         }
         let access = &volume.record.access;
-        if !access.admits(&request.initiator) {
+        if access.right_of(&request.initiator).is_none() {
             return Err(LoginRefusal::NotAllowed);
         }
         let secret =
@@ -179,7 +179,7 @@ impl Reactor {
         let initiator = conn.claim.as_deref().unwrap_or_default();
         let portals = self.portals_for(conn.portal);
         let targets: Vec<_> = (self.volumes.iter().flatten())
-            .filter(|volume| volume.stop.is_none() && volume.record.access.admits(initiator))
+            .filter(|volume| volume.stop.is_none() && volume.record.access.right_of(initiator).is_some())
             .filter(|volume| match scope {
                 DiscoveryScope::All => true,
                 DiscoveryScope::Target(name) => volume.target.eq_ignore_ascii_case(name),

@@ -31,6 +31,8 @@ pub(crate) enum Message {
     HasImage { pool: PoolId, image: ImageId, reply: Reply<Option<bool>> },
     /// Serve a volume. Answered when it is served, or when it is known why it is not.
     AddVolume { volume: Box<VolumeRecord>, segment: Box<SegmentRecord>, reply: Reply<Result<(), String>> },
+    /// A volume's record was changed in use.
+    VolumeChanged(Box<VolumeRecord>),
     /// Stop serving a volume: drain, flush, close. Refused with the count of sessions, unless forced.
     RemoveVolume { volume: VolumeId, force: bool, reply: Reply<Result<(), u32>> },
     /// What the config store answered to a volume's part.
@@ -43,8 +45,6 @@ pub(crate) enum Message {
     Removed(NodeId),
     /// The nodes of the cluster, this one included, in ascending order.
     Nodes(Vec<NodeId>),
-    /// The node that should own a volume, if the administrator has a wish.
-    Preferred(VolumeId, Option<NodeId>),
     /// Tell everything.
     Look(Reply<Snapshot>),
     /// Read a piece of an image past its volume; the reply is dropped if it is not there.

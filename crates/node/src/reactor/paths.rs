@@ -4,7 +4,7 @@
 //! can change it, never per command.
 
 use dyad_scsi::{AccessState, PortGroup, Provisioning};
-use dyad_units::{Bytes, EXTENT_BYTES, Epoch, NodeId, VolumeId};
+use dyad_units::{Bytes, EXTENT_BYTES, Epoch, NodeId};
 use smallvec::SmallVec;
 
 use super::run::Reactor;
@@ -57,15 +57,6 @@ impl Reactor {
         self.doubt_all_paths();
     }
 
-    /// Which node should own a volume.
-    pub(super) fn learn_preferred(&mut self, id: VolumeId, preferred: Option<NodeId>) {
-        let Some(index) = self.volume_with_id(id) else { return };
-        if let Some(volume) = self.volume_mut(index) {
-            volume.preferred = preferred;
-        }
-        self.doubt_paths(index);
-    }
-
     /// Something happened that can have changed how any volume can be reached.
     pub(super) fn doubt_all_paths(&mut self) {
         for index in 0..self.volumes.len() as u32 {
@@ -87,7 +78,7 @@ impl Reactor {
     pub(super) fn tell_paths(&mut self, index: u32) {
         let Some(volume) = self.volume(index) else { return };
         let record = volume.part.record();
-        let epoch = Some(record.epoch);
+        let (epoch, preferred) = (Some(record.epoch), volume.record.preferred.map(|preferred| preferred.node));
         if !volume.paths.is_stale && volume.paths.epoch == epoch {
             return;
         }
@@ -102,7 +93,7 @@ impl Reactor {
             .map(|node| {
                 let number = port_number(node);
                 let state = self.access_through(node, record.owner, &service);
-                PortGroup { group: number, port: number, state, is_preferred: volume.preferred == Some(node) }
+                PortGroup { group: number, port: number, state, is_preferred: preferred == Some(node) }
             })
             .collect();
         groups.sort_unstable_by_key(|group| group.group);

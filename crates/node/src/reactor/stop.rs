@@ -39,6 +39,7 @@ impl Reactor {
             Message::AddVolume { volume, segment, reply } => {
                 self.add_volume(*volume, *segment, reply);
             }
+            Message::VolumeChanged(volume) => self.change_volume(*volume),
             Message::RemoveVolume { volume, force, reply } => self.remove_volume(volume, force, Some(reply)),
             Message::Answer { volume, part, answer } => {
                 let index = self.volume_with_id(volume);
@@ -55,7 +56,6 @@ impl Reactor {
             }
             Message::Removed(node) => self.forget_peer(node),
             Message::Nodes(nodes) => self.learn_nodes(nodes),
-            Message::Preferred(volume, node) => self.learn_preferred(volume, node),
             Message::Look(reply) => {
                 let _ = reply.try_send(self.look());
             }

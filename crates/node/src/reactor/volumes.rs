@@ -7,7 +7,7 @@ use dyad_iscsi::CloseReason;
 use dyad_mirror::{Command, Leases, OpId, Part, PartAction, PartEvent, PartSetup, PartTuning};
 use dyad_pool::ImageHandle;
 use dyad_scsi::{BlockSize, Identity, LogicalUnit, Settings, Shape};
-use dyad_units::{ImageId, Moment, NodeId, VolumeId};
+use dyad_units::{ImageId, Moment, VolumeId};
 use smallvec::SmallVec;
 
 use super::conns::ConnRef;
@@ -35,8 +35,6 @@ pub(super) struct Place {
 pub(crate) struct Volume {
     pub(super) record: VolumeRecord,
     pub(super) target: String,
-    /// The node that should own it, as hosts are told (PREF).
-    pub(super) preferred: Option<NodeId>,
     pub(super) unit: LogicalUnit,
     pub(super) part: Part,
     /// Names the part: an answer of the config store to an earlier one is not its own.
@@ -141,7 +139,6 @@ impl Reactor {
         };
         let part = Part::new(segment, setup, self.slab.clone()).map_err(|error| error.to_string())?;
         Ok(Volume {
-            preferred: record.preferred.map(|preferred| preferred.node),
             record,
             target,
             unit: LogicalUnit::new(settings, self.slab.clone()),
