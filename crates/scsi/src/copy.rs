@@ -156,7 +156,7 @@ fn write(unit: &LogicalUnit, mut task: Task, at: At, data: Payload) -> Step {
     if steps::still_within(unit, destination).is_err() {
         return fail(unit, &task, at, CopySide::Destination, VolumeError::OutOfRange);
     }
-    if let Err(protected) = steps::still_writable(unit) {
+    if let Err(protected) = unit.check_writable(task.nexus()) {
         let response = unit.check_condition(protected);
         return abort(&task, at, CopySide::Destination, &response);
     }

@@ -52,7 +52,8 @@ pub(crate) fn sense(unit: &mut LogicalUnit, call: &Call<'_>) -> Result<Begun, Re
     for &code in pages {
         body.extend(page(unit, code, control));
     }
-    let data = if long { header_10(unit, &block_descriptor, &body) } else { header_6(unit, &block_descriptor, &body) };
+    let wp = unit.is_protected_from(call.nexus);
+    let data = if long { header_10(wp, &block_descriptor, &body) } else { header_6(wp, &block_descriptor, &body) };
     let allocation = if long { be16(call.cdb, 7) as usize } else { usize::from(call.cdb[4]) };
     unit.reply(&[data, block_descriptor, body].concat(), allocation)
 }
@@ -111,21 +112,21 @@ fn control_page() -> [u8; 12] {
 }
 
 /// WP and DPOFUA (SBC-3 §6.5.1).
-fn device_specific(unit: &LogicalUnit) -> u8 {
+fn device_specific(wp: bool) -> u8 {
     const WP: u8 = 0x80;
     const DPOFUA: u8 = 0x10;
-    if unit.settings.read_only || unit.is_write_protected { WP | DPOFUA } else { DPOFUA }
+    if wp { WP | DPOFUA } else { DPOFUA }
 }
 
-fn header_6(unit: &LogicalUnit, block_descriptor: &[u8], body: &[u8]) -> Vec<u8> {
+fn header_6(wp: bool, block_descriptor: &[u8], body: &[u8]) -> Vec<u8> {
     let len = 3 + block_descriptor.len() + body.len();
-    vec![len as u8, 0, device_specific(unit), block_descriptor.len() as u8]
+    vec![len as u8, 0, device_specific(wp), block_descriptor.len() as u8]
 }
 
-fn header_10(unit: &LogicalUnit, block_descriptor: &[u8], body: &[u8]) -> Vec<u8> {
+fn header_10(wp: bool, block_descriptor: &[u8], body: &[u8]) -> Vec<u8> {
     let [high, low] = ((6 + block_descriptor.len() + body.len()) as u16).to_be_bytes();
     let long_lba = u8::from(block_descriptor.len() == LONG_DESCRIPTOR_BYTES);
-    vec![high, low, 0, device_specific(unit), long_lba, 0, 0, block_descriptor.len() as u8]
+    vec![high, low, 0, device_specific(wp), long_lba, 0, 0, block_descriptor.len() as u8]
 }
 
 const SHORT_DESCRIPTOR_BYTES: usize = 8;

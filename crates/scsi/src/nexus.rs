@@ -1,5 +1,6 @@
 //! I_T nexuses and the unit attentions that wait for them (SAM-5 §5.14).
 
+use crate::right::Right;
 use crate::sense::Asc;
 
 /// One I_T nexus, as numbered by the transport: one per session.
@@ -43,10 +44,12 @@ pub enum Attention {
     AccessStateChanged,
     /// The space that the volume can grow into is getting short (SBC-3 §4.7.3.7).
     SoftThreshold,
+    /// The unit came or went for this nexus (SPC-4 §6.33).
+    LunsChanged,
 }
 
 impl Attention {
-    const ALL: [Self; 12] = [
+    const ALL: [Self; 13] = [
         Self::PowerOn,
         Self::DeviceReset,
         Self::NexusLoss,
@@ -59,6 +62,7 @@ impl Attention {
         Self::InquiryChanged,
         Self::AccessStateChanged,
         Self::SoftThreshold,
+        Self::LunsChanged,
     ];
 
     /// Its additional sense code.
@@ -76,6 +80,7 @@ impl Attention {
             Self::InquiryChanged => Asc::INQUIRY_CHANGED,
             Self::AccessStateChanged => Asc::ACCESS_STATE_CHANGED,
             Self::SoftThreshold => Asc::SOFT_THRESHOLD,
+            Self::LunsChanged => Asc::LUNS_CHANGED,
         }
     }
 
@@ -109,6 +114,7 @@ struct Nexus {
     id: NexusId,
     /// One bit per [`Attention`]: a queue that cannot overflow, as each condition is reported once.
     pending: u16,
+    right: Right,
 }
 
 /// The nexuses of one logical unit, ordered by number.
@@ -117,6 +123,8 @@ pub(crate) struct Nexuses {
     known: Vec<Nexus>,
     /// Nexuses with something pending: zero lets a command pass without a look.
     waiting: usize,
+    /// Nexuses that may not do everything: zero likewise.
+    restricted: usize,
 }
 
 impl Nexuses {
@@ -125,7 +133,7 @@ impl Nexuses {
         if self.known.len() >= NEXUSES_MAX {
             return Err(TooManyNexuses);
         }
-        self.known.insert(at, Nexus { id, pending: 0 });
+        self.known.insert(at, Nexus { id, pending: 0, right: Right::Full });
         Ok(())
     }
 
@@ -133,7 +141,36 @@ impl Nexuses {
         if let Ok(at) = self.find(id) {
             let gone = self.known.remove(at);
             self.waiting -= usize::from(gone.pending != 0);
+            self.restricted -= usize::from(gone.right != Right::Full);
         }
+    }
+
+    /// The right that the nexus had before; `None`: there is no such nexus.
+    pub(crate) fn set_right(&mut self, id: NexusId, right: Right) -> Option<Right> {
+        let at = self.find(id).ok()?;
+        let before = std::mem::replace(&mut self.known[at].right, right);
+        self.restricted -= usize::from(before != Right::Full);
+        self.restricted += usize::from(right != Right::Full);
+        Some(before)
+    }
+
+    pub(crate) fn right(&self, id: NexusId) -> Right {
+        self.find(id).map_or(Right::Full, |at| self.known[at].right)
+    }
+
+    /// Whether any nexus may not do everything.
+    #[inline]
+    pub(crate) fn is_restricted(&self) -> bool {
+        self.restricted != 0
+    }
+
+    /// The nexus learned by itself what this attention would tell it.
+    pub(crate) fn forget(&mut self, id: NexusId, what: Attention) {
+        let Ok(at) = self.find(id) else { return };
+        let nexus = &mut self.known[at];
+        let was_waiting = nexus.pending != 0;
+        nexus.pending &= !what.bit();
+        self.waiting -= usize::from(was_waiting && nexus.pending == 0);
     }
 
     pub(crate) fn attend(&mut self, who: Who, what: Attention) {
@@ -193,7 +230,13 @@ mod tests {
         assert_eq!(nexuses.take(one), Some(Attention::PowerOn));
         assert_eq!(nexuses.take(one), None);
         assert!(nexuses.is_waiting());
+        assert_eq!(nexuses.set_right(other, Right::ReadOnly), Some(Right::Full));
+        assert!(nexuses.is_restricted());
+        nexuses.attend(Who::Only(one), Attention::LunsChanged);
+        nexuses.forget(one, Attention::LunsChanged);
+        nexuses.forget(one, Attention::LunsChanged);
         nexuses.remove(other);
+        assert!(!nexuses.is_restricted());
         assert!(!nexuses.is_waiting());
         nexuses.remove(one);
         assert!(!nexuses.is_waiting());

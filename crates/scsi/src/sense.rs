@@ -115,6 +115,8 @@ impl Asc {
     pub const SAVING_NOT_SUPPORTED: Self = Self(0x39, 0x00);
     /// INQUIRY DATA HAS CHANGED.
     pub const INQUIRY_CHANGED: Self = Self(0x3f, 0x03);
+    /// REPORTED LUNS DATA HAS CHANGED.
+    pub const LUNS_CHANGED: Self = Self(0x3f, 0x0e);
     /// ECHO BUFFER OVERWRITTEN.
     pub const ECHO_OVERWRITTEN: Self = Self(0x3f, 0x0f);
     /// INTERNAL TARGET FAILURE.

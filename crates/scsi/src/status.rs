@@ -4,6 +4,7 @@
 use dyad_contract::volume::VolumeOp;
 
 use crate::cdb::{be32, length};
+use crate::nexus::Attention;
 use crate::response::{Begun, Response};
 use crate::sense::{Asc, Condition, Field, Sense, SenseFormat, SenseKey};
 use crate::table::{Call, Refusal};
@@ -36,9 +37,10 @@ pub(crate) fn sense_data(unit: &LogicalUnit, call: &Call<'_>, condition: Conditi
 /// SPC-4 §6.33: LUN 0 is all there is, with no well-known and no administrative logical units beside it.
 pub(crate) fn report_luns(unit: &mut LogicalUnit, call: &Call<'_>) -> Result<Begun, Refusal> {
     const LUN_BYTES: u32 = 8;
+    let is_hidden = unit.is_hidden_from(call.nexus);
     let has_lun = match call.cdb[2] {
         // All that are not well known; all; all that are not part of a conglomerate.
-        0x00 | 0x02 | 0x11 => true,
+        0x00 | 0x02 | 0x11 => !is_hidden,
         // Well known ones only; administrative ones only.
         0x01 | 0x10 => false,
         _ => return Err(Condition::invalid_cdb(Field::cdb(2)).into()),
@@ -47,6 +49,8 @@ pub(crate) fn report_luns(unit: &mut LogicalUnit, call: &Call<'_>) -> Result<Beg
     if allocation < 16 {
         return Err(Condition::invalid_cdb(Field::cdb(6)).into());
     }
+    // SPC-4 §6.33: it is told hereby.
+    unit.nexuses.forget(call.nexus, Attention::LunsChanged);
     let mut list = [0; 16];
     let list = if has_lun {
         list[..4].copy_from_slice(&LUN_BYTES.to_be_bytes());

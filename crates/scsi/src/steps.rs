@@ -18,8 +18,8 @@ pub(crate) fn data_out(unit: &mut LogicalUnit, mut task: Task, data: Payload) ->
         return out::with_list(unit, &task, &data);
     }
     let range = still_within(unit, task.range)?;
-    if unit.is_write_protected {
-        check_protection(task.phase)?;
+    if let Err(protected) = unit.check_writable(task.nexus()) {
+        check_protection(task.phase, protected)?;
     }
     let mut next = Phase::End;
     let op = match task.phase {
@@ -66,23 +66,16 @@ pub(crate) fn data_out(unit: &mut LogicalUnit, mut task: Task, data: Payload) ->
 
 /// The unit may have been write protected since the command began.
 #[cold]
-fn check_protection(phase: Phase) -> Result<(), Condition> {
+fn check_protection(phase: Phase, protected: Condition) -> Result<(), Condition> {
     match phase {
         Phase::WriteData { .. }
         | Phase::SameData { .. }
         | Phase::CompareAndWriteData { .. }
         | Phase::OrWriteData { .. }
         | Phase::CopyList { .. }
-        | Phase::UnmapList { .. } => Err(PROTECTED),
+        | Phase::UnmapList { .. } => Err(protected),
         _ => Ok(()),
     }
-}
-
-const PROTECTED: Condition = Condition::new(SenseKey::DataProtect, Asc::SOFTWARE_WRITE_PROTECTED);
-
-/// As [`check_protection`], before a later step of a command writes.
-pub(crate) fn still_writable(unit: &LogicalUnit) -> Result<(), Condition> {
-    if unit.is_write_protected { Err(PROTECTED) } else { Ok(()) }
 }
 
 /// The volume may have been resized since the range was checked.

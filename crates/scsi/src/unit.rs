@@ -124,7 +124,11 @@ impl LogicalUnit {
     #[inline]
     pub fn begin(&mut self, nexus: NexusId, lun: u64, cdb: &[u8; CDB_BYTES], transfer: Transfer) -> Begun {
         let call = Call { nexus, cdb, transfer };
-        let begun = if is_lun_zero(lun) { self.run(&call, false) } else { absent::begin(self, &call) };
+        let begun = match is_lun_zero(lun) {
+            true if self.is_hidden_from(nexus) => self.run_hidden(&call),
+            true => self.run(&call, false),
+            false => absent::begin(self, &call),
+        };
         begun.unwrap_or_else(|refusal| Begun::Answer(self.refuse(refusal)))
     }
 
@@ -138,6 +142,9 @@ impl LogicalUnit {
         let command = row.command();
         if self.stopped || self.settings.read_only || self.is_write_protected {
             self.check_access(command)?;
+        }
+        if self.nexuses.is_restricted() {
+            self.check_right(call.nexus, call, command)?;
         }
         command.check(row, call.cdb)?;
         if (!self.shared.is_open() || command.shares)
@@ -226,7 +233,7 @@ impl LogicalUnit {
     /// A unit attention is reported instead of carrying the command out, and is thereby cleared (SAM-5
     /// §5.14.1).
     #[cold]
-    fn check_attention(&mut self, nexus: NexusId, command: Option<&Command>) -> Result<(), Refusal> {
+    pub(crate) fn check_attention(&mut self, nexus: NexusId, command: Option<&Command>) -> Result<(), Refusal> {
         if command.is_some_and(|command| command.under_attention) {
             return Ok(());
         }

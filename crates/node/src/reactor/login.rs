@@ -9,8 +9,9 @@ use dyad_iscsi::{
     Admission, Auth, ChapAuth, ChapSecret, CloseReason, DiscoveredTarget, DiscoveryScope, Event, LoginRefusal,
     LoginRequest, PortalAddress, SessionKey, SessionKind,
 };
-use dyad_scsi::{Attention, InitiatorPort, NexusId};
+use dyad_scsi::{Attention, InitiatorPort, NexusId, Who};
 
+use super::adjust::right_of_unit;
 use super::conns::{ConnRef, Session};
 use super::manage::Then;
 use super::paths::port_number;
@@ -118,10 +119,16 @@ impl Reactor {
             let Some(volume) = self.volume_mut(index).filter(|volume| volume.stop.is_none()) else {
                 return self.refuse(at, LoginRefusal::ServiceUnavailable);
             };
-            // The nexus is new to the unit: it learns of the start or of its loss (SAM-5 §6.3.1).
-            if volume.unit.add_nexus(nexus, Some(Attention::PowerOn)).is_err() {
+            // The access may have changed while the login was under way.
+            let Some(right) = volume.record.access.right_of(&key.initiator) else {
+                return self.refuse(at, LoginRefusal::NotAllowed);
+            };
+            if volume.unit.add_nexus(nexus, None).is_err() {
                 return self.refuse(at, LoginRefusal::OutOfResources);
             }
+            volume.unit.set_right(nexus, right_of_unit(Some(right)));
+            // The nexus is new to the unit: it learns of the start or of its loss (SAM-5 §6.3.1).
+            volume.unit.attend(Who::Only(nexus), Attention::PowerOn);
             if let Some(port) = InitiatorPort::new(&key.initiator, key.isid) {
                 volume.unit.set_initiator(nexus, port);
             }
