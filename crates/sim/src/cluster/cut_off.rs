@@ -89,11 +89,10 @@ impl Plan {
             let lasts = (2000 + rng.below(2000)) * MILLIS;
             let trigger = if rng.chance(1, 2) { Trigger::Writing } else { Trigger::Time };
             let kind = FaultKind::OwnerCutOff { twist };
-            self.faults.push(Fault { at, trigger, aim: Aim::Owner, kind, lasts, seed: rng.bits() });
+            self.plan_fault(at, trigger, Aim::Owner, kind, lasts, rng);
             if twist == Twist::BeatsReturn {
                 let at = at + 1600 * MILLIS + rng.below(800 * MILLIS);
-                let (kind, trigger) = (FaultKind::HandOver, Trigger::Time);
-                self.faults.push(Fault { at, trigger, aim: Aim::Follower, kind, lasts: 0, seed: rng.bits() });
+                self.plan_fault(at, Trigger::Time, Aim::Follower, FaultKind::HandOver, 0, rng);
             }
             // Time for those who were taken out to come back.
             at += lasts + (200 + rng.below(1500)) * MILLIS;

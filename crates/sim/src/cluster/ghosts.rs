@@ -4,7 +4,7 @@
 use super::faults::Mend;
 use super::host::SENDER;
 use super::net::NodeNo;
-use super::plan::{Aim, Fault, FaultKind, Plan, Trigger};
+use super::plan::{Aim, FaultKind, Plan, Trigger};
 use super::queue::{MILLIS, SECONDS, Time};
 use super::world::World;
 use crate::rng::Rng;
@@ -27,18 +27,14 @@ impl Plan {
         self.until = self.until.max(at + 2 * SECONDS);
     }
 
-    fn strike_at(&mut self, at: Time, aim: Aim, kind: FaultKind, lasts: Time, rng: &mut Rng) {
-        self.faults.push(Fault { at, trigger: Trigger::Time, aim, kind, lasts, seed: rng.bits() });
-    }
-
     /// M18: what the front sent arrives when its owner has lost the segment and got it back.
     fn draw_earlier_reign(&mut self, at: Time, rng: &mut Rng) -> Time {
         let delay = (700 + rng.below(1500)) * MILLIS;
-        self.strike_at(at, Aim::Front, FaultKind::SlowToOwner { delay }, delay * 2, rng);
+        self.plan_fault(at, Trigger::Time, Aim::Front, FaultKind::SlowToOwner { delay }, delay * 2, rng);
         let away = at + (100 + rng.below(200)) * MILLIS;
-        self.strike_at(away, Aim::Follower, FaultKind::HandOver, 0, rng);
+        self.plan_fault(away, Trigger::Time, Aim::Follower, FaultKind::HandOver, 0, rng);
         let back = away + (50 + rng.below(300)) * MILLIS;
-        self.strike_at(back, Aim::Follower, FaultKind::HandOver, 0, rng);
+        self.plan_fault(back, Trigger::Time, Aim::Follower, FaultKind::HandOver, 0, rng);
         at + delay * 2
     }
 
@@ -48,25 +44,25 @@ impl Plan {
         let delay = (800 + rng.below(1200)) * MILLIS;
         let deaf = (2000 + rng.below(900)) * MILLIS;
         let heard = (100 + rng.below(200)) * MILLIS;
-        self.strike_at(at, Aim::Front, FaultKind::SlowToOwner { delay }, deaf + heard + delay, rng);
-        self.strike_at(at, Aim::Front, FaultKind::OwnerUnheard, deaf, rng);
+        self.plan_fault(at, Trigger::Time, Aim::Front, FaultKind::SlowToOwner { delay }, deaf + heard + delay, rng);
+        self.plan_fault(at, Trigger::Time, Aim::Front, FaultKind::OwnerUnheard, deaf, rng);
         let again = at + deaf + heard;
-        self.strike_at(again, Aim::Front, FaultKind::OwnerUnheard, delay + SECONDS, rng);
+        self.plan_fault(again, Trigger::Time, Aim::Front, FaultKind::OwnerUnheard, delay + SECONDS, rng);
         again + delay + SECONDS
     }
 
     /// M19: the front gives up the connection, and what it had sent arrives long after that.
     fn draw_hang_up(&mut self, at: Time, rng: &mut Rng) -> Time {
         let delay = (300 + rng.below(1500)) * MILLIS;
-        self.strike_at(at, Aim::Front, FaultKind::SlowToOwner { delay }, 2 * delay, rng);
-        self.strike_at(at + delay, Aim::Front, FaultKind::FrontHangsUp, delay, rng);
+        self.plan_fault(at, Trigger::Time, Aim::Front, FaultKind::SlowToOwner { delay }, 2 * delay, rng);
+        self.plan_fault(at + delay, Trigger::Time, Aim::Front, FaultKind::FrontHangsUp, delay, rng);
         at + 2 * delay
     }
 
     /// M19: the front is stopped until its hosts have gone on through other nodes.
     fn draw_sleeper(&mut self, at: Time, rng: &mut Rng) -> Time {
         let lasts = (7200 + rng.below(1500)) * MILLIS;
-        self.strike_at(at, Aim::Front, FaultKind::Pause, lasts, rng);
+        self.plan_fault(at, Trigger::Time, Aim::Front, FaultKind::Pause, lasts, rng);
         at + lasts
     }
 }

@@ -2,7 +2,7 @@
 //! may differ.
 
 use super::host::SPARSE;
-use super::plan::{Aim, Fault, FaultKind, Plan, Trigger};
+use super::plan::{Aim, FaultKind, Plan, Trigger};
 use super::queue::{MILLIS, SECONDS, Time};
 use crate::rng::Rng;
 
@@ -16,27 +16,19 @@ impl Plan {
         let mut at = at;
         for _ in 0..3 + rng.below(4) {
             if has_rot {
-                let (aim, kind) = (Aim::Owner, FaultKind::Rot);
-                self.faults.push(Fault { at, trigger: Trigger::Writing, aim, kind, lasts: 0, seed: rng.bits() });
+                self.plan_fault(at, Trigger::Writing, Aim::Owner, FaultKind::Rot, 0, rng);
             }
             if is_slow {
                 // A close takes long then, so that much is written between its two halves (M4): that is not durable yet.
                 for node in 0..self.images {
-                    let (aim, kind) = (Aim::Node(node), FaultKind::DiskSlow { factor: 32 << rng.below(4) });
-                    self.faults.push(Fault {
-                        at,
-                        trigger: Trigger::Time,
-                        aim,
-                        kind,
-                        lasts: 2 * SECONDS,
-                        seed: rng.bits(),
-                    });
+                    let slow = FaultKind::DiskSlow { factor: 32 << rng.below(4) };
+                    self.plan_fault(at, Trigger::Time, Aim::Node(node), slow, 2 * SECONDS, rng);
                 }
                 at += (200 + rng.below(600)) * MILLIS;
             }
             let trigger = if rng.chance(2, 3) { Trigger::Writing } else { Trigger::Time };
             let (kind, lasts) = (FaultKind::PowerLossOfAll, (100 + rng.below(300)) * MILLIS);
-            self.faults.push(Fault { at, trigger, aim: Aim::Owner, kind, lasts, seed: rng.bits() });
+            self.plan_fault(at, trigger, Aim::Owner, kind, lasts, rng);
             at += (1500 + rng.below(1500)) * MILLIS;
         }
         self.until = self.until.max(at);

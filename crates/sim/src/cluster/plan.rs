@@ -345,7 +345,7 @@ impl Plan {
             if number == 0 && matches!(mood, Mood::Mixed | Mood::Crashes | Mood::Power) && rng.chance(1, 2) {
                 (aim, trigger) = (Aim::Owner, Trigger::Writing);
             }
-            self.faults.push(Fault { at, trigger, aim, kind, lasts, seed: rng.bits() });
+            self.plan_fault(at, trigger, aim, kind, lasts, rng);
             if aim == Aim::Owner && trigger == Trigger::Writing && rng.chance(1, 3) {
                 let kind = self.draw_kind(Mood::Crashes, false, rng);
                 self.plan_fault(at, Trigger::Equalising, Aim::Owner, kind, draw_length(kind, rng), rng);
@@ -360,6 +360,19 @@ impl Plan {
                 break;
             }
         }
+    }
+
+    /// One more fault. What it leaves open is drawn last, so that a play draws the same however it is written down.
+    pub(super) fn plan_fault(
+        &mut self,
+        at: Time,
+        trigger: Trigger,
+        aim: Aim,
+        kind: FaultKind,
+        lasts: Time,
+        rng: &mut Rng,
+    ) {
+        self.faults.push(Fault { at, trigger, aim, kind, lasts, seed: rng.bits() });
     }
 
     /// The plays that such a run begins with. When they are over; none if nothing else shall happen.

@@ -1,6 +1,6 @@
 //! An image that is behind is promoted by force (M10).
 
-use super::plan::{Aim, Fault, FaultKind, Plan, Trigger};
+use super::plan::{Aim, FaultKind, Plan, Trigger};
 use super::queue::{MILLIS, Time};
 use crate::rng::Rng;
 
@@ -10,12 +10,9 @@ impl Plan {
         let alone = at + (200 + rng.below(1500)) * MILLIS;
         let promoted = alone + (900 + rng.below(1500)) * MILLIS;
         let off = promoted - alone + (200 + rng.below(3000)) * MILLIS;
-        let mut plan = |at, trigger, aim, kind, lasts| {
-            self.faults.push(Fault { at, trigger, aim, kind, lasts, seed: rng.bits() });
-        };
-        plan(at, Trigger::Time, Aim::Follower, FaultKind::TakeOut, 0);
-        plan(alone, Trigger::Time, Aim::Owner, FaultKind::PowerLoss, off);
-        plan(promoted, Trigger::Time, Aim::Behind, FaultKind::Promote, 0);
+        self.plan_fault(at, Trigger::Time, Aim::Follower, FaultKind::TakeOut, 0, rng);
+        self.plan_fault(alone, Trigger::Time, Aim::Owner, FaultKind::PowerLoss, off, rng);
+        self.plan_fault(promoted, Trigger::Time, Aim::Behind, FaultKind::Promote, 0, rng);
         alone + off
     }
 }

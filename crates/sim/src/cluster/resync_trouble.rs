@@ -1,6 +1,6 @@
 //! Images that catch up slowly, and fail while they do (M13 to M16).
 
-use super::plan::{Aim, Beats, Fault, FaultKind, Plan, Trigger};
+use super::plan::{Aim, Beats, FaultKind, Plan, Trigger};
 use super::queue::{MILLIS, SECONDS, Time};
 use crate::rng::Rng;
 
@@ -41,17 +41,5 @@ impl Plan {
         }
         self.until = self.until.max(at);
         at
-    }
-
-    pub(super) fn plan_fault(
-        &mut self,
-        at: Time,
-        trigger: Trigger,
-        aim: Aim,
-        kind: FaultKind,
-        lasts: Time,
-        rng: &mut Rng,
-    ) {
-        self.faults.push(Fault { at, trigger, aim, kind, lasts, seed: rng.bits() });
     }
 }
