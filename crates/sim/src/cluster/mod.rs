@@ -38,6 +38,7 @@ mod plays;
 mod promotion;
 mod queue;
 mod reactor;
+mod recalled;
 mod resync_trouble;
 mod sessions;
 mod setup;

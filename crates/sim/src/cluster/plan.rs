@@ -320,6 +320,7 @@ impl Plan {
         };
         plan.draw_faults(&mut rng);
         plan.draw_play();
+        plan.draw_recalled();
         plan
     }
 

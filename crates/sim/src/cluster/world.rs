@@ -44,6 +44,8 @@ pub struct Segment {
     /// Since when one image alone is in sync, and nodes of those that were in sync with it: until it was flushed alone they
     /// may have what it forgot, and it does not serve of its own accord (M8).
     pub alone: Option<(Order, Nodes)>,
+    /// Its last change was a promotion by force: whoever was promoted has not claimed yet (M10).
+    pub is_overruled: bool,
     /// When its images were last held against each other.
     pub calm: Calm,
 }
@@ -332,7 +334,10 @@ impl World {
             let writes = self.hosts.iter().filter(|host| host.volume() == segment).any(Host::is_writing);
             self.coverage.note_owner(writes);
         }
-        if now.forks.len() > before.forks.len() {
+        // M10: the word that the owner is off may have been wrong. What it still answers until the next one claims is the
+        // administrator's loss too.
+        let is_forked = now.forks.len() > before.forks.len();
+        if std::mem::replace(&mut self.segments[segment].is_overruled, is_forked) || is_forked {
             self.book.forked(segment);
         }
         self.note_alone(segment, &before, &now);
@@ -397,6 +402,7 @@ fn found_segment(plan: &Plan, at: usize, size: Bytes, store: &ConfigStore) -> Se
         answered: 0,
         few_since: None,
         alone: None,
+        is_overruled: false,
         calm: Calm::default(),
     }
 }
