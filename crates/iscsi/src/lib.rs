@@ -33,6 +33,7 @@ pub mod pdu;
 mod rx;
 mod session;
 mod settings;
+pub mod share;
 mod tasks;
 pub mod text;
 mod timers;

@@ -17,6 +17,7 @@ mod adjust;
 mod command;
 mod conns;
 mod copy;
+mod limit;
 mod listen;
 mod login;
 mod mailbox;

@@ -32,7 +32,11 @@ impl Reactor {
                 volume.unit.set_right(nexus, right_of_unit(volume.record.access.right_of(initiator)));
             }
         }
-        if before.preferred != volume.record.preferred {
+        let (limits, preferred) = (volume.record.limits, volume.record.preferred);
+        if before.limits != limits {
+            self.change_limits(index, limits);
+        }
+        if before.preferred != preferred {
             self.doubt_paths(index);
         }
     }

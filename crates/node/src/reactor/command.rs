@@ -4,7 +4,7 @@ use dyad_contract::volume::VolumeResult;
 use dyad_iscsi::{Command, TaskTag};
 use dyad_mirror::OpId;
 use dyad_payload::Payload;
-use dyad_scsi::{Begun, Response, Status, Step, Task, Transfer};
+use dyad_scsi::{Begun, NexusId, Response, Status, Step, Task, Transfer};
 use dyad_units::Period;
 
 use super::conns::{Asking, Conn, ConnRef, Held};
@@ -19,10 +19,15 @@ use crate::control::IoCounters;
 impl Reactor {
     /// A command came.
     pub(super) fn on_command(&mut self, at: ConnRef, command: &Command) {
-        let Some((index, nexus)) = self.use_of(at) else {
-            // Discovery sessions have no commands; the connection rejects them before.
-            return;
-        };
+        // Discovery sessions have no commands; the connection rejects them before.
+        let Some((index, nexus)) = self.use_of(at) else { return };
+        if !self.holds_back(at, index, command) {
+            self.begin(at, (index, nexus), command);
+        }
+    }
+
+    /// Hands a command to its unit.
+    pub(super) fn begin(&mut self, at: ConnRef, (index, nexus): (u32, NexusId), command: &Command) {
         let Some(volume) = self.volume_mut(index) else { return };
         let unit = &mut volume.unit;
         let transfer = match (command.write, command.read) {
@@ -115,6 +120,7 @@ impl Reactor {
         match held {
             Held::DataOut { len, asking: Asking::Asked, .. } => self.budget.give_back(*len),
             Held::DataOut { asking: Asking::Wished, .. } => self.budget.forget(at, tag),
+            Held::AtDoor { pinned, .. } => return self.leave_door(at, tag, *pinned),
             _ => return,
         }
         self.advance_line(at);
@@ -218,7 +224,7 @@ impl Reactor {
         self.budget.give_back(asked_bytes);
     }
 
-    fn respond(&mut self, at: ConnRef, tag: TaskTag, response: Response) {
+    pub(super) fn respond(&mut self, at: ConnRef, tag: TaskTag, response: Response) {
         let Some(Conn { iscsi, .. }) = self.conns.get_mut(at) else { return };
         let answered = guarded(|| {
             let status = response.status as u8;

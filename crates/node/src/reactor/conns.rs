@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use dyad_iscsi::{Connection, SessionKey, TaskTag};
+use dyad_iscsi::{Command, Connection, SessionKey, TaskTag};
 use dyad_payload::BufMut;
 use dyad_scsi::{NexusId, Task};
 use dyad_units::Moment;
@@ -106,6 +106,8 @@ pub(crate) enum Held {
     Nothing,
     /// Its data-out, `len` bytes.
     DataOut { tag: TaskTag, task: Task, len: u32, asking: Asking },
+    /// Its volume's limit: it was not begun. Its host's data that came with it pin so many bytes.
+    AtDoor { tag: TaskTag, command: Command, pinned: u32 },
     /// The volume; the index of the operation there.
     Volume { tag: TaskTag, op: u32 },
 }
@@ -182,7 +184,7 @@ impl Session {
     pub(crate) fn take(&mut self, wanted: TaskTag) -> Held {
         let Some(held) = self.tasks.get_mut(wanted.slot()) else { return Held::Nothing };
         match held {
-            Held::DataOut { tag, .. } | Held::Volume { tag, .. } if *tag == wanted => {
+            Held::DataOut { tag, .. } | Held::AtDoor { tag, .. } | Held::Volume { tag, .. } if *tag == wanted => {
                 self.in_flight -= 1;
                 match held {
                     Held::DataOut { asking: Asking::InLine, .. } => self.line.retain(|tag| *tag != wanted),

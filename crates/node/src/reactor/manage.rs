@@ -144,6 +144,9 @@ impl Reactor {
         if let Some(volume) = index.and_then(|index| self.volume_mut(index)) {
             let task = volume.unit.remove_nexus(nexus);
             volume.sessions.retain(|&session| session != at);
+            if let Some(index) = index {
+                self.forget_at_door(index, at);
+            }
             if let Some((index, task)) = index.zip(task) {
                 self.run_own_task(index, task);
             }
@@ -329,7 +332,7 @@ fn tags_of(conn: &Conn) -> Vec<TaskTag> {
     let tasks = conn.session.iter().flat_map(|session| &session.tasks);
     let tag = |held: &Held| match held {
         Held::Nothing => None,
-        Held::DataOut { tag, .. } | Held::Volume { tag, .. } => Some(*tag),
+        Held::DataOut { tag, .. } | Held::AtDoor { tag, .. } | Held::Volume { tag, .. } => Some(*tag),
     };
     tasks.filter_map(tag).collect()
 }

@@ -307,6 +307,7 @@ impl Reactor {
         match timer {
             Timer::Conn(at) => self.guard_conn(at, |reactor| reactor.on_conn_timer(at, deadline)),
             Timer::Volume(volume) => self.on_volume_timer(volume, deadline),
+            Timer::Door(volume) => self.on_door_timer(volume, deadline),
             Timer::Pool(pool) => self.on_pool_timer(pool, deadline),
             Timer::Reactor => {
                 if self.timer == Some(deadline) {

@@ -18,6 +18,8 @@ pub(crate) enum Timer {
     Conn(ConnRef),
     /// A volume.
     Volume(u32),
+    /// Commands that wait at a volume's limit.
+    Door(u32),
     /// A pool's housekeeping.
     Pool(u32),
     /// Listeners that were told to rest, connections without a receive buffer, the end of the node.

@@ -11,6 +11,7 @@ use dyad_units::{ImageId, Moment, VolumeId};
 use smallvec::SmallVec;
 
 use super::conns::ConnRef;
+use super::limit::Door;
 use super::manage::Waiter;
 use super::message::Reply;
 use super::ops::Ops;
@@ -46,6 +47,8 @@ pub(crate) struct Volume {
     /// What is known of the state that all nodes share (M20).
     pub(super) shared: Shared,
     pub(super) sessions: Vec<ConnRef>,
+    /// Where commands wait that are over its limit; `None`: it has none.
+    pub(super) door: Option<Box<Door>>,
     pub(super) waiters: Vec<Waiter>,
     /// Operations of lost sessions, with the host that had sent them.
     pub(super) orphans: Vec<(OpId, Arc<str>)>,
@@ -139,6 +142,7 @@ impl Reactor {
         };
         let part = Part::new(segment, setup, self.slab.clone()).map_err(|error| error.to_string())?;
         Ok(Volume {
+            door: Door::of(record.limits),
             record,
             target,
             unit: LogicalUnit::new(settings, self.slab.clone()),
