@@ -28,14 +28,17 @@ enum Algorithm {
     Md5,
     /// 7.
     Sha256,
+    /// 8.
+    Sha3,
 }
 
 impl Algorithm {
-    /// The first of the initiator's list that we know.
+    /// The first of the initiator's list that we know: it is in its order of preference (RFC 7143 §12.1.3).
     fn choose(list: &str) -> Option<Self> {
         list.split(',').find_map(|number| match text::number(number) {
             Some(5) => Some(Self::Md5),
             Some(7) => Some(Self::Sha256),
+            Some(8) => Some(Self::Sha3),
             _ => None,
         })
     }
@@ -44,6 +47,7 @@ impl Algorithm {
         match self {
             Self::Md5 => 5,
             Self::Sha256 => 7,
+            Self::Sha3 => 8,
         }
     }
 
@@ -56,6 +60,10 @@ impl Algorithm {
             }
             Self::Sha256 => {
                 let hash = sha2::Sha256::new().chain_update([id]).chain_update(secret).chain_update(challenge);
+                hash.finalize().to_vec()
+            }
+            Self::Sha3 => {
+                let hash = sha3::Sha3_256::new().chain_update([id]).chain_update(secret).chain_update(challenge);
                 hash.finalize().to_vec()
             }
         }
@@ -166,7 +174,7 @@ impl ExpectProof {
 /// The CHAP_R that an initiator sends: for tests and load generators.
 #[doc(hidden)]
 pub fn proof_for_initiator(algorithm: u8, id: u8, secret: &[u8], challenge: &[u8]) -> String {
-    let algorithm = if algorithm == 7 { Algorithm::Sha256 } else { Algorithm::Md5 };
+    let algorithm = Algorithm::choose(&algorithm.to_string()).unwrap_or(Algorithm::Md5);
     text::hex(&algorithm.proof(id, secret, challenge))
 }
 
@@ -201,8 +209,10 @@ mod tests {
     fn the_first_known_algorithm_of_the_list_is_taken() {
         assert_eq!(Algorithm::choose("6,7,5"), Some(Algorithm::Sha256));
         assert_eq!(Algorithm::choose("5"), Some(Algorithm::Md5));
-        assert_eq!(Algorithm::choose("6,8,x,"), None);
-        assert_eq!(expect_proof("8", None).unwrap_err(), ChapError::NoAlgorithm);
+        assert_eq!(Algorithm::choose("8,7,5"), Some(Algorithm::Sha3));
+        assert_eq!(Algorithm::choose("5,8"), Some(Algorithm::Md5), "the initiator's order, not ours");
+        assert_eq!(Algorithm::choose("6,9,x,"), None);
+        assert_eq!(expect_proof("6", None).unwrap_err(), ChapError::NoAlgorithm);
     }
 
     #[test]
@@ -212,9 +222,19 @@ mod tests {
         assert_eq!(text::hex(&proof), "0x900150983cd24fb0d6963f7d28e17f72");
     }
 
+    /// FIPS 180-4 and FIPS 202 examples of "abc".
+    #[test]
+    fn the_sha_hashes_are_those_of_the_standards() {
+        let proof = |algorithm: Algorithm| text::hex(&algorithm.proof(b'a', b"b", b"c"));
+        let sha256 = "0xba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+        assert_eq!(proof(Algorithm::Sha256), sha256);
+        let sha3 = "0x3a985da74fe225b2045c172d6bd390bd855f086e3e9d525b46bfe24511431532";
+        assert_eq!(proof(Algorithm::Sha3), sha3);
+    }
+
     #[test]
     fn the_right_proof_is_taken_and_a_wrong_one_is_not() {
-        for (list, algorithm) in [("5", Algorithm::Md5), ("7", Algorithm::Sha256)] {
+        for (list, algorithm) in [("5", Algorithm::Md5), ("7", Algorithm::Sha256), ("8", Algorithm::Sha3)] {
             let check = |keys: ChapKeys| expect_proof(list, None).unwrap().handle(&keys, &mut TextWriter::default());
             assert_eq!(check(proof(algorithm, b"host secret 1")), Ok(()));
             assert_eq!(check(proof(algorithm, b"host secret 2")), Err(ChapError::Wrong));

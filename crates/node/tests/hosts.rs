@@ -45,7 +45,15 @@ fn only_who_proves_itself_comes_in() {
     let one_way = Options { chap: right, ..options };
     Disk::open(&one_way).unwrap();
     let mutual = Some(credentials("target", "a secret of the target"));
-    Disk::open(&Options { mutual, session: 2, ..one_way }).unwrap();
+    // MD5, SHA-256, SHA3-256, and the first of a list that both know.
+    for chap_algorithms in ["5", "7", "8", "6,8,5"] {
+        let mutual = mutual.clone();
+        let options = Options { mutual, session: 2, chap_algorithms: chap_algorithms.into(), ..one_way.clone() };
+        Disk::open(&options).unwrap();
+        let impostor = Options { mutual: Some(credentials("target", "another secret")), ..options };
+        assert!(Disk::open(&impostor).is_err(), "{chap_algorithms}: it is not that target");
+    }
+    assert!(Disk::open(&Options { chap_algorithms: "6".into(), ..one_way }).is_err(), "SHA-1 is not taken");
 }
 
 #[test]

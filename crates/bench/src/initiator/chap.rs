@@ -1,14 +1,14 @@
-//! CHAP with MD5 (RFC 1994 as RFC 7143 §12.1.3 uses it).
+//! CHAP (RFC 1994 as RFC 7143 §12.1.3 uses it).
 
-use md5::{Digest as _, Md5};
-
-/// The response to a challenge: MD5 over identifier, secret and challenge.
-pub fn response(id: u8, secret: &str, challenge: &[u8]) -> [u8; 16] {
-    let mut hash = Md5::new();
-    hash.update([id]);
-    hash.update(secret.as_bytes());
-    hash.update(challenge);
-    hash.finalize().into()
+/// The response to a challenge: a hash of identifier, secret and challenge. `None` if the algorithm is not known.
+pub fn response(algorithm: &str, id: u8, secret: &str, challenge: &[u8]) -> Option<Vec<u8>> {
+    let text = [&[id], secret.as_bytes(), challenge].concat();
+    match algorithm {
+        "5" => Some(<md5::Md5 as md5::Digest>::digest(text).to_vec()),
+        "7" => Some(<sha2::Sha256 as sha2::Digest>::digest(text).to_vec()),
+        "8" => Some(<sha3::Sha3_256 as sha3::Digest>::digest(text).to_vec()),
+        _ => None,
+    }
 }
 
 /// Bytes as a `0x…` hex constant.
@@ -66,7 +66,7 @@ mod tests {
     #[test]
     fn the_response_is_the_md5_of_id_secret_and_challenge() {
         // md5sum of the bytes 01 "secret" 02 03.
-        assert_eq!(emit_binary(&response(1, "secret", &[2, 3])), EXPECTED);
+        assert_eq!(emit_binary(&response("5", 1, "secret", &[2, 3]).unwrap()), EXPECTED);
     }
 
     #[test]

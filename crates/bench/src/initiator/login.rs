@@ -171,8 +171,15 @@ impl Dialog<'_> {
             return Err(LoginError::Protocol("it did not take CHAP"));
         }
         let mut algorithm = Keys::new();
-        algorithm.push("CHAP_A", "5");
+        algorithm.push("CHAP_A", &self.options.chap_algorithms);
         let challenge = self.stay(SECURITY, algorithm)?;
+        let chosen = challenge.find("CHAP_A").unwrap_or_default().to_owned();
+        if !self.options.chap_algorithms.split(',').any(|offered| offered == chosen) {
+            return Err(LoginError::Protocol("it chose a hash that was not offered"));
+        }
+        let hash = |id, secret: &str, challenge: &[u8]| {
+            chap::response(&chosen, id, secret, challenge).ok_or(LoginError::Protocol("it chose an unknown hash"))
+        };
         let id = challenge.find("CHAP_I").and_then(|id| id.parse::<u8>().ok());
         let bytes = challenge.find("CHAP_C").and_then(chap::parse_binary);
         let (Some(id), Some(bytes)) = (id, bytes) else {
@@ -180,7 +187,7 @@ impl Dialog<'_> {
         };
         let mut proof = Keys::new();
         proof.push("CHAP_N", &credentials.user);
-        proof.push("CHAP_R", chap::emit_binary(&chap::response(id, &credentials.secret, &bytes)));
+        proof.push("CHAP_R", chap::emit_binary(&hash(id, &credentials.secret, &bytes)?));
         // Only has to differ from the target's challenge and from run to run; nothing is protected by it here.
         let (our_id, our_challenge) = (id.wrapping_add(1), our_challenge(self.options));
         if self.options.mutual.is_some() {
@@ -189,7 +196,7 @@ impl Dialog<'_> {
         }
         let answer = self.exchange(SECURITY, OPERATIONAL, proof)?;
         if let Some(mutual) = &self.options.mutual {
-            let right = chap::response(our_id, &mutual.secret, &our_challenge);
+            let right = hash(our_id, &mutual.secret, &our_challenge)?;
             let theirs = answer.keys.find("CHAP_R").and_then(chap::parse_binary);
             if theirs.as_deref() != Some(&right) || answer.keys.find("CHAP_N") != Some(mutual.user.as_str()) {
                 return Err(LoginError::TargetNotAuthentic);

@@ -40,6 +40,8 @@ pub struct Options {
     pub lun: u8,
     /// Who we are, for a target that wants to know (one-way CHAP).
     pub chap: Option<Credentials>,
+    /// CHAP_A: numbers of the hashes, the preferred one first.
+    pub chap_algorithms: String,
     /// Who the target must prove to be (mutual CHAP).
     pub mutual: Option<Credentials>,
     /// Digests to insist on.
@@ -76,6 +78,7 @@ impl Options {
             target: None,
             lun: 0,
             chap: None,
+            chap_algorithms: "5".to_owned(),
             mutual: None,
             digests: Digests::default(),
             immediate_data: true,
