@@ -3,7 +3,9 @@
 
 use dyad_contract::volume::{Edition, VolumeDone, VolumeError, VolumeOp, VolumeResult};
 use dyad_payload::{Payload, Slab};
-use dyad_scsi::{Begun, BlockSize, Identity, LogicalUnit, NexusId, Settings, Shape, Step, Transfer};
+use dyad_scsi::{
+    Begun, BlockSize, Identity, LogicalUnit, NexusId, NodeOp, Run, Settings, Shape, Step, Transfer,
+};
 use dyad_units::{Bytes, Epoch, Span, VolumeId};
 use libfuzzer_sys::fuzz_target;
 
@@ -51,6 +53,7 @@ fn run(unit: &mut LogicalUnit, slab: &Slab, lun: u64, cdb: &[u8; 16], transfer: 
     let mut step = match begun {
         Begun::Answer(_) | Begun::State { .. } => return,
         Begun::Volume { task, op } => Step::Volume { task, op },
+        Begun::Node { task, op } => Step::Node { task, op },
         Begun::DataOut { task, len } => {
             let take = bytes.len().min(len as usize);
             let data = Payload::from(slab.copy_of(&bytes[..take]).unwrap());
@@ -65,6 +68,11 @@ fn run(unit: &mut LogicalUnit, slab: &Slab, lun: u64, cdb: &[u8; 16], transfer: 
                 _ => return,
             },
             Step::Volume { task, op } => step = unit.finish(task, answer(slab, &op, fate)),
+            Step::Node { task, op: NodeOp::Look { .. } } => {
+                let run = |&byte: &u8| Run { blocks: u32::from(byte) << (fate % 32), is_unwritten: byte % 2 == 0 };
+                step = unit.looked(task, &bytes.iter().map(run).collect::<Vec<_>>());
+            }
+            Step::Node { task, op: NodeOp::Move { .. } } => step = unit.finish(task, Ok(VolumeDone::Done)),
         }
     }
     panic!("the command takes more than {STEPS_MAX} steps");

@@ -82,6 +82,7 @@ impl Cast {
                     let take = list.len().min(len as usize);
                     self.unit.data_out(task, Payload::from(self.slab.copy_of(&list[..take]).unwrap())).into()
                 }
+                Begun::Node { .. } => return Status::Good,
                 Begun::Volume { task, op } => {
                     if let VolumeOp::WriteState { data } = &op {
                         self.state = data.to_vec();

@@ -20,6 +20,7 @@ mod copy;
 mod limit;
 mod listen;
 mod login;
+mod look;
 mod mailbox;
 mod manage;
 mod memory;

@@ -40,6 +40,17 @@ pub(crate) enum Ask {
     Status,
     /// Something of its part in a volume.
     Order { volume: VolumeId, order: Order },
+    /// Which blocks of a volume were ever written, as its owner knows it; a host of the asking node wants to know.
+    Look { volume: VolumeId, look: Look },
+}
+
+/// Part of a volume, and the SCSI state that the host's command was checked against (M20).
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(crate) struct Look {
+    pub(crate) offset: u64,
+    pub(crate) len: u64,
+    pub(crate) epoch: u32,
+    pub(crate) changes: u64,
 }
 
 /// An administrator's command to a part.
@@ -82,6 +93,8 @@ pub(crate) enum Told {
     Status(Box<NodeStatus>),
     Done,
     Loss(Box<LossInfo>),
+    /// Blocks of 4 KiB that are alike, and whether they were never written.
+    Looked(Vec<(u32, bool)>),
     Refused(Refused),
     /// It does not know the question: it runs an older program.
     Unknown,
@@ -150,6 +163,7 @@ fn answer(handle: &NodeHandle, body: &[u8]) -> Told {
     match serde_json::from_slice(body) {
         Ok(Ask::Status) => handle.own_status().map_or_else(refuse, |status| Told::Status(Box::new(status))),
         Ok(Ask::Order { volume, order }) => handle.orders().here(volume, order),
-        Err(_) => Told::Unknown,
+        // The reactor answers looks.
+        Ok(Ask::Look { .. }) | Err(_) => Told::Unknown,
     }
 }

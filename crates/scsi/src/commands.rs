@@ -3,8 +3,8 @@
 use crate::reserve::{old, out, read};
 use crate::table::{Command, Conflict, LengthRule};
 use crate::{
-    block, capacity, compare_write, copy, defects, echo, groups, inquiry, log, mode, naming, opcodes, or_write, same,
-    status, unmap, verify,
+    block, capacity, compare_write, copy, defects, echo, groups, inquiry, lba_status, log, mode, naming, opcodes,
+    or_write, same, status, unmap, verify,
 };
 
 /// Every supported command, in the order of operation codes.
@@ -159,6 +159,10 @@ pub const COMMANDS: &[Command] = &[
         .service_action()
         .data_in(LengthRule::Allocation)
         .needs_ready(),
+    Command::new("GET LBA STATUS", &GET_LBA_STATUS, lba_status::begin)
+        .service_action()
+        .data_in(LengthRule::Allocation)
+        .reads(),
     Command::new("REPORT LUNS", &[0xa0, 0, 0xff, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0], status::report_luns)
         .data_in(LengthRule::Allocation)
         .under_attention(),
@@ -176,6 +180,11 @@ pub const COMMANDS: &[Command] = &[
         .service_action()
         .data_in(LengthRule::Allocation)
         .conflict(Conflict::UnlessWriteExclusive),
+    Command::new("SET TARGET PORT GROUPS", &SET_GROUPS, groups::set)
+        .service_action()
+        .data_out(LengthRule::ParameterList)
+        .conflict(Conflict::Always)
+        .long(),
     Command::new("READ(12)", &[0xa8, 0x18, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0], block::read)
         .data_in(LengthRule::Blocks)
         .reads()
@@ -274,7 +283,11 @@ const RECEIVE_COPY_PARAMETERS: [u8; 16] = [0x84, 0x03, 0, 0, 0, 0, 0, 0, 0, 0, 0
 const REPORT_NAMES: [u8; 12] = [0xa3, 0x05, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0xfe, 0];
 /// PARAMETER DATA FORMAT beside the service action.
 const REPORT_GROUPS: [u8; 12] = [0xa3, 0xea, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0];
+const SET_GROUPS: [u8; 12] = [0xa4, 0x0a, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0];
 const READ_CAPACITY_16: [u8; 16] = [0x9e, 0x10, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0];
+/// STARTING LOGICAL BLOCK ADDRESS, ALLOCATION LENGTH.
+const GET_LBA_STATUS: [u8; 16] =
+    [0x9e, 0x12, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0];
 const REPORT_OPCODES: [u8; 12] = [0xa3, 0x0c, 0x87, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0];
 const REPORT_TMFS: [u8; 12] = [0xa3, 0x0d, 0x80, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0];
 const READ_DEFECT_DATA_12: [u8; 12] = [0xb7, 0x1f, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0];

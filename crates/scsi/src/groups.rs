@@ -1,12 +1,13 @@
 //! Target port groups (ALUA, SPC-4 §5.11): one per node. The owner's is active/optimized; the others reach the volume
-//! through it and are active/non-optimized (M18). Which node is owner is Dyad's to decide, so only implicit changes are
-//! announced (TPGS 01b), and SET TARGET PORT GROUPS is not supported.
+//! through it and are active/non-optimized (M18). Dyad moves the owner by itself, and a host may ask for it: making a
+//! group active/optimized is a hand-over to its node (M12). TPGS says both (11b).
 
-use crate::cdb::{be32, length};
-use crate::nexus::{Attention, Who};
-use crate::response::Begun;
-use crate::sense::{Condition, Field};
+use crate::cdb::{be16, be32, length};
+use crate::nexus::{Attention, NexusId, Who};
+use crate::response::{Begun, NodeOp, Response, Step};
+use crate::sense::{Asc, Condition, Field, SenseKey};
 use crate::table::{Call, Refusal};
+use crate::task::{Phase, Range, Task};
 use crate::unit::LogicalUnit;
 
 /// Groups that one volume can have: a cluster's nodes, generously.
@@ -52,9 +53,17 @@ impl LogicalUnit {
         let is_news = !self.groups.is_empty() && !self.groups.iter().map(state).eq(groups.iter().map(state));
         self.groups.clear();
         self.groups.extend_from_slice(groups);
+        let asker = self.moving;
+        self.moving = asker.filter(|(_, group)| !self.is_optimized(*group));
         if is_news {
-            self.nexuses.attend(Who::All, Attention::AccessStateChanged);
+            // Whoever asked for it needs no telling (SPC-4 §6.45).
+            let who = asker.map_or(Who::All, |(nexus, _)| Who::AllBut(nexus));
+            self.nexuses.attend(who, Attention::AccessStateChanged);
         }
+    }
+
+    fn is_optimized(&self, group: u16) -> bool {
+        self.groups.iter().any(|known| known.group == group && known.state == AccessState::Optimized)
     }
 
     /// As they were said last.
@@ -69,6 +78,60 @@ impl LogicalUnit {
         }
         self.groups.iter().map(|group| group.port).collect()
     }
+}
+
+/// Who asked for which group to become active/optimized, until it is.
+pub(crate) type Moving = (NexusId, u16);
+
+/// A header, and a descriptor of each group; a longer list names one twice.
+const LIST_BYTES_MAX: usize = 4 * (1 + PORT_GROUPS_MAX);
+
+/// SET TARGET PORT GROUPS (SPC-4 §6.45): asks for the parameter list.
+pub(crate) fn set(_: &mut LogicalUnit, call: &Call<'_>) -> Result<Begun, Refusal> {
+    let len = length(be32(call.cdb, 6));
+    if len == 0 {
+        return Ok(Begun::Answer(Response::good())); // no change, and no error
+    }
+    if len > LIST_BYTES_MAX || !len.is_multiple_of(4) {
+        return Err(Condition::illegal(Asc::PARAMETER_LIST_LENGTH).into());
+    }
+    let task = Task::new(call.nexus, Phase::GroupsList { len: len as u16 }, Range::NONE);
+    Ok(Begun::DataOut { task, len: len as u32 })
+}
+
+/// The list is here: one group becomes active/optimized, none or all others of those named active/non-optimized.
+pub(crate) fn with_list(unit: &mut LogicalUnit, mut task: Task, list: &[u8]) -> Result<Step, Refusal> {
+    let mut wanted = None;
+    for (number, descriptor) in list.chunks_exact(4).enumerate().skip(1) {
+        let at = 4 * number as u16;
+        let (state, group) = (descriptor[0] & 0x0f, be16(descriptor, 2) as u16);
+        if !unit.groups.iter().any(|known| known.group == group) {
+            return Err(Condition::invalid_list(at + 2).into());
+        }
+        match state {
+            state if state == AccessState::Optimized as u8 && wanted.is_none() => wanted = Some(group),
+            state if state == AccessState::NonOptimized as u8 && wanted != Some(group) => {}
+            // There is one owner; and no node is made standby, unavailable or offline by a host.
+            _ => return Err(Condition::invalid_list(at).into()),
+        }
+    }
+    let Some(group) = wanted else {
+        // The owner's group cannot be made a longer way without another one that is the short one.
+        let is_change = list.chunks_exact(4).skip(1).any(|descriptor| unit.is_optimized(be16(descriptor, 2) as u16));
+        return if is_change { Err(Condition::invalid_list(4).into()) } else { Ok(Step::Answer(Response::good())) };
+    };
+    if unit.is_optimized(group) {
+        return Ok(Step::Answer(Response::good()));
+    }
+    unit.moving = Some((task.nexus, group));
+    task.phase = Phase::Moving;
+    Ok(Step::Node { task, op: NodeOp::Move { group } })
+}
+
+/// The owner was not moved.
+pub(crate) fn failed(unit: &mut LogicalUnit) -> Response {
+    unit.moving = None;
+    unit.check_condition(Condition::new(SenseKey::HardwareError, Asc::SET_GROUPS_FAILED))
 }
 
 /// REPORT TARGET PORT GROUPS (SPC-4 §6.36).
@@ -101,11 +164,11 @@ fn descriptor(data: &mut Vec<u8>, group: PortGroup) {
     const PREF: u8 = 0x80;
     /// T_SUP, U_SUP, AN_SUP, AO_SUP.
     const SUPPORTED: u8 = 0x80 | 0x08 | 0x02 | 0x01;
-    /// STATUS CODE: altered by implicit asymmetric logical unit access behaviour.
-    const IMPLICIT: u8 = 0x02;
+    /// STATUS CODE: none is given; one node does not know what brought another one's state about.
+    const NO_STATUS: u8 = 0x00;
     let pref = if group.is_preferred { PREF } else { 0 };
     let [high, low] = group.group.to_be_bytes();
-    data.extend([pref | group.state as u8, SUPPORTED, high, low, 0, IMPLICIT, 0, 1]);
+    data.extend([pref | group.state as u8, SUPPORTED, high, low, 0, NO_STATUS, 0, 1]);
     let [high, low] = group.port.to_be_bytes();
     data.extend([0, 0, high, low]);
 }

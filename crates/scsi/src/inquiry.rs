@@ -54,7 +54,7 @@ fn standard() -> [u8; STANDARD_BYTES] {
     data[2] = 0x06; // VERSION: SPC-4
     data[3] = 0x12; // HISUP; RESPONSE DATA FORMAT 2
     data[4] = STANDARD_BYTES as u8 - 5;
-    data[5] = 0x10 | 0x08; // TPGS: implicit changes of access states; 3PC: EXTENDED COPY
+    data[5] = 0x30 | 0x08; // TPGS: implicit and explicit changes of access states; 3PC: EXTENDED COPY
     data[7] = 0x02; // CMDQUE
     data[8..16].copy_from_slice(&VENDOR);
     data[16..32].copy_from_slice(&PRODUCT);

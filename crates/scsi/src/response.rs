@@ -2,6 +2,7 @@
 
 use dyad_contract::volume::VolumeOp;
 use dyad_payload::Payload;
+use dyad_units::Span;
 
 use crate::sense::Sense;
 use crate::task::Task;
@@ -111,6 +112,31 @@ pub enum Begun {
         /// Hand it back.
         task: Task,
     },
+    /// Ask the node, then call the door that the operation names.
+    Node {
+        /// Hand it back.
+        task: Task,
+        /// What the node is asked.
+        op: NodeOp,
+    },
+}
+
+/// What is asked of the node, past the volume.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum NodeOp {
+    /// Which blocks of the span were ever written, as the owner's image has it. -> [`crate::LogicalUnit::looked`], or
+    /// [`crate::LogicalUnit::finish`] with an error.
+    Look {
+        /// Where.
+        span: Span,
+    },
+    /// The node with this target port group becomes owner (M12). -> [`crate::LogicalUnit::finish`] when it is, or with an
+    /// error: [`VolumeError::Busy`](dyad_contract::volume::VolumeError::Busy) if it may work in a moment, else
+    /// [`VolumeError::WriteFault`](dyad_contract::volume::VolumeError::WriteFault).
+    Move {
+        /// TARGET PORT GROUP; one that the node told the unit.
+        group: u16,
+    },
 }
 
 impl From<Step> for Begun {
@@ -119,6 +145,7 @@ impl From<Step> for Begun {
             Step::Answer(response) => Self::Answer(response),
             Step::Volume { task, op } => Self::Volume { task, op },
             Step::State { task } => Self::State { task },
+            Step::Node { task, op } => Self::Node { task, op },
         }
     }
 }
@@ -139,5 +166,12 @@ pub enum Step {
     State {
         /// Hand it back.
         task: Task,
+    },
+    /// As [`Begun::Node`].
+    Node {
+        /// Hand it back.
+        task: Task,
+        /// What the node is asked.
+        op: NodeOp,
     },
 }

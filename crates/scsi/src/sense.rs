@@ -123,6 +123,8 @@ impl Asc {
     pub const INTERNAL_TARGET_FAILURE: Self = Self(0x44, 0x00);
     /// INSUFFICIENT REGISTRATION RESOURCES.
     pub const INSUFFICIENT_REGISTRATIONS: Self = Self(0x55, 0x04);
+    /// SET TARGET PORT GROUPS COMMAND FAILED.
+    pub const SET_GROUPS_FAILED: Self = Self(0x67, 0x0a);
 }
 
 impl fmt::Debug for Asc {

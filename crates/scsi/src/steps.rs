@@ -10,7 +10,7 @@ use crate::sense::{Asc, Condition, SenseKey};
 use crate::table::Refusal;
 use crate::task::{Check, Phase, Range, Task};
 use crate::unit::LogicalUnit;
-use crate::{compare_write, copy, mode, or_write, same, unmap};
+use crate::{compare_write, copy, groups, mode, or_write, same, unmap};
 
 /// Data-out came, all of what was asked for or as much as the host announced.
 pub(crate) fn data_out(unit: &mut LogicalUnit, mut task: Task, data: Payload) -> Result<Step, Refusal> {
@@ -57,6 +57,7 @@ pub(crate) fn data_out(unit: &mut LogicalUnit, mut task: Task, data: Payload) ->
             unit.echo.keep(task.nexus, &exactly(data, u32::from(len))?);
             return Ok(Step::Answer(Response::good()));
         }
+        Phase::GroupsList { len } => return groups::with_list(unit, task, &list(data, len)?),
         Phase::CopyList { len } => return copy::with_list(unit, task, &list(data, len)?),
         phase => panic!("data-out for a task in phase {phase:?}"),
     };
@@ -159,11 +160,12 @@ pub(crate) fn finish(unit: &mut LogicalUnit, task: Task, result: VolumeResult) -
             let is_unknown = error == VolumeError::Busy;
             return Ok(if is_unknown { Step::State { task } } else { Step::Answer(failed(unit, &task, error)) });
         }
+        Err(VolumeError::WriteFault) if task.phase == Phase::Moving => return Ok(Step::Answer(groups::failed(unit))),
         Err(error) => return Ok(Step::Answer(failed(unit, &task, error))),
     };
     Ok(match task.phase {
         Phase::Read => Step::Answer(Response::data(read_data(unit, task.range, done))),
-        Phase::End | Phase::EndRepeated => Step::Answer(Response::good()),
+        Phase::End | Phase::EndRepeated | Phase::Moving => Step::Answer(Response::good()),
         Phase::FlushThenRead => {
             let op = VolumeOp::Read { span: unit.settings.shape.span(still_within(unit, task.range)?) };
             Step::Volume { task: Task { phase: Phase::Read, ..task }, op }

@@ -139,6 +139,18 @@ pub(crate) enum Phase {
     },
     /// The shared state is being written, or has to be known for that.
     Share,
+    /// The parameter list of a SET TARGET PORT GROUPS comes.
+    GroupsList {
+        /// PARAMETER LIST LENGTH.
+        len: u16,
+    },
+    /// Another node is becoming owner.
+    Moving,
+    /// What the node knows of which blocks were written comes.
+    Look {
+        /// ALLOCATION LENGTH.
+        allocation: u32,
+    },
     /// The volume's last answer comes, with data.
     Read,
     /// The volume's last answer comes, without data.

@@ -6,7 +6,8 @@ use dyad_units::{Bytes, VolumeId};
 
 use crate::copy::Copies;
 use crate::echo::Echo;
-use crate::groups::PortGroup;
+use crate::groups::{Moving, PortGroup};
+use crate::lba_status::Run;
 use crate::log::Provisioning;
 use crate::nexus::{Attention, NexusId, Nexuses, TooManyNexuses, Who};
 use crate::reserve::request::{self, Request};
@@ -15,8 +16,8 @@ use crate::response::{Begun, Response, Status, Step, Transfer};
 use crate::sense::{Asc, Condition, Sense, SenseFormat, SenseKey};
 use crate::shape::{Limits, Shape, SizeError};
 use crate::table::{self, CDB_BYTES, Call, Command, Refusal};
-use crate::task::Task;
-use crate::{absent, steps};
+use crate::task::{Phase, Task};
+use crate::{absent, lba_status, steps};
 
 /// Who the logical unit says that it is. The same on every node that serves the volume (M18), but for the
 /// port.
@@ -56,6 +57,7 @@ pub struct LogicalUnit {
     pub(crate) is_write_protected: bool,
     /// As the node knows the others; empty before its first word.
     pub(crate) groups: Vec<PortGroup>,
+    pub(crate) moving: Option<Moving>,
     /// As the node said last.
     pub(crate) provisioning: Option<Provisioning>,
     pub(crate) echo: Echo,
@@ -81,6 +83,7 @@ impl LogicalUnit {
             stopped: false,
             is_write_protected: false,
             groups: Vec::new(),
+            moving: None,
             provisioning: None,
             echo: Echo::default(),
             copies: Copies::default(),
@@ -153,7 +156,7 @@ impl LogicalUnit {
             return Ok(waits);
         }
         let mut begun = (command.run)(self, call)?;
-        if let Begun::DataOut { task, .. } | Begun::Volume { task, .. } = &mut begun {
+        if let Begun::DataOut { task, .. } | Begun::Volume { task, .. } | Begun::Node { task, .. } = &mut begun {
             task.rule = command.rule();
         }
         Ok(begun)
@@ -176,6 +179,16 @@ impl LogicalUnit {
     /// If the task waits for data-out, or a read was answered without its bytes: a fault of the caller.
     pub fn finish(&mut self, task: Task, result: VolumeResult) -> Step {
         steps::finish(self, task, result).unwrap_or_else(|refusal| Step::Answer(self.refuse(refusal)))
+    }
+
+    /// What the node found of a [`crate::NodeOp::Look`].
+    ///
+    /// # Panics
+    /// If the task asked for something else: a fault of the caller.
+    pub fn looked(&mut self, task: Task, runs: &[Run]) -> Step {
+        let Phase::Look { allocation } = task.phase else { panic!("a look for a task in phase {:?}", task.phase) };
+        let answer = lba_status::answer(self, task.range, allocation, runs);
+        answer.unwrap_or_else(|refusal| Step::Answer(self.refuse(refusal)))
     }
 
     /// A unit attention for some nexuses.
@@ -273,6 +286,11 @@ impl LogicalUnit {
     /// Answers with parameter data, cut to the allocation length.
     pub(crate) fn reply(&self, data: &[u8], allocation: usize) -> Result<Begun, Refusal> {
         Ok(Begun::Answer(Response::data(self.buffer(&data[..data.len().min(allocation)])?)))
+    }
+
+    /// As [`Self::reply`], later.
+    pub(crate) fn reply_step(&self, data: &[u8], allocation: usize) -> Result<Step, Refusal> {
+        Ok(Step::Answer(Response::data(self.buffer(&data[..data.len().min(allocation)])?)))
     }
 
     /// A copy of a few bytes in a buffer; BUSY while there is none.

@@ -6,7 +6,8 @@ use common::{HOST, payload, settings};
 use dyad_contract::volume::{Edition, STATE_BYTES_MAX, VolumeDone, VolumeError, VolumeOp, VolumeResult};
 use dyad_payload::{Payload, Slab};
 use dyad_scsi::{
-    Attention, Begun, BlockSize, COMMANDS, InitiatorPort, LogicalUnit, Response, Status, Step, Transfer, Who,
+    Attention, Begun, BlockSize, COMMANDS, InitiatorPort, LogicalUnit, NodeOp, Response, Run, Status, Step, Task,
+    Transfer, Who,
 };
 use dyad_units::{Bytes, Epoch, Span};
 use proptest::collection::vec;
@@ -180,6 +181,7 @@ impl Checker {
             Begun::Answer(response) => return self.check_response(&response),
             Begun::State { .. } => panic!("{case:02x?}: the state was brought"),
             Begun::Volume { task, op } => Step::Volume { task, op },
+            Begun::Node { task, op } => Step::Node { task, op },
             Begun::DataOut { task, len } => {
                 assert!((1..=DATA_OUT_MAX).contains(&len));
                 let data = &case.data[..case.data.len().min(len as usize)];
@@ -192,9 +194,15 @@ impl Checker {
                 Step::State { task } => match self.with_state(Begun::State { task }, case) {
                     Begun::Answer(response) => return self.check_response(&response),
                     Begun::Volume { task, op } => (task, op),
-                    Begun::DataOut { .. } | Begun::State { .. } => panic!("{case:02x?}: it has what it wants"),
+                    Begun::DataOut { .. } | Begun::State { .. } | Begun::Node { .. } => {
+                        panic!("{case:02x?}: it has what it wants")
+                    }
                 },
                 Step::Volume { task, op } => (task, op),
+                Step::Node { task, op } => {
+                    step = self.ask_node(task, op, case);
+                    continue;
+                }
             };
             if let VolumeOp::WriteState { data } = &op
                 && case.error.is_none()
@@ -207,6 +215,20 @@ impl Checker {
             step = self.unit.finish(task, result);
         }
         panic!("{case:02x?} does not end");
+    }
+
+    /// Runs of any length: what the node says is not trusted to fit.
+    fn ask_node(&mut self, task: Task, op: NodeOp, case: &Case) -> Step {
+        match (op, case.error) {
+            (_, Some(error)) => self.unit.finish(task, Err(error)),
+            (NodeOp::Look { span }, None) => {
+                assert!(span.end() <= self.unit.shape().size().value());
+                let run = |&byte: &u8| Run { blocks: u32::from(byte), is_unwritten: byte % 2 == 0 };
+                let runs: Vec<Run> = case.data.iter().map(run).collect();
+                self.unit.looked(task, &runs)
+            }
+            (NodeOp::Move { .. }, None) => self.unit.finish(task, Ok(VolumeDone::Done)),
+        }
     }
 
     /// Brings the state when it is wanted; now and then it is gone at once.

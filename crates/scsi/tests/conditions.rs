@@ -129,7 +129,7 @@ fn unknown_codes_and_service_actions_are_told_apart() {
         let response = bench.run(&[opcode, 0, 0, 0, 0, 0]);
         assert_eq!((sense(&response), field(&response)), ((5, 0x20, 0), None));
     }
-    for (opcode, action) in [(0x9e, 0x12), (0xa3, 0x0b), (0x83, 0x01), (0x84, 0x04), (0x9e, 0), (0x5e, 4), (0x5f, 8)] {
+    for (opcode, action) in [(0x9e, 0x13), (0xa3, 0x0b), (0x83, 0x01), (0x84, 0x04), (0x9e, 0), (0x5e, 4), (0x5f, 8)] {
         let response = bench.run(&[opcode, action, 0, 0, 0, 0]);
         assert_eq!((sense(&response), field(&response)), ((5, 0x24, 0), Some((true, 1, Some(4)))));
     }

@@ -200,10 +200,10 @@ fn begin(bench: &mut Bench, nexus: NexusId, id: u8) -> Result<Task, Response> {
     let task = match bench.unit.begin(nexus, 0, &padded(&cdb(list.len())), Transfer::Out(list.len() as u32)) {
         Begun::DataOut { task, .. } => task,
         Begun::Answer(response) => return Err(response),
-        Begun::Volume { .. } | Begun::State { .. } => panic!("a copy asks for its list"),
+        Begun::Volume { .. } | Begun::State { .. } | Begun::Node { .. } => panic!("a copy asks for its list"),
     };
     match bench.unit.data_out(task, payload(&bench.slab, &list)) {
-        Step::State { .. } => panic!("the state is known"),
+        Step::State { .. } | Step::Node { .. } => panic!("the state is known"),
         Step::Volume { task, .. } => Ok(task),
         Step::Answer(response) => Err(response),
     }

@@ -3,6 +3,7 @@
 mod common;
 
 use common::{Bench, HOST, field, good, sense};
+use dyad_contract::volume::VolumeError;
 use dyad_scsi::{AccessState, NexusId, PORT_GROUPS_MAX, PortGroup};
 
 const TEST_UNIT_READY: [u8; 6] = [0; 6];
@@ -23,9 +24,9 @@ fn every_node_is_a_group_with_one_port() {
     bench.unit.set_port_groups(&[owner, group(0xfffe, AccessState::NonOptimized)]);
     let mut expected = vec![0, 0, 0, 24]; // RETURN DATA LENGTH
     expected.extend([0x80, 0x8b, 0x02, 0x03]); // PREF, active/optimized; T_SUP, U_SUP, AN_SUP, AO_SUP; group
-    expected.extend([0, 0x02, 0, 1]); // STATUS CODE: by implicit change; TARGET PORT COUNT
+    expected.extend([0, 0, 0, 1]); // STATUS CODE: none; TARGET PORT COUNT
     expected.extend([0, 0, 0x02, 0x03]); // RELATIVE TARGET PORT IDENTIFIER
-    expected.extend([0x01, 0x8b, 0xff, 0xfe, 0, 0x02, 0, 1, 0, 0, 0xff, 0xfe]);
+    expected.extend([0x01, 0x8b, 0xff, 0xfe, 0, 0, 0, 1, 0, 0, 0xff, 0xfe]);
     assert_eq!(report(&mut bench, 0), expected);
 
     // Extended header: its format, and IMPLICIT TRANSITION TIME.
@@ -61,8 +62,8 @@ fn sense_of_change(bench: &mut Bench) -> Option<(u8, u8, u8)> {
 #[test]
 fn a_unit_that_was_told_nothing_has_its_own_group() {
     let mut bench = Bench::new();
-    assert_eq!(report(&mut bench, 0), [0, 0, 0, 12, 0, 0x8b, 0, 2, 0, 2, 0, 1, 0, 0, 0, 1]);
-    assert_eq!(good(bench.run(&[0x12, 0, 0, 0, 96, 0]))[5] & 0x30, 0x10, "TPGS: implicit");
+    assert_eq!(report(&mut bench, 0), [0, 0, 0, 12, 0, 0x8b, 0, 2, 0, 0, 0, 1, 0, 0, 0, 1]);
+    assert_eq!(good(bench.run(&[0x12, 0, 0, 0, 96, 0]))[5] & 0x30, 0x30, "TPGS: implicit and explicit");
 }
 
 /// SPC-4 §5.11.2.2.
@@ -104,4 +105,87 @@ fn groups_are_bounded() {
     let many: Vec<PortGroup> = (0..2000).map(|number| group(number, AccessState::NonOptimized)).collect();
     bench.unit.set_port_groups(&many);
     assert_eq!(report(&mut bench, 0).len(), 4 + 12 * PORT_GROUPS_MAX);
+}
+
+/// SET TARGET PORT GROUPS with these descriptors: state and group.
+fn set(bench: &mut Bench, wanted: &[(u8, u16)]) -> dyad_scsi::Response {
+    let mut list = vec![0; 4];
+    for (state, group) in wanted {
+        list.extend([*state, 0]);
+        list.extend(group.to_be_bytes());
+    }
+    bench.send(&[0xa4, 0x0a, 0, 0, 0, 0, 0, 0, 0, list.len() as u8, 0, 0], &list)
+}
+
+fn two_groups() -> Bench {
+    let mut bench = Bench::new();
+    bench.unit.set_port_groups(&[group(1, AccessState::Optimized), group(2, AccessState::NonOptimized)]);
+    bench
+}
+
+/// SPC-4 §6.45: the owner moves; everybody but who asked is told.
+#[test]
+fn a_host_makes_another_group_the_short_way() {
+    let mut bench = two_groups();
+    let other = NexusId(8);
+    bench.unit.add_nexus(other, None).unwrap();
+    for (to, from) in [(2, 1), (1, 2), (2, 1)] {
+        good(set(&mut bench, &[(0, to), (1, from)]));
+        let states: Vec<_> = bench.unit.port_groups().iter().map(|known| (known.group, known.state)).collect();
+        assert!(states.contains(&(to, AccessState::Optimized)) && states.contains(&(from, AccessState::NonOptimized)));
+        good(bench.run(&TEST_UNIT_READY));
+        assert_eq!(sense(&bench.run_as(other, &TEST_UNIT_READY)), (6, 0x2a, 6));
+        good(bench.run_as(other, &TEST_UNIT_READY));
+    }
+    // What changes by itself afterwards is told to who had asked, too.
+    bench.unit.set_port_groups(&[group(1, AccessState::Optimized), group(2, AccessState::NonOptimized)]);
+    assert_eq!(sense(&bench.run(&TEST_UNIT_READY)), (6, 0x2a, 6));
+}
+
+#[test]
+fn what_is_so_already_is_no_change() {
+    let mut bench = two_groups();
+    good(set(&mut bench, &[(0, 1)]));
+    good(set(&mut bench, &[(1, 2)]));
+    good(set(&mut bench, &[(0, 1), (1, 2)]));
+    good(set(&mut bench, &[]));
+    good(bench.send(&[0xa4, 0x0a, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0], &[]));
+    assert_eq!(bench.unit.port_groups()[0].state, AccessState::Optimized);
+}
+
+/// No state is reachable in which there is no owner, or two, or one that a host took out of service.
+#[test]
+fn other_states_are_refused_by_their_place() {
+    for (wanted, at) in [
+        (&[(1, 1)][..], 4),     // the owner's, and no other in its place
+        (&[(0, 2), (0, 1)], 8), // two
+        (&[(0, 2), (1, 2)], 8), // both at once
+        (&[(2, 2)], 4),         // standby
+        (&[(3, 2)], 4),         // unavailable
+        (&[(0xe, 2)], 4),       // offline
+        (&[(0xf, 2)], 4),       // transitioning
+        (&[(0, 3)], 6),         // no such group
+    ] {
+        let mut bench = two_groups();
+        let response = set(&mut bench, wanted);
+        assert_eq!((sense(&response), field(&response).unwrap().1), ((5, 0x26, 0), at), "{wanted:?}");
+        assert_eq!(bench.unit.port_groups()[0].state, AccessState::Optimized);
+    }
+    let mut bench = two_groups();
+    for len in [3, 5, 0xff, 0xfc] {
+        let mut cdb = [0xa4, 0x0a, 0, 0, 0, 0, 0, 0, 1, len, 0, 0];
+        cdb[8] = u8::from(len > 8);
+        assert_eq!(sense(&bench.send(&cdb, &[0; 600])), (5, 0x1a, 0), "{len}");
+    }
+}
+
+/// The node could not: the host is told so, and hears of changes again.
+#[test]
+fn a_move_that_fails_leaves_all_as_it_was() {
+    let mut bench = two_groups();
+    bench.volume.failures = vec![VolumeError::Busy, VolumeError::WriteFault];
+    assert_eq!(set(&mut bench, &[(0, 2)]).status, dyad_scsi::Status::Busy);
+    assert_eq!(sense(&set(&mut bench, &[(0, 2)])), (4, 0x67, 0x0a));
+    bench.unit.set_port_groups(&[group(1, AccessState::NonOptimized), group(2, AccessState::Optimized)]);
+    assert_eq!(sense(&bench.run(&TEST_UNIT_READY)), (6, 0x2a, 6));
 }

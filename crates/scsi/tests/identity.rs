@@ -29,7 +29,7 @@ fn standard_inquiry_data_name_a_disk_that_speaks_spc_4_and_sbc_3() {
             (2, &[0x06]),                                            // VERSION: SPC-4
             (3, &[0x12]),                                            // HISUP, RESPONSE DATA FORMAT 2
             (4, &[91]),                                              // ADDITIONAL LENGTH
-            (5, &[0x18]),                                            // TPGS 01b, 3PC
+            (5, &[0x38]),                                            // TPGS 11b, 3PC
             (7, &[0x02]),                                            // CMDQUE
             (8, b"DYAD    "),                                        // T10 VENDOR IDENTIFICATION
             (16, b"VIRTUAL-DISK    "),                               // PRODUCT IDENTIFICATION

@@ -86,7 +86,7 @@ fn one_command_is_told_with_its_usage_map() {
 fn what_is_not_there_is_told_as_not_supported() {
     let mut bench = Bench::new();
     for (options, opcode, action) in
-        [(0b001, 0x5d, 0), (0b011, 0x28, 1), (0b010, 0x9e, 0x12), (0b011, 0x9e, 0x12), (0b010, 0xff, 9)]
+        [(0b001, 0x5d, 0), (0b011, 0x28, 1), (0b010, 0x9e, 0x13), (0b011, 0x9e, 0x13), (0b010, 0xff, 9)]
     {
         assert_eq!(good(report(&mut bench, options, opcode, action)), [0, 0x01, 0, 0]);
     }

@@ -224,7 +224,7 @@ impl Cast {
                         self.connection.solicit(command.task, len);
                     }
                     Begun::Volume { task, op } => self.run(command.task, task, op),
-                    Begun::State { .. } => panic!("the state is known"),
+                    Begun::State { .. } | Begun::Node { .. } => panic!("the state is known"),
                 }
             }
             Event::DataOut { task: tag, data } => {
@@ -232,7 +232,7 @@ impl Cast {
                 match self.unit.data_out(task, data) {
                     Step::Answer(response) => self.respond(tag, response),
                     Step::Volume { task, op } => self.run(tag, task, op),
-                    Step::State { .. } => panic!("the state is known"),
+                    Step::State { .. } | Step::Node { .. } => panic!("the state is known"),
                 }
             }
             other => panic!("{other:?}"),
@@ -257,7 +257,7 @@ impl Cast {
         };
         match self.unit.finish(task, Ok(done)) {
             Step::Answer(response) => self.respond(tag, response),
-            Step::Volume { .. } | Step::State { .. } => panic!("one step is enough"),
+            Step::Volume { .. } | Step::State { .. } | Step::Node { .. } => panic!("one step is enough"),
         }
     }
 

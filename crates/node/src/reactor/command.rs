@@ -144,6 +144,7 @@ impl Reactor {
             Begun::Answer(response) => self.end_op(index, id, response, is_error),
             Begun::Volume { task, op } => self.hand_in(index, id, task, op),
             Begun::State { task } => self.park(index, id, task, None),
+            Begun::Node { task, op } => self.ask_of_node(index, id, task, op),
             Begun::DataOut { task, len } => {
                 // It waited before its data was asked for.
                 let host = self.volume_mut(index).and_then(|volume| volume.ops.get_mut(id)?.host);
@@ -163,6 +164,9 @@ impl Reactor {
         let Some(volume) = self.volume_mut(index) else { return };
         if volume.shared.is_read(id) {
             return self.on_state_read(index, id, result);
+        }
+        if volume.looks.is_gate(id) {
+            return self.on_gate(index, id, &result);
         }
         if volume.shared.is_write(id) {
             self.on_state_written(index, None);

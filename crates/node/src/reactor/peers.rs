@@ -6,14 +6,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::AsFd;
 
-use dyad_contract::volume::Edition;
+use dyad_contract::volume::{Edition, VolumeError};
 use dyad_mirror::{PartEvent, PeerMessage};
 use dyad_units::{NodeId, Period, SegmentId};
 use dyad_wire::{Bye, ByeReason, Incoming, Polled, SegmentNumber, SendError, Sender};
 use rustix::event::epoll;
 
-use super::message::Reply;
 use super::run::{Reactor, guarded};
+use super::talk::Asker;
 use crate::beats::{receive_some, send};
 use crate::peers::Link;
 
@@ -44,7 +44,7 @@ pub(crate) struct Peer {
     wants_output: bool,
     is_dirty: bool,
     /// Questions of this node's administration without an answer, and who waits for it.
-    pub(super) asked: Vec<(u64, Reply<Vec<u8>>)>,
+    pub(super) asked: Vec<(u64, Asker<Vec<u8>>)>,
     /// No buffer was left to receive into, or more was there than is taken in a turn: what is received already, epoll
     /// does not tell again.
     is_starved: bool,
@@ -356,6 +356,11 @@ impl Reactor {
         tracing::info!(%node, why, "node not connected any more");
         let _ = epoll::delete(&self.epoll, peer.link.socket.as_fd());
         self.doubt_all_paths();
+        for (_, asker) in peer.asked {
+            if let Asker::Host(waiting) = asker {
+                self.end_waiting(waiting, Err(VolumeError::Busy));
+            }
+        }
         for segment in peer.theirs {
             if let Some(&volume) = self.segments.get(&segment) {
                 self.lose_writer(volume, node);

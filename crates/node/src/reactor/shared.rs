@@ -75,6 +75,11 @@ impl Shared {
         self.writer == Some(Writer::Here(id))
     }
 
+    /// At the owner: whether this is the newest edition.
+    pub(super) fn is_newest(&self, edition: Edition) -> bool {
+        self.own == Some(edition)
+    }
+
     /// Whether what was checked against this edition may go on from here.
     fn admits(&self, edition: Option<Edition>) -> bool {
         edition.is_some() && self.own.is_none_or(|own| edition == Some(own))

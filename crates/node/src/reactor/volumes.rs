@@ -12,6 +12,7 @@ use smallvec::SmallVec;
 
 use super::conns::ConnRef;
 use super::limit::Door;
+use super::look::Looks;
 use super::manage::Waiter;
 use super::message::Reply;
 use super::ops::Ops;
@@ -19,7 +20,7 @@ use super::paths::{Paths, port_number};
 use super::run::{Reactor, guarded};
 use super::service::Service;
 use super::shared::Shared;
-use super::talk::Commanded;
+use super::talk::{Asker, Commanded};
 use super::timers::Timer;
 use crate::clock;
 use crate::control::IoCounters;
@@ -46,6 +47,8 @@ pub(crate) struct Volume {
     pub(super) ops: Ops,
     /// What is known of the state that all nodes share (M20).
     pub(super) shared: Shared,
+    /// Looks at which blocks were written.
+    pub(super) looks: Looks,
     pub(super) sessions: Vec<ConnRef>,
     /// Where commands wait that are over its limit; `None`: it has none.
     pub(super) door: Option<Box<Door>>,
@@ -59,8 +62,8 @@ pub(crate) struct Volume {
     pub(super) timer: Option<Moment>,
     /// Who wants to know when it is served, or known not to be.
     pub(super) started: Option<Reply<Result<(), String>>>,
-    /// Commands of an administrator without an answer, and who waits for it.
-    pub(super) commands: Vec<(u64, Reply<Commanded>)>,
+    /// Commands of an administrator, or of a host, without an answer, and who waits for it.
+    pub(super) commands: Vec<(u64, Asker<Commanded>)>,
     /// It is being closed; who wants to know the end.
     pub(super) stop: Option<Stop>,
 }
@@ -152,6 +155,7 @@ impl Reactor {
             paths: Paths::UNTOLD,
             ops: Ops::default(),
             shared: Shared::default(),
+            looks: Looks::default(),
             sessions: Vec::new(),
             waiters: Vec::new(),
             orphans: Vec::new(),
@@ -317,6 +321,7 @@ impl Reactor {
         self.close_sessions(index, "the volume is taken out of service");
         if let Some(volume) = self.volumes[index as usize].take() {
             self.budget.give_back_all(volume.ops.asked_bytes());
+            self.refuse_looks(&volume.looks);
             self.unroute(index);
             self.withdraw(volume.part.record().id);
             if let Some(reply) = volume.stop.and_then(|stop| stop.reply) {
@@ -337,6 +342,7 @@ impl Reactor {
         self.beats.leases().disown(segment);
         self.beats.leases().grant_for(segment, None);
         self.withdraw(segment);
+        self.refuse_looks(&volume.looks);
         self.budget.give_back_all(volume.ops.asked_bytes());
         self.failed_volumes.push((volume.record.id, fault.to_owned()));
         self.unroute(index);

@@ -5,7 +5,8 @@
 use dyad_contract::volume::{Edition, VolumeDone, VolumeOp, VolumeResult};
 use dyad_payload::{Payload, Slab};
 use dyad_scsi::{
-    AccessState, Attention, Begun, BlockSize, InitiatorPort, LogicalUnit, NexusId, PortGroup, Response, Task, Transfer,
+    AccessState, Attention, Begun, BlockSize, InitiatorPort, LogicalUnit, NexusId, NodeOp, PortGroup, Response, Task,
+    Transfer,
 };
 use dyad_units::Epoch;
 
@@ -128,6 +129,14 @@ impl Cluster {
                     self.nodes[at.node].unit.data_out(task, data).into()
                 }
                 Begun::Volume { task, op } => self.ask(at.node, task, op),
+                Begun::Node { task, op } => {
+                    let Node { unit, done } = &mut self.nodes[at.node];
+                    *done += 1;
+                    match op {
+                        NodeOp::Look { .. } => unit.looked(task, &[]).into(),
+                        NodeOp::Move { .. } => unit.finish(task, Ok(VolumeDone::Done)).into(),
+                    }
+                }
             };
         }
         panic!("a command without an end");

@@ -8,7 +8,8 @@ pub mod play;
 use dyad_contract::volume::{Edition, VolumeDone, VolumeError, VolumeOp, VolumeResult};
 use dyad_payload::{Payload, Slab};
 use dyad_scsi::{
-    Begun, BlockSize, Identity, LogicalUnit, NexusId, Response, Settings, Shape, Status, Step, Task, Transfer,
+    AccessState, Begun, BlockSize, Identity, LogicalUnit, NexusId, NodeOp, PortGroup, Response, Run, Settings, Shape,
+    Status, Step, Task, Transfer,
 };
 use dyad_units::{Bytes, Epoch, Span, VolumeId};
 
@@ -188,6 +189,7 @@ impl Bench {
                 return self.complete(begun, data);
             }
             Begun::Volume { task, op } => Step::Volume { task, op },
+            Begun::Node { task, op } => Step::Node { task, op },
             Begun::DataOut { task, len } => {
                 assert_ne!(len, 0);
                 let data = &data[..data.len().min(len as usize)];
@@ -206,10 +208,44 @@ impl Bench {
                     return self.complete(begun, &[]);
                 }
                 Step::Volume { task, op } => (task, op),
+                Step::Node { task, op: NodeOp::Look { span } } => {
+                    step = self.look(task, span);
+                    continue;
+                }
+                Step::Node { task, op: NodeOp::Move { group } } => {
+                    step = self.make_owner(task, group);
+                    continue;
+                }
             };
             let result = self.volume.run(&self.slab, op);
             step = self.unit.finish(task, result);
         }
+    }
+
+    /// Blocks of zeros count as never written here.
+    fn look(&mut self, task: Task, span: Span) -> Step {
+        if !self.volume.failures.is_empty() {
+            let error = self.volume.failures.remove(0);
+            return self.unit.finish(task, Err(error));
+        }
+        let (first, last) = span.blocks();
+        let blocks = self.volume.bytes.chunks(4096).skip(first.0 as usize).take((last.0 - first.0) as usize + 1);
+        let runs: Vec<Run> =
+            blocks.map(|block| Run { blocks: 1, is_unwritten: block.iter().all(|&byte| byte == 0) }).collect();
+        self.unit.looked(task, &runs)
+    }
+
+    /// As the node does: the states change, then the answer comes.
+    fn make_owner(&mut self, task: Task, group: u16) -> Step {
+        if !self.volume.failures.is_empty() {
+            let error = self.volume.failures.remove(0);
+            return self.unit.finish(task, Err(error));
+        }
+        let state = |known: u16| if known == group { AccessState::Optimized } else { AccessState::NonOptimized };
+        let groups: Vec<PortGroup> =
+            self.unit.port_groups().iter().map(|known| PortGroup { state: state(known.group), ..*known }).collect();
+        self.unit.set_port_groups(&groups);
+        self.unit.finish(task, Ok(VolumeDone::Done))
     }
 
     fn read_state(&mut self, task: Task) -> Begun {

@@ -1,0 +1,172 @@
+//! What hosts learn of a volume's blocks, and of its ways, at two nodes: GET LBA STATUS says "deallocated" only of what was
+//! never written (M5), whichever node is asked, and SET TARGET PORT GROUPS moves the owner (M12, M18).
+
+mod cast;
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use cast::Stage;
+use cast::pair::{Pair, wait_until};
+use dyad_bench::disk::{Disk, DiskError};
+use dyad_bench::initiator::{Cdb, Options, Transfer, cdb};
+
+const BUSY: u8 = 0x08;
+/// An owner that moves all the time keeps a command waiting, not for ever.
+const PATIENCE: Duration = Duration::from_secs(20);
+const CHANGED: (u8, u8, u8) = (6, 0x2a, 6);
+const MAPPED: u8 = 0;
+const DEALLOCATED: u8 = 1;
+/// Of the volume of every test: 64 MiB of 512 bytes.
+const BLOCKS: u64 = 64 << 11;
+
+fn host(stage: &Stage, name: u32) -> Disk {
+    let options = || Options { initiator: format!("iqn.2026-11.example:host{name}"), ..stage.login("v") };
+    let mut found = None;
+    wait_until("a login", || {
+        found = Disk::open(&options()).ok();
+        found.is_some()
+    });
+    found.unwrap()
+}
+
+/// As a host does where it is told to come again (M18), or something beside it.
+#[track_caller]
+fn done<T>(mut command: impl FnMut() -> Result<T, DiskError>) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    while Instant::now() < deadline {
+        match command() {
+            Err(DiskError::Status { status: BUSY, .. } | DiskError::Status { sense: Some(CHANGED), .. }) => {
+                std::thread::yield_now();
+            }
+            result => return result.unwrap(),
+        }
+    }
+    panic!("busy all the time");
+}
+
+/// GET LBA STATUS: LBA, count, status.
+fn status(disk: &mut Disk, lba: u64) -> Vec<(u64, u64, u8)> {
+    let mut cdb: Cdb = [0; 16];
+    (cdb[0], cdb[1], cdb[12]) = (0x9e, 0x12, 0x40);
+    cdb[2..10].copy_from_slice(&lba.to_be_bytes());
+    let data = done(|| disk.run("GET LBA STATUS", cdb, Transfer::In(vec![0; 0x4000]))).into_bytes();
+    let len = u32::from_be_bytes(*data.first_chunk().unwrap()) as usize + 4;
+    let be = |bytes: &[u8]| bytes.iter().fold(0_u64, |sum, byte| sum << 8 | u64::from(*byte));
+    data[8..len].chunks(16).map(|bytes| (be(&bytes[..8]), be(&bytes[8..12]), bytes[12])).collect()
+}
+
+/// The target port group that a session goes through.
+fn own_group(disk: &mut Disk) -> u16 {
+    let page = done(|| disk.run("INQUIRY", cdb::inquiry(Some(0x83), 1024), Transfer::In(vec![0; 1024]))).into_bytes();
+    let mut at = 4;
+    while page[at + 1] & 0x3f != 0x15 {
+        at += 4 + usize::from(page[at + 3]);
+    }
+    u16::from_be_bytes([page[at + 6], page[at + 7]])
+}
+
+/// The group that is active/optimized, as a session is told.
+fn short_way(disk: &mut Disk) -> Option<u16> {
+    let mut cdb: Cdb = [0; 16];
+    (cdb[0], cdb[1], cdb[8]) = (0xa3, 0x0a, 4);
+    let data = done(|| disk.run("REPORT TARGET PORT GROUPS", cdb, Transfer::In(vec![0; 1024]))).into_bytes();
+    let end = 4 + u32::from_be_bytes(*data.first_chunk().unwrap()) as usize;
+    let mut groups = data[4..end].chunks(12);
+    groups.find(|group| group[0] & 0x0f == 0).map(|group| u16::from_be_bytes([group[2], group[3]]))
+}
+
+/// SET TARGET PORT GROUPS: this one becomes active/optimized.
+fn set_short_way(disk: &mut Disk, group: u16) -> Result<(), DiskError> {
+    let mut cdb: Cdb = [0; 16];
+    (cdb[0], cdb[1], cdb[9]) = (0xa4, 0x0a, 8);
+    let [high, low] = group.to_be_bytes();
+    disk.run("SET TARGET PORT GROUPS", cdb, Transfer::Out(vec![0, 0, 0, 0, 0, 0, high, low])).map(drop)
+}
+
+#[test]
+fn both_nodes_say_the_same_of_every_block_whichever_is_owner() {
+    let pair = Pair::new();
+    let mut hosts = [host(&pair.one, 1), host(&pair.other, 2)];
+    let groups = hosts.each_mut().map(own_group);
+    for disk in &mut hosts {
+        assert_eq!(status(disk, 0), [(0, BLOCKS, DEALLOCATED)]);
+    }
+    // A block of 4 KiB, and the last one of an extent with the first one of the next.
+    done(|| hosts[0].write(16, vec![1; 512]));
+    done(|| hosts[1].write(1016, vec![2; 8192]));
+    let expected = [
+        (0, 16, DEALLOCATED),
+        (16, 8, MAPPED),
+        (24, 992, DEALLOCATED),
+        (1016, 16, MAPPED),
+        (1032, BLOCKS - 1032, DEALLOCATED),
+    ];
+    for group in [groups[0], groups[1], groups[0]] {
+        let [one, other] = &mut hosts;
+        done(|| set_short_way(one, group));
+        for disk in [one, other] {
+            assert_eq!(status(disk, 0), expected);
+            assert_eq!(status(disk, 20), [&[(20, 4, MAPPED)], &expected[2..]].concat());
+            wait_until("the short way is told", || short_way(disk) == Some(group));
+        }
+    }
+    done(|| hosts[1].unmap(0, 2048));
+    for disk in &mut hosts {
+        assert_eq!(status(disk, 0), [(0, BLOCKS, DEALLOCATED)]);
+        assert_eq!(done(|| disk.read(1016, 16)), vec![0; 8192]);
+    }
+}
+
+/// What a backup relies on: as soon as a write is acknowledged, no node says that its blocks were never written, though the
+/// owner moves all the time.
+#[test]
+fn what_was_acknowledged_is_never_called_deallocated() {
+    let pair = Pair::new();
+    let mut hosts = [host(&pair.one, 1), host(&pair.other, 2)];
+    let groups = hosts.each_mut().map(own_group);
+    let mut mover = host(&pair.one, 3);
+    let is_over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let moves = scope.spawn(|| {
+            let mut moves = 0;
+            while !is_over.load(Ordering::Relaxed) {
+                done(|| set_short_way(&mut mover, groups[moves % 2]));
+                moves += 1;
+            }
+            moves
+        });
+        for round in 0..120_u64 {
+            let (writer, reader) = if round % 2 == 0 { (0, 1) } else { (1, 0) };
+            let lba = round * 8 * 37 % BLOCKS;
+            done(|| hosts[writer].write(lba, vec![7; 4096]));
+            for disk in [reader, writer] {
+                let (first, _, status) = status(&mut hosts[disk], lba)[0];
+                assert_eq!((first, status), (lba, MAPPED), "round {round}");
+            }
+        }
+        is_over.store(true, Ordering::Relaxed);
+        assert!(moves.join().unwrap() > 2, "the owner moved");
+    });
+}
+
+/// A node that cannot be made owner leaves all as it is.
+#[test]
+fn the_owner_stays_where_the_other_node_is_gone() {
+    let mut pair = Pair::new();
+    let mut other = host(&pair.other, 2);
+    let groups = [own_group(&mut host(&pair.one, 1)), own_group(&mut other)];
+    done(|| set_short_way(&mut other, groups[1]));
+    pair.one.stop();
+    wait_until("the other one is alone", || cast::pair::in_sync(&pair.other) == 1);
+    let mut other = host(&pair.other, 2);
+    let refused = (0..1000)
+        .find_map(|_| match set_short_way(&mut other, groups[0]) {
+            Err(DiskError::Status { status: BUSY, .. } | DiskError::Status { sense: Some(CHANGED), .. }) => None,
+            ended => Some(ended),
+        })
+        .expect("an answer");
+    assert!(matches!(refused, Err(DiskError::Status { sense: Some((4, 0x67, 0x0a)), .. })), "{refused:?}");
+    done(|| other.write(0, vec![1; 512]));
+    assert_eq!(short_way(&mut other), Some(groups[1]));
+}
