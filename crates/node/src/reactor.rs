@@ -36,6 +36,8 @@ mod shared;
 mod snapshot;
 mod socket;
 mod stop;
+#[cfg(test)]
+mod stuck_tests;
 mod talk;
 #[cfg(test)]
 mod tests;

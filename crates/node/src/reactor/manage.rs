@@ -1,7 +1,10 @@
 //! Giving commands up: task management, logout, lost sessions, logins that replace a session.
 //!
 //! None of them is answered before every command that it ends has taken effect or never will (M19). The
-//! part decides which; until it has answered an operation that was given up, whoever asked waits here.
+//! part decides which; until it has answered an operation that was given up, whoever asked waits here. Only where a disk
+//! hangs and there is no other image to go on with does nobody know, for as long as it hangs. Whoever asked is answered
+//! then all the same, in bounded time: the write's range stays locked (M2), so that until the write is over nobody reads
+//! what was there before, and nothing that is written later can be overtaken by it.
 
 use dyad_iscsi::{
     CloseReason, LoginRefusal, Management, ManagementFunction, ManagementOutcome, ManagementTag, SessionKey, TaskTag,
@@ -50,6 +53,11 @@ pub(super) struct Waiter {
 /// T, by another node's clock (M19): what other nodes forwarded before then has its lock, or never will. As long as a
 /// command may wait for one, stretched as the mirror stretches it.
 const ELSEWHERE: Period = Period::from_millis(3300);
+
+/// Then, at the latest, an abort, a reset, a logout or the login of a host that was here before is answered, whatever is
+/// stuck: well after a slow image is out (1 s), another node has taken over and T has passed, and before Linux gives an
+/// abort up (15 s).
+const STUCK: Period = Period::from_secs(10);
 
 /// LUN 0 in peripheral device and in flat space addressing (SAM-5 §4.7.5).
 const LUN_ZERO: [u64; 2] = [0, 0x4000_0000_0000_0000];
@@ -171,12 +179,7 @@ impl Reactor {
         if until.is_some() {
             self.wake_in(ELSEWHERE);
         }
-        match self.volume_mut(index) {
-            Some(volume) if !left.is_empty() || until.is_some() => {
-                volume.waiters.push(Waiter { then, left, until, latest: None });
-            }
-            _ => self.proceed(index, then),
-        }
+        self.wait_until(index, then, left, until);
     }
 
     /// Looks whether somebody's time has come.
@@ -239,9 +242,15 @@ impl Reactor {
 
     /// Does `then` when the operations are over: at once, if there are none.
     pub(super) fn wait_for(&mut self, index: u32, left: Vec<OpId>, then: Then) {
+        self.wait_until(index, then, left, None);
+    }
+
+    fn wait_until(&mut self, index: u32, then: Then, left: Vec<OpId>, until: Option<Moment>) {
+        let latest = Some(self.now + STUCK);
         match self.volume_mut(index) {
-            Some(volume) if !left.is_empty() => {
-                volume.waiters.push(Waiter { then, left, until: None, latest: None });
+            Some(volume) if !left.is_empty() || until.is_some() => {
+                volume.waiters.push(Waiter { then, left, until, latest });
+                self.wake_in(STUCK);
             }
             _ => self.proceed(index, then),
         }
@@ -269,6 +278,11 @@ impl Reactor {
         };
         let done: Vec<_> = volume.waiters.extract_if(.., is_done).collect();
         for waiter in done {
+            if !waiter.left.is_empty() {
+                let count = waiter.left.len();
+                let volume = self.volume(index).map(|volume| volume.record.name.as_str());
+                tracing::error!(volume, count, "commands that were given up do not end: a disk hangs");
+            }
             self.proceed(index, waiter.then);
         }
     }

@@ -72,6 +72,8 @@ pub(crate) enum Part {
     Session(u64),
     Volume(VolumeId),
     Pool(PoolId),
+    /// Its disk hangs, or goes on.
+    Stick(PoolId, bool),
 }
 
 /// An image was not made or deleted.

@@ -30,6 +30,9 @@ pub(crate) struct PoolRoom {
     /// Pieces of detached images that are read, and who waits for them.
     pub(super) reads: Vec<(Token, Reply<Copied>)>,
     pub(super) is_dirty: bool,
+    /// A test has its disk hang: what it is asked is not begun.
+    #[cfg(test)]
+    pub(super) is_stuck: bool,
     /// Something happened since the last housekeeping.
     pub(super) is_active: bool,
     timer: Option<Moment>,
@@ -63,6 +66,8 @@ impl Reactor {
             changes: Vec::new(),
             reads: Vec::new(),
             is_dirty: false,
+            #[cfg(test)]
+            is_stuck: false,
             is_active: true,
             timer: None,
         };

@@ -94,6 +94,14 @@ impl Reactor {
                     self.fail_pool(index, "a test");
                 }
             }
+            Part::Stick(id, is_stuck) => {
+                if let Some(index) = self.pool_with_id(id)
+                    && let Some(room) = self.room_mut(index)
+                {
+                    room.is_stuck = is_stuck;
+                    self.soil_pool(index);
+                }
+            }
         }
     }
 

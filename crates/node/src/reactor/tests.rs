@@ -1,7 +1,7 @@
 //! A fault of ours takes down what it happened in and nothing else.
 
 #[path = "../../tests/cast/mod.rs"]
-mod cast;
+pub(super) mod cast;
 
 use cast::Stage;
 

@@ -1,0 +1,129 @@
+//! A disk that hangs: whoever gives a command up is answered in bounded time, and nothing lands later that anybody could
+//! see (M2, M19). Hosts of other targets wait for ever there.
+
+use std::time::{Duration, Instant};
+
+use dyad_bench::disk::{Disk, DiskError};
+use dyad_bench::initiator::{ABORT_TASK, LOGICAL_UNIT_RESET, Options, TmfOutcome, Transfer, cdb};
+
+use super::message::{Message, Part};
+use super::tests::cast::Stage;
+use super::tests::cast::pair::wait_until;
+
+/// The bound, and a few seconds for a busy machine.
+const BOUND: Duration = Duration::from_secs(15);
+const BUSY: u8 = 0x08;
+const BLOCK: u32 = 8;
+
+fn stick(stage: &Stage, pool: &str, is_stuck: bool) {
+    let id = stage.handle().pool(pool).unwrap().id;
+    stage.handle().mailbox.post(Message::Break(Part::Stick(id, is_stuck)));
+}
+
+/// A session of a host of this number.
+fn host(stage: &Stage, volume: &str, number: u32) -> Disk {
+    let initiator = format!("iqn.2026-11.example:host{number}");
+    Disk::open(&Options { initiator, session: number, ..stage.login(volume) }).unwrap()
+}
+
+fn block(byte: u8) -> Vec<u8> {
+    vec![byte; 4096]
+}
+
+/// A write of a block that is sent and not waited for.
+fn send_write(disk: &mut Disk, lba: u64, byte: u8) {
+    disk.session().submit(7, cdb::write(lba, BLOCK), Transfer::Out(block(byte))).unwrap();
+    // Everything before a ping's answer was taken: the write is with the volume.
+    disk.session().ping(b"?").unwrap();
+}
+
+fn timed<T>(act: impl FnOnce() -> T) -> T {
+    let begun = Instant::now();
+    let done = act();
+    assert!(begun.elapsed() < BOUND, "{:?}", begun.elapsed());
+    done
+}
+
+/// As a host does, after news and where it is told to come again.
+fn done<T>(mut act: impl FnMut() -> Result<T, DiskError>) -> T {
+    let begun = Instant::now();
+    loop {
+        assert!(begun.elapsed() < BOUND, "busy all the time");
+        match act() {
+            Ok(done) => return done,
+            Err(DiskError::Status { status: BUSY, .. }) => {}
+            Err(DiskError::Status { sense: Some((6, ..)), .. }) => {}
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
+/// How a host gives up what it sent.
+#[derive(Clone, Copy, Debug)]
+enum Way {
+    Abort,
+    Logout,
+    Reset,
+}
+
+const WAYS: [Way; 3] = [Way::Abort, Way::Logout, Way::Reset];
+
+/// A host writes to block 0 and gives up.
+fn give_up(mut disk: Disk, way: Way) {
+    send_write(&mut disk, 0, 0xee);
+    timed(|| match way {
+        Way::Abort => assert_eq!(disk.session().manage(ABORT_TASK, Some(7)).unwrap(), TmfOutcome::COMPLETE),
+        Way::Reset => assert_eq!(disk.session().manage(LOGICAL_UNIT_RESET, None).unwrap(), TmfOutcome::COMPLETE),
+        Way::Logout => disk.logout().unwrap(),
+    });
+}
+
+/// One image's disk hangs: it is taken out, and what it does when it goes on is nobody's business (M3, M8).
+#[test]
+fn with_another_image_the_hanging_one_is_out_before_anybody_is_answered() {
+    for way in WAYS {
+        let stage = Stage::mirrored();
+        let (one, mut other) = (host(&stage, "v", 1), host(&stage, "v", 2));
+        stick(&stage, "a", true);
+        give_up(one, way);
+        timed(|| done(|| other.write(0, block(1))));
+        assert_eq!(done(|| other.read(0, BLOCK)), block(1), "{way:?}");
+        stick(&stage, "a", false);
+        wait_until("the image is back", || stage.handle().volume("v").unwrap().redundancy.in_sync == 2);
+        // Alone, it has what was written last.
+        stage.handle().mailbox.post(Message::Break(Part::Pool(stage.handle().pool("b").unwrap().id)));
+        assert_eq!(done(|| other.read(0, BLOCK)), block(1), "{way:?}");
+        assert_eq!(stage.handle().node().unwrap().faults, 1, "the pool that was broken");
+    }
+}
+
+/// The only image's disk hangs: nobody knows what becomes of the write, so nobody reads or writes there until it is known.
+#[test]
+fn with_the_last_image_the_range_stays_locked_until_the_write_is_over() {
+    let stage = Stage::mirrored();
+    let volumes = WAYS.map(|way| format!("{way:?}").to_lowercase());
+    volumes.iter().for_each(|volume| stage.add_volume(volume, &["b"]));
+    let givers = volumes.each_ref().map(|volume| host(&stage, volume, 1));
+    stick(&stage, "b", true);
+    std::thread::scope(|scope| {
+        for (way, giver) in WAYS.into_iter().zip(givers) {
+            scope.spawn(move || give_up(giver, way));
+        }
+    });
+    // A host that was here before comes back, and another one comes.
+    let mut others = volumes.each_ref().map(|volume| timed(|| host(&stage, volume, 1)));
+    for disk in &mut others {
+        for ended in [timed(|| disk.read(0, BLOCK).map(drop)), timed(|| disk.write(0, block(1)))] {
+            assert!(matches!(ended, Err(DiskError::Status { status: BUSY, .. })), "{ended:?}");
+        }
+    }
+    stick(&stage, "b", false);
+    for disk in &mut others {
+        let found = done(|| disk.read(0, BLOCK));
+        assert!(found == block(0) || found == block(0xee), "{:02x?}", &found[..4]);
+        assert_eq!(done(|| disk.read(0, BLOCK)), found, "what was seen stays");
+        done(|| disk.write(0, block(1)));
+        assert_eq!(done(|| disk.read(0, BLOCK)), block(1));
+    }
+    assert_eq!(stage.handle().node().unwrap().faults, 0);
+}
