@@ -137,7 +137,12 @@ impl Cluster {
     pub fn create_volume(&self, body: &Value) -> anyhow::Result<[Unit; 2]> {
         let name = body["name"].as_str().context("a volume without name")?;
         // Right after a start the nodes may not have found each other yet.
-        self.until("the volume is made", || self.nodes[0].admin().post("/v1/volumes", body).is_ok())?;
+        let mut refused = None;
+        let made = self.until("the volume is made", || {
+            refused = self.nodes[0].admin().post("/v1/volumes", body).err();
+            refused.is_none()
+        });
+        made.with_context(|| format!("volume {name}: {refused:?}"))?;
         for node in 0..2 {
             self.until_in_sync(node, name)?;
         }

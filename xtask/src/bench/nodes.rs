@@ -79,7 +79,9 @@ fn pids(cluster: &Cluster) -> anyhow::Result<[u32; 3]> {
 /// 100 volumes that nobody uses, each with an image on both nodes.
 fn idle_volumes() -> anyhow::Result<Row> {
     const VOLUMES: u32 = 100;
-    let cluster = Cluster::start_without_volume(None, &[], 1024, "")?;
+    // A pool has room for the metadata of about 40 images per GiB.
+    const POOL_MIB: u64 = 4096;
+    let cluster = Cluster::start_without_volume(None, &[], POOL_MIB, "")?;
     for number in 0..VOLUMES {
         cluster.create_volume(&json!({ "name": format!("v{number}"), "size_bytes": 64 << 20 }))?;
     }

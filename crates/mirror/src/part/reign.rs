@@ -57,10 +57,16 @@ impl Reign {
     }
 
     pub(super) fn next_deadline(&self) -> Option<Moment> {
-        let own = self.is_listed.then(|| self.owned_at + self.own_every);
+        let own = self.is_listed.then(|| on_grid(self.owned_at + self.own_every, self.own_every.as_nanos() / 2));
         let lease = (self.is_lease_out && self.is_serving()).then(|| self.owned_at + LEASE_LOOK);
         [self.mirror.next_deadline(), own, lease].into_iter().flatten().min()
     }
+}
+
+/// The last point of a grid common to all segments that is not after `at`: what a hundred of them have to do now and then,
+/// they do together, or a node would wake a hundred times as often for it.
+fn on_grid(at: Moment, step: u64) -> Moment {
+    Moment::from_nanos(at.as_nanos() - at.as_nanos().checked_rem(step).unwrap_or(0))
 }
 
 impl Part {
@@ -288,6 +294,24 @@ impl Part {
             self.life = Life::Stopped;
             self.commands.stopped(out);
             out.push(PartAction::Stopped);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn segments_that_were_told_at_different_times_are_told_together_soon() {
+        const EVERY: Period = Period::from_millis(150);
+        let next = |told: Moment| on_grid(told + EVERY, EVERY.as_nanos() / 2);
+        let told = [1_000, 1_001, 1_030, 1_049].map(|millis| next(Moment::from_nanos(millis * 1_000_000)));
+        assert_eq!(told, [Moment::from_nanos(1_125_000_000); 4]);
+        assert_eq!(next(told[0]).since(told[0]), EVERY, "and as rarely as before");
+        for nanos in (0..400_000_000).step_by(999_983) {
+            let told = Moment::from_nanos(nanos);
+            assert!(next(told) > told && next(told) <= told + EVERY, "{nanos}");
         }
     }
 }
