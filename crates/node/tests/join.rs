@@ -4,6 +4,7 @@ mod cast;
 
 use cast::Stage;
 use cast::pair::{Arbiter, Pair, certified, in_sync, wait_until};
+use dyad_bench::disk::Disk;
 use dyad_node::control::{DrainReport, NodeChangeError};
 use dyad_node::join::{JoinError, Token, join};
 use dyad_node::{Node, StartError};
@@ -84,7 +85,10 @@ fn a_node_that_is_drained_gives_its_volumes_away() {
             left.owned.is_empty()
         });
         assert!(owned_by(&pair, takes));
-        pair.one.host("v").write(0, vec![7; 4096]).unwrap();
+        // The node that is drained sends hosts on; this one may have to hear first that it is drained no more.
+        let at = if takes == "one" { &pair.one } else { &pair.other };
+        let login = || Disk::open(&at.login("v"));
+        wait_until("a host", || login().is_ok_and(|mut host| host.write(0, vec![7; 4096]).is_ok()));
         let left = pair.one.handle().drain_node(goes, false).unwrap();
         assert_eq!(left, DrainReport { owned: vec![], images: vec!["v".into()] });
     }

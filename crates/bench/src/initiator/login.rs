@@ -29,6 +29,14 @@ pub enum LoginError {
         /// Status-Detail.
         detail: u8,
     },
+    /// The target says where to go instead (status class 1).
+    #[error("the target moved to {address}")]
+    Moved {
+        /// For ever, not only for now.
+        permanently: bool,
+        /// TargetAddress.
+        address: String,
+    },
     /// The target did not prove that it knows the mutual secret.
     #[error("the target failed to authenticate itself")]
     TargetNotAuthentic,
@@ -239,6 +247,10 @@ impl Dialog<'_> {
                 return Err(LoginError::Protocol("it answered a login with something else"));
             }
             let (class, detail) = (header.0[36], header.0[37]);
+            if class == 1 {
+                let address = Keys::parse(&text).find("TargetAddress").unwrap_or_default().to_owned();
+                return Err(LoginError::Moved { permanently: detail == 2, address });
+            }
             if class != 0 {
                 return Err(LoginError::Refused { class, detail });
             }

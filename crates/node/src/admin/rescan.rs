@@ -16,7 +16,7 @@ use dyad_units::VolumeId;
 use super::Admin;
 use super::volumes::Halt;
 use crate::catalog::KnownVolume;
-use crate::reactor::Message;
+use crate::reactor::{Message, Way};
 
 impl Admin {
     /// Learns of the nodes of the cluster and their pools.
@@ -50,6 +50,7 @@ impl Admin {
         if nodes.iter().any(|node| node.id == self.node && node.state == NodeState::Removed) {
             tracing::error!("this node was removed from the cluster: stop it");
         }
+        self.mailbox.post(Message::Ways(nodes.iter().map(way_to).collect()));
         nodes.retain(|node| node.state != NodeState::Removed);
         let mut ids: Vec<_> = nodes.iter().map(|node| node.id).collect();
         ids.sort_unstable();
@@ -174,4 +175,10 @@ impl Admin {
             other => Some(other),
         })
     }
+}
+
+/// Addresses that nobody can write as a number are left out: hosts are sent to none of them.
+fn way_to(node: &NodeRecord) -> Way {
+    let portals = node.portals.iter().filter_map(|portal| portal.parse().ok()).collect();
+    Way { node: node.id, state: node.state, portals }
 }

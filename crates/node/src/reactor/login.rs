@@ -48,7 +48,8 @@ impl Reactor {
     }
 
     fn on_login(&mut self, at: ConnRef, request: LoginRequest) {
-        let decision = self.decide(&request);
+        let Some(portal) = self.conns.get(at).map(|conn| conn.portal) else { return };
+        let decision = self.decide(&request, portal);
         let Some(conn) = self.conns.get_mut(at) else { return };
         conn.claim = Some(request.initiator);
         match decision {
@@ -58,7 +59,7 @@ impl Reactor {
     }
 
     /// Whether the initiator may go on, and how it has to prove who it is.
-    fn decide(&self, request: &LoginRequest) -> Result<Admission, LoginRefusal> {
+    fn decide(&self, request: &LoginRequest, portal: SocketAddr) -> Result<Admission, LoginRefusal> {
         if self.stopping.is_some() {
             return Err(LoginRefusal::ServiceUnavailable);
         }
@@ -78,13 +79,17 @@ impl Reactor {
         };
         // Volumes may be missing only because they are not open yet: then the host should come back.
         let missing = if self.is_open { LoginRefusal::TargetNotFound } else { LoginRefusal::ServiceUnavailable };
-        let volume = self.volume_of_target(target).and_then(|index| self.volume(index)).ok_or(missing)?;
+        let index = self.volume_of_target(target);
+        let (index, volume) = index.and_then(|index| Some((index, self.volume(index)?))).ok_or(missing)?;
         if volume.stop.is_some() {
             return Err(LoginRefusal::ServiceUnavailable);
         }
         let access = &volume.record.access;
         if access.right_of(&request.initiator).is_none() {
             return Err(LoginRefusal::NotAllowed);
+        }
+        if let Some(elsewhere) = self.redirection(index, portal) {
+            return Err(elsewhere);
         }
         let secret =
             |chap: &RecordedChap| ChapSecret { name: chap.name.clone(), secret: chap.secret.reveal().to_vec() };

@@ -9,6 +9,7 @@ use dyad_pool::{AdminError, ImageMeta, Pool};
 use dyad_units::{ImageId, NodeId, Piece, PoolId, SegmentId, VolumeId};
 
 use super::copy::Copied;
+use super::redirect::Way;
 use super::snapshot::Snapshot;
 use super::talk::Commanded;
 use crate::disk::DiskFile;
@@ -45,6 +46,8 @@ pub(crate) enum Message {
     Removed(NodeId),
     /// The nodes of the cluster, this one included, in ascending order.
     Nodes(Vec<NodeId>),
+    /// How hosts come to each of them.
+    Ways(Vec<Way>),
     /// Tell everything.
     Look(Reply<Snapshot>),
     /// Read a piece of an image past its volume; the reply is dropped if it is not there.

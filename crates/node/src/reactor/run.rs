@@ -24,6 +24,7 @@ use super::memory::{ANSWERS_OF_SESSION, Budget};
 use super::message::Question;
 use super::peers::{PEERS, Peer};
 use super::pools::PoolRoom;
+use super::redirect::Way;
 use super::stop::Stopping;
 use super::timers::{Timer, Timers};
 use super::volumes::Volume;
@@ -119,6 +120,8 @@ pub(crate) struct Reactor {
     pub(super) has_neighbours: bool,
     /// All that the config store names, in ascending order.
     pub(super) nodes: Vec<NodeId>,
+    /// How hosts come to them.
+    pub(super) ways: Vec<Way>,
     /// Volumes are there as far as they can be.
     pub(super) is_open: bool,
     pub(super) stopping: Option<Stopping>,
@@ -193,6 +196,7 @@ impl Reactor {
             next_tsih: 1,
             has_neighbours: false,
             nodes: Vec::new(),
+            ways: Vec::new(),
             is_open: false,
             stopping: None,
             is_done: false,

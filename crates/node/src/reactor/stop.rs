@@ -56,6 +56,7 @@ impl Reactor {
             }
             Message::Removed(node) => self.forget_peer(node),
             Message::Nodes(nodes) => self.learn_nodes(nodes),
+            Message::Ways(ways) => self.learn_ways(ways),
             Message::Look(reply) => {
                 let _ = reply.try_send(self.look());
             }
