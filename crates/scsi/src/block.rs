@@ -27,7 +27,7 @@ pub(crate) fn read(unit: &mut LogicalUnit, call: &Call<'_>) -> Result<Begun, Ref
     if range.blocks == 0 {
         return Ok(Begun::Answer(Response::good()));
     }
-    if is_fua(call) && unit.settings.write_cache {
+    if is_fua(call) && unit.has_write_cache() {
         // What is read must be on the medium (SBC-3 §5.11): nothing read may be lost by a power cut. Whether just this
         // range has unflushed writes is not known here, nor at other nodes that take sessions (M18), and cheap to know
         // nowhere: so everything is flushed. Where nothing was written since the last flush, images answer it at once.

@@ -1,7 +1,10 @@
-//! MODE SENSE and MODE SELECT: Caching and Control, of which hosts can change SWP (SPC-4 §6.11 to §6.14, §7.5;
-//! SBC-3 §6.5).
+//! MODE SENSE and MODE SELECT: Caching and Control, of which hosts can change WCE and SWP (SPC-4 §6.11 to §6.14, §7.5;
+//! SBC-3 §6.5). What they set is part of the state that all nodes share (M20): it holds at every node from the answer on,
+//! whoever becomes owner, until a LOGICAL UNIT RESET. What the administrator switched off no host switches on.
 
 use crate::cdb::{be16, be32, be64};
+use crate::reserve::request::Request;
+use crate::reserve::state::{CACHE_OFF, PROTECTED};
 use crate::response::{Begun, Response};
 use crate::sense::{Asc, Condition, Field};
 use crate::table::{Call, Refusal};
@@ -18,6 +21,8 @@ const PAGES: [u8; 2] = [CACHING, CONTROL];
 
 /// SOFTWARE WRITE PROTECT, in byte 4 of the Control page.
 const SWP: u8 = 0x08;
+/// WRITEBACK CACHE ENABLE, in byte 2 of the Caching page.
+const WCE: u8 = 0x04;
 
 const MODE_SELECT_10: u8 = 0x55;
 const MODE_SENSE_10: u8 = 0x5a;
@@ -72,15 +77,16 @@ fn select_pages(code: u8, subpage: u8) -> Result<&'static [u8], Condition> {
 
 fn page(unit: &LogicalUnit, code: u8, control: Control) -> Vec<u8> {
     if code == CACHING {
-        let mut page = caching(unit).to_vec();
-        if control == Control::Changeable {
-            page[2..].fill(0); // nothing is
-        }
-        return page;
+        let may_cache = unit.settings.write_cache;
+        let has_cache = match control {
+            Control::Current => unit.has_write_cache(),
+            Control::Changeable | Control::Default => may_cache,
+        };
+        return caching(has_cache).to_vec();
     }
     let mut page = control_page().to_vec();
     match control {
-        Control::Current if unit.is_write_protected => page[4] |= SWP,
+        Control::Current if unit.shared.is_protected() => page[4] |= SWP,
         Control::Current | Control::Default => {}
         Control::Changeable => {
             page[2..].fill(0);
@@ -90,12 +96,12 @@ fn page(unit: &LogicalUnit, code: u8, control: Control) -> Vec<u8> {
     page
 }
 
-/// SBC-3 §6.5.5: WCE as the administrator set it.
-fn caching(unit: &LogicalUnit) -> [u8; 20] {
+/// SBC-3 §6.5.5; nothing but WCE, so it is what can be changed as well.
+fn caching(has_cache: bool) -> [u8; 20] {
     let mut page = [0; 20];
     page[0] = CACHING;
     page[1] = 18;
-    page[2] = if unit.settings.write_cache { 0x04 } else { 0 };
+    page[2] = if has_cache { WCE } else { 0 };
     page
 }
 
@@ -170,22 +176,28 @@ pub(crate) fn select(_: &mut LogicalUnit, call: &Call<'_>) -> Result<Begun, Refu
     Ok(Begun::DataOut { task, len: u32::from(len) })
 }
 
-/// The value of SWP that a list asks for. Points at the first byte that would change anything else.
-pub(crate) fn write_protection(unit: &LogicalUnit, list: &[u8], long: bool) -> Result<bool, Condition> {
+/// What a list asks for. Points at the first byte that would change anything that cannot be changed.
+pub(crate) fn request(unit: &LogicalUnit, list: &[u8], long: bool) -> Result<Request, Condition> {
     let (header_bytes, descriptor_bytes) = check_header(list, long)?;
     let pages_at = header_bytes + descriptor_bytes;
     let descriptor = list.get(header_bytes..pages_at).ok_or(TOO_SHORT)?;
     check_block_descriptor(unit, descriptor, header_bytes)?;
-    let mut is_protected = unit.is_write_protected;
+    let (mut set, mut clear) = (0, 0);
+    let mut ask = |flag: u8, is_set: bool| {
+        (set, clear) = if is_set { (set | flag, clear & !flag) } else { (set & !flag, clear | flag) };
+    };
     let mut at = pages_at;
     while at < list.len() {
         let page = check_page(unit, list, at)?;
-        if page[0] & PAGE_CODE == CONTROL {
-            is_protected = page[4] & SWP != 0;
+        match page[0] & PAGE_CODE {
+            CONTROL => ask(PROTECTED, page[4] & SWP != 0),
+            // Where the administrator has it off it cannot be asked for, and is no host's to remember.
+            CACHING if unit.settings.write_cache => ask(CACHE_OFF, page[2] & WCE == 0),
+            _ => {}
         }
         at += page.len();
     }
-    Ok(is_protected)
+    Ok(Request::Mode { set, clear })
 }
 
 const TOO_SHORT: Condition = Condition::illegal(Asc::PARAMETER_LIST_LENGTH);

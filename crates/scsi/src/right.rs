@@ -25,7 +25,7 @@ const REPORT_LUNS: u8 = 0xa0;
 /// The medium is protected, by whom the host cannot ask to change it.
 pub(crate) const PROTECTED: Condition = Condition::new(SenseKey::DataProtect, Asc::WRITE_PROTECTED);
 /// As above, by SWP.
-const SOFTWARE_PROTECTED: Condition = Condition::new(SenseKey::DataProtect, Asc::SOFTWARE_WRITE_PROTECTED);
+pub(crate) const SOFTWARE_PROTECTED: Condition = Condition::new(SenseKey::DataProtect, Asc::SOFTWARE_WRITE_PROTECTED);
 
 impl LogicalUnit {
     /// The administrator changed what a nexus may do; it is told, unless it is new: then this comes before its first
@@ -74,7 +74,7 @@ impl LogicalUnit {
     /// Whether what the nexus writes may still be written: it may have been forbidden since the command began.
     #[inline]
     pub(crate) fn check_writable(&self, nexus: NexusId) -> Result<(), Condition> {
-        if self.is_write_protected {
+        if self.shared.is_protected() {
             return Err(SOFTWARE_PROTECTED);
         }
         let is_full = !self.nexuses.is_restricted() || self.nexuses.right(nexus) == Right::Full;

@@ -41,13 +41,8 @@ pub(crate) fn data_out(unit: &mut LogicalUnit, mut task: Task, data: Payload) ->
             None => return Ok(Step::Answer(Response::good())),
         },
         Phase::ModeList { len, long } => {
-            if !mode::write_protection(unit, &list(data, len)?, long)? {
-                unit.protect(task.nexus, false);
-                return Ok(Step::Answer(Response::good()));
-            }
-            // SPC-4 §7.5.8: what the cache holds is written first.
-            next = Phase::FlushThenProtect;
-            VolumeOp::Flush
+            let request = mode::request(unit, &list(data, len)?, long)?;
+            return request::attempt(unit, request::task(task.nexus, request));
         }
         Phase::OrWriteData { durable } => {
             let mask = exactly(data, unit.byte_len(range.blocks))?;
@@ -172,10 +167,6 @@ pub(crate) fn finish(unit: &mut LogicalUnit, task: Task, result: VolumeResult) -
         }
         Phase::FlushThenStop => {
             unit.stopped = true;
-            Step::Answer(Response::good())
-        }
-        Phase::FlushThenProtect => {
-            unit.protect(task.nexus, true);
             Step::Answer(Response::good())
         }
         Phase::Share => request::written(unit, task),

@@ -161,8 +161,6 @@ pub(crate) enum Phase {
     FlushThenRead,
     /// The cache is on its way to the disks; the unit stops then (START STOP UNIT).
     FlushThenStop,
-    /// The cache is on its way to the disks; the unit is write protected then (SWP of MODE SELECT).
-    FlushThenProtect,
     /// The data of a WRITE AND VERIFY are being written; the check follows.
     WriteThenCheck {
         /// What the check is.

@@ -53,8 +53,6 @@ pub struct LogicalUnit {
     pub(crate) nexuses: Nexuses,
     /// By START STOP UNIT; nothing of it is remembered beyond this life.
     pub(crate) stopped: bool,
-    /// By MODE SELECT (SWP); not remembered either.
-    pub(crate) is_write_protected: bool,
     /// As the node knows the others; empty before its first word.
     pub(crate) groups: Vec<PortGroup>,
     pub(crate) moving: Option<Moving>,
@@ -81,7 +79,6 @@ impl LogicalUnit {
             limits,
             nexuses: Nexuses::default(),
             stopped: false,
-            is_write_protected: false,
             groups: Vec::new(),
             moving: None,
             provisioning: None,
@@ -143,7 +140,7 @@ impl LogicalUnit {
         }
         let row = row?;
         let command = row.command();
-        if self.stopped || self.settings.read_only || self.is_write_protected {
+        if self.stopped || self.settings.read_only {
             self.check_access(command)?;
         }
         if self.nexuses.is_restricted() {
@@ -201,7 +198,6 @@ impl LogicalUnit {
     /// the reset is answered after it.
     pub fn reset(&mut self) -> Task {
         self.stopped = false;
-        self.is_write_protected = false;
         self.copies = Copies::default();
         self.nexuses.attend(Who::All, Attention::DeviceReset);
         request::own_task(Request::Reset)
@@ -235,14 +231,6 @@ impl LogicalUnit {
         }
     }
 
-    /// SWP was set or cleared by a host; the others learn it (SPC-4 §6.11).
-    pub(crate) fn protect(&mut self, by: NexusId, is_write_protected: bool) {
-        if self.is_write_protected != is_write_protected {
-            self.is_write_protected = is_write_protected;
-            self.nexuses.attend(Who::AllBut(by), Attention::ModeParametersChanged);
-        }
-    }
-
     /// A unit attention is reported instead of carrying the command out, and is thereby cleared (SAM-5
     /// §5.14.1).
     #[cold]
@@ -263,9 +251,6 @@ impl LogicalUnit {
         }
         if self.settings.read_only && command.writes {
             return Err(Condition::new(SenseKey::DataProtect, Asc::WRITE_PROTECTED).into());
-        }
-        if self.is_write_protected && command.writes {
-            return Err(Condition::new(SenseKey::DataProtect, Asc::SOFTWARE_WRITE_PROTECTED).into());
         }
         Ok(())
     }
@@ -301,9 +286,14 @@ impl LogicalUnit {
         self.slab.copy_of(bytes).map(Payload::from).map_err(|_| Refusal::Busy)
     }
 
+    /// WCE: the administrator has it on, and no host switched it off.
+    pub(crate) const fn has_write_cache(&self) -> bool {
+        self.settings.write_cache && !self.shared.is_cache_off()
+    }
+
     /// Whether a write has to be durable before it is answered (A2).
     pub(crate) fn is_durable(&self, fua: bool) -> bool {
-        fua || !self.settings.write_cache
+        fua || !self.has_write_cache()
     }
 }
 

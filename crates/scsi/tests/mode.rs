@@ -35,11 +35,12 @@ fn one_page_comes_alone_and_without_descriptor_if_disabled() {
 }
 
 #[test]
-fn swp_is_changeable_and_nothing_saved() {
+fn wce_and_swp_are_changeable_and_nothing_saved() {
     let mut bench = Bench::new();
     let changeable = sense_6(&mut bench, 0x08, 0x40 | 0x3f, 0);
     let mut expected = [&[35, 0, 0x10, 0], &CACHING[..], &CONTROL].concat();
-    expected[6..24].fill(0);
+    expected[6] = 0x04;
+    expected[7..24].fill(0);
     expected[26..].fill(0);
     expected[28] = 0x08;
     assert_eq!(changeable, expected);
@@ -113,7 +114,7 @@ fn a_list_that_would_change_something_is_refused_where_it_would() {
     let list_length = ((5, 0x1a, 0), None);
     let at = |byte| ((5, 0x26, 0), Some((false, byte, None)));
     for (list, expected) in [
-        (with(6, 0, &plain), at(6)),             // WCE off
+        (with(6, 5, &plain), at(6)),             // RCD
         (with(23, 1, &plain), at(23)),           // last byte
         (with(5, 17, &plain), at(5)),            // PAGE LENGTH
         (with(4, 0x48, &plain), at(4)),          // SPF
@@ -151,7 +152,7 @@ fn a_host_can_protect_the_unit_from_writes() {
     let other = NexusId(99);
     bench.unit.add_nexus(other, None).unwrap();
     good(select_control(&mut bench, 0x08));
-    assert_eq!(bench.asked(), ["flush"]);
+    assert_eq!(bench.asked(), ["write-state durable", "flush"]);
     assert_eq!(sense(&bench.run_as(other, &[0; 6])), (6, 0x2a, 1));
     let data = sense_6(&mut bench, 0x08, 0x0a, 0);
     assert_eq!((data[2], data[8]), (0x90, 0x08), "WP and SWP");
@@ -160,8 +161,10 @@ fn a_host_can_protect_the_unit_from_writes() {
     good(bench.run(&[0x28, 0, 0, 0, 0, 0, 0, 0, 1, 0]));
     good(select_control(&mut bench, 0x08));
     good(bench.run_as(other, &[0; 6])); // no news
+    assert_eq!(bench.asked()[1..], ["flush"], "what is so already is flushed again, and not written");
 
     good(select_control(&mut bench, 0));
+    assert_eq!(bench.asked(), ["write-state durable"]);
     assert_eq!(sense(&bench.run_as(other, &[0; 6])), (6, 0x2a, 1));
     good(bench.send(&WRITE, &[1; 512]));
     let response = select_control(&mut bench, 0x18);
@@ -181,21 +184,80 @@ fn a_write_that_waits_for_its_data_does_not_slip_past_the_protection() {
     assert_eq!(sense(&response), SOFTWARE_PROTECTED);
 }
 
-/// SPC-4 §6.3.2: a reset brings back what was saved, which is the default.
+/// SPC-4 §6.14: a reset brings back what was saved, which is the default.
 #[test]
-fn a_reset_ends_the_protection() {
+fn a_reset_ends_what_was_set() {
     let mut bench = Bench::new();
     good(select_control(&mut bench, 0x08));
-    bench.unit.reset();
+    good(select_caching(&mut bench, 0));
+    assert!(bench.unit.is_changed_by_reset());
+    let task = bench.unit.reset();
+    good(bench.go_on(task));
     assert_eq!(sense(&bench.run(&[0; 6])), (6, 0x29, 3));
+    assert!(!bench.unit.is_changed_by_reset());
     good(bench.send(&WRITE, &[1; 512]));
+    assert_eq!(bench.asked().last().unwrap(), "write 0+512");
+    good(bench.run(&[0; 6]));
 }
 
-/// A failed flush leaves the unit as it was.
+/// The host learns that its cache may not be empty; to write is forbidden all the same.
 #[test]
-fn protection_that_could_not_flush_is_not_set() {
+fn protection_that_could_not_flush_is_set_and_told() {
     let mut bench = Bench::new();
-    bench.volume.failures.push(dyad_contract::volume::VolumeError::WriteFault);
-    assert_eq!(sense(&select_control(&mut bench, 0x08)), (3, 0x03, 0));
+    let flush_fails = |bench: &mut Bench| {
+        bench.volume.flush_failures.push(dyad_contract::volume::VolumeError::WriteFault);
+        select_control(bench, 0x08)
+    };
+    for _ in 0..2 {
+        assert_eq!(sense(&flush_fails(&mut bench)), (3, 0x03, 0));
+        assert_eq!(sense(&bench.send(&WRITE, &[1; 512])), SOFTWARE_PROTECTED);
+    }
+    good(select_control(&mut bench, 0x08));
+}
+
+/// Mode data of Caching with this WCE, as select(6) takes it.
+fn select_caching(bench: &mut Bench, wce: u8) -> dyad_scsi::Response {
+    let mut list = vec![0; 24];
+    (list[4], list[5], list[6]) = (0x08, 18, wce);
+    bench.send(&[0x15, 0x10, 0, 0, 24, 0], &list)
+}
+
+/// SBC-3 §6.5.5: without a cache every write is durable before it is answered (A2), and what was cached is flushed first.
+#[test]
+fn a_host_switches_the_write_cache_off_and_on() {
+    let mut bench = Bench::new();
+    let other = NexusId(99);
+    bench.unit.add_nexus(other, None).unwrap();
+    assert_eq!(sense_6(&mut bench, 0x08, 0x40 | 0x08, 0)[6], 0x04, "WCE can be changed");
+    for (wce, durable) in [(0, " durable"), (0x04, ""), (0, " durable")] {
+        good(select_caching(&mut bench, wce));
+        let expected: &[_] = if wce == 0 { &["write-state durable", "flush"] } else { &["write-state durable"] };
+        assert_eq!(bench.asked(), expected);
+        assert_eq!(sense(&bench.run_as(other, &[0; 6])), (6, 0x2a, 1));
+        good(bench.run(&[0; 6]));
+        assert_eq!(sense_6(&mut bench, 0x08, 0x08, 0)[6], wce);
+        assert_eq!(sense_6(&mut bench, 0x08, 0x80 | 0x08, 0)[6], 0x04, "the default stays");
+        good(bench.send(&WRITE, &[1; 512]));
+        assert_eq!(bench.asked(), [format!("write 0+512{durable}")]);
+    }
+    // Both pages in one list; protection does not touch the cache.
+    let mut list = sense_6(&mut bench, 0x08, 0x3f, 0);
+    (list[0], list[4 + 2], list[4 + 20 + 4]) = (0, 0x04, 0x08);
+    good(bench.send(&[0x15, 0x10, 0, 0, list.len() as u8, 0], &list));
+    assert_eq!((sense_6(&mut bench, 0x08, 0x08, 0)[6], sense_6(&mut bench, 0x08, 0x0a, 0)[8]), (0x04, 0x08));
+}
+
+/// Switched off by the administrator it cannot be switched on, and what hosts may change says so.
+#[test]
+fn a_cache_that_the_administrator_has_off_stays_off() {
+    let mut settings = settings(BlockSize::Emulated512, common::SIZE);
+    settings.write_cache = false;
+    let mut bench = Bench::with(settings);
+    assert_eq!(sense_6(&mut bench, 0x08, 0x40 | 0x08, 0)[6], 0, "nothing can be changed");
+    let response = select_caching(&mut bench, 0x04);
+    assert_eq!((sense(&response), field(&response)), ((5, 0x26, 0), Some((false, 6, None))));
+    good(select_caching(&mut bench, 0));
+    assert!(!bench.unit.is_changed_by_reset(), "that is no host's to remember");
     good(bench.send(&WRITE, &[1; 512]));
+    assert_eq!(bench.asked().last().unwrap(), "write 0+512 durable");
 }

@@ -327,7 +327,7 @@ impl Reactor {
         if !matches!(effect, Effect::Reset | Effect::Cold(_)) {
             return None;
         }
-        let is_shared = has_neighbours || volume.unit.has_reserve();
+        let is_shared = has_neighbours || volume.unit.is_changed_by_reset();
         let task = volume.unit.reset();
         if let Effect::Cold(by) = effect {
             for other in volume.sessions.clone() {

@@ -11,7 +11,9 @@ use crc_fast::{CrcAlgorithm, checksum};
 use dyad_contract::volume::STATE_BYTES_MAX;
 
 use crate::reserve::port::{InitiatorPort, Path};
-use crate::reserve::state::{Kind, NOTICES_MAX, Notice, REGISTRATIONS_MAX, Registration, Reservation, State, What};
+use crate::reserve::state::{
+    Kind, MODE_FLAGS, NOTICES_MAX, Notice, REGISTRATIONS_MAX, Registration, Reservation, State, What,
+};
 
 /// "DyadPrSt".
 const MAGIC: [u8; 8] = *b"DyadPrSt";
@@ -19,7 +21,7 @@ const MAGIC: [u8; 8] = *b"DyadPrSt";
 const FORMAT: u16 = 1;
 const SUM_BYTES: usize = 8;
 
-/// APTPL, of the flags. Bits 8 and 9 are kept for software write protection and the write cache.
+/// APTPL, of the flags. Bits 8 and 9 are software write protection and a write cache that is off.
 const APTPL: u16 = 0x0001;
 
 /// The SCSI state of a volume is not one.
@@ -125,7 +127,10 @@ impl State {
         let is_single = |(at, registration): (usize, &Registration)| {
             self.registrations[..at].iter().all(|earlier| earlier.path != registration.path)
         };
-        let is_sound = is_held_well && has_keys && self.registrations.iter().enumerate().all(is_single);
+        let is_sound = is_held_well
+            && has_keys
+            && self.flags & !MODE_FLAGS == 0
+            && self.registrations.iter().enumerate().all(is_single);
         if is_sound { Ok(self) } else { Err(StateError::Damaged) }
     }
 }

@@ -280,10 +280,25 @@ impl State {
         if may { Ok(()) } else { Err(Refusal::Conflict) }
     }
 
-    /// A LOGICAL UNIT RESET ends what RESERVE began, and every host hears of it (SPC-2 §5.5.1, SAM-5 §6.3.3).
+    /// MODE SELECT: these flags are set, those are cleared, and every other path hears of it; `None`: they are so already.
+    pub(crate) fn with_mode(&self, set: u8, clear: u8) -> Option<Self> {
+        let flags = self.flags & !clear | set;
+        if flags == self.flags {
+            return None;
+        }
+        let mut next = self.begun();
+        next.flags = flags;
+        next.note_all(What::ModeChanged);
+        next.trim();
+        Some(next)
+    }
+
+    /// A LOGICAL UNIT RESET ends what RESERVE began and brings the mode pages back to what was saved, which is the default;
+    /// every host hears of it (SPC-2 §5.5.1, SAM-5 §6.3.3, SPC-4 §6.14).
     pub(crate) fn reset(&self) -> Self {
         let mut next = self.begun();
         next.reserved = None;
+        next.flags = 0;
         next.note_all(What::Reset);
         next.trim();
         next

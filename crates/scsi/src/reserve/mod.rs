@@ -22,7 +22,7 @@ mod port;
 pub(crate) mod read;
 pub(crate) mod request;
 pub(crate) mod shared;
-mod state;
+pub(crate) mod state;
 mod unit;
 
 pub use bytes::StateError;

@@ -13,6 +13,7 @@ use dyad_contract::volume::{Edition, VolumeOp};
 use crate::nexus::NexusId;
 use crate::reserve::change::{Action, Changed};
 use crate::reserve::port::Path;
+use crate::reserve::shared::Known;
 use crate::reserve::state::{State, What};
 use crate::response::{Response, Step};
 use crate::sense::{Asc, Condition};
@@ -37,6 +38,8 @@ pub(crate) enum Request {
     Lost(Path),
     /// A LOGICAL UNIT RESET took effect here.
     Reset,
+    /// MODE SELECT sets these flags, and clears those.
+    Mode { set: u8, clear: u8 },
 }
 
 /// A request under way.
@@ -77,7 +80,7 @@ pub(crate) fn attempt(unit: &mut LogicalUnit, mut task: Task) -> Result<Step, Re
     if let Some((_, own)) = share.written.take_if(|written| is_own(written)) {
         return Ok(answer(unit, &task, &own));
     }
-    let Some(mut next) = changed(unit, task.nexus, &share.request)? else { return Ok(Step::Answer(Response::good())) };
+    let Some(mut next) = changed(unit, task.nexus, &share.request)? else { return Ok(good(&task)) };
     next.author = unit.next_author();
     let too_large = Condition::illegal(Asc::INSUFFICIENT_REGISTRATIONS);
     let data = unit.buffer(&next.encode().map_err(|_| too_large)?)?;
@@ -90,6 +93,7 @@ fn changed(unit: &LogicalUnit, nexus: NexusId, request: &Request) -> Changed {
     match request {
         Request::Lost(path) => return Ok(state.without(path)),
         Request::Reset => return Ok(Some(state.reset())),
+        Request::Mode { set, clear } => return Ok(state.with_mode(*set, *clear)),
         _ => {}
     }
     // A transport that does not say who its initiator ports are has none that could hold anything.
@@ -100,7 +104,7 @@ fn changed(unit: &LogicalUnit, nexus: NexusId, request: &Request) -> Changed {
         Request::Persistent(key, action) => state.persistent(path, *key, action),
         Request::Reserve => state.reserve_unit(path),
         Request::Release => state.release_unit(path),
-        Request::Lost(_) | Request::Reset => Ok(None),
+        Request::Lost(_) | Request::Reset | Request::Mode { .. } => Ok(None),
     }
 }
 
@@ -110,7 +114,12 @@ pub(crate) fn written(unit: &mut LogicalUnit, mut task: Task) -> Step {
         return Step::Answer(Response::good());
     };
     let step = answer(unit, &task, &state);
-    unit.adopt_own(base, state, matches!(task.share.as_deref(), Some(Share { request: Request::Reset, .. })));
+    let known = match task.share.as_ref().map(|share| &share.request) {
+        Some(Request::Reset) => Known::All,
+        Some(Request::Mode { .. }) => Known::By(task.nexus),
+        _ => Known::Nobody,
+    };
+    unit.adopt_own(base, state, known);
     step
 }
 
@@ -124,5 +133,16 @@ fn answer(unit: &mut LogicalUnit, task: &Task, state: &State) -> Step {
         unit.drains = true;
         unit.drains_elsewhere |= is_elsewhere;
     }
-    Step::Answer(Response::good())
+    good(task)
+}
+
+/// The state is as it was asked for. What the cache held when a host switched it off, or forbade to write, goes to the disks
+/// before the host is told (SPC-4 §7.5.8, SBC-3 §6.5.5).
+fn good(task: &Task) -> Step {
+    match task.share.as_ref().map(|share| &share.request) {
+        Some(Request::Mode { set: 1.., .. }) => {
+            Step::Volume { task: Task::new(task.nexus, Phase::End, Range::NONE), op: VolumeOp::Flush }
+        }
+        _ => Step::Answer(Response::good()),
+    }
 }

@@ -8,7 +8,7 @@ use dyad_contract::volume::Edition;
 use crate::nexus::{Attention, NexusId, Nexuses, Who};
 use crate::reserve::bytes::StateError;
 use crate::reserve::port::{InitiatorPort, Path};
-use crate::reserve::state::{Reservation, State, What};
+use crate::reserve::state::{CACHE_OFF, PROTECTED, Reservation, State, What};
 use crate::table::Conflict;
 
 /// What a nexus may do, as the state says.
@@ -17,6 +17,17 @@ struct Standing {
     is_registered: bool,
     is_holder: bool,
     has_reserved: bool,
+}
+
+/// Who of the nexuses here knows of a change that was made here.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Known {
+    /// None.
+    Nobody,
+    /// Who asked for it.
+    By(NexusId),
+    /// All.
+    All,
 }
 
 /// A nexus with the name of its initiator port.
@@ -34,7 +45,7 @@ pub(crate) struct Shared {
     state: State,
     /// The serial up to which the nexuses here were told of notices; `None`: none was seen yet.
     told: Option<u64>,
-    /// It is known, and nobody has reserved anything: a command passes without a look.
+    /// It is known, and nobody has reserved or protected anything: a command passes without a look.
     is_open: bool,
     /// In the order of their ids.
     named: Vec<Named>,
@@ -57,6 +68,18 @@ impl Shared {
         &self.state
     }
 
+    /// Whether SWP is set, as far as that is known.
+    #[inline]
+    pub(crate) const fn is_protected(&self) -> bool {
+        self.edition.is_some() && self.state.flags & PROTECTED != 0
+    }
+
+    /// Whether a host switched the write cache off, as far as that is known.
+    #[inline]
+    pub(crate) const fn is_cache_off(&self) -> bool {
+        self.state.flags & CACHE_OFF != 0
+    }
+
     /// It may be out of date.
     pub(crate) fn forget(&mut self) {
         self.edition = None;
@@ -66,34 +89,38 @@ impl Shared {
     /// This is the state of that edition.
     pub(crate) fn adopt(&mut self, edition: Edition, bytes: &[u8], nexuses: &mut Nexuses) -> Result<(), StateError> {
         let state = State::decode(bytes)?;
-        self.take(edition, state, nexuses, false);
+        self.take(edition, state, nexuses, Known::Nobody);
         Ok(())
     }
 
-    /// Takes over a state; `was_reset`: the nexuses here know of the reset that it tells of.
-    pub(crate) fn take(&mut self, edition: Edition, state: State, nexuses: &mut Nexuses, was_reset: bool) {
+    /// Takes over a state; `known`: who knows what its last change tells everybody.
+    pub(crate) fn take(&mut self, edition: Edition, state: State, nexuses: &mut Nexuses, known: Known) {
         self.edition = Some(edition);
         self.state = state;
         self.is_open = self.state.is_free();
-        self.tell(nexuses, was_reset);
+        self.tell(nexuses, known);
         for named in &mut self.named {
             named.standing = standing_of(&self.state, &named.path);
         }
     }
 
     /// Hands new notices to the nexuses that they concern.
-    fn tell(&mut self, nexuses: &mut Nexuses, was_reset: bool) {
+    fn tell(&mut self, nexuses: &mut Nexuses, known: Known) {
         let serial = self.state.serial;
         let Some(told) = self.told.replace(serial) else { return };
         if told < self.state.oldest_told() {
             // Some were forgotten before this node saw them: it says the worst of them to everybody.
+            nexuses.attend(Who::All, Attention::ModeParametersChanged);
             return nexuses.attend(Who::All, Attention::ReservationsPreempted);
         }
         for notice in self.state.notices.iter().filter(|notice| notice.serial > told) {
             if notice.whom == 0 {
-                if !(was_reset && notice.serial == serial) {
-                    nexuses.attend(Who::All, attention_of(notice.what));
-                }
+                let who = match known {
+                    Known::All if notice.serial == serial => continue,
+                    Known::By(nexus) if notice.serial == serial => Who::AllBut(nexus),
+                    _ => Who::All,
+                };
+                nexuses.attend(who, attention_of(notice.what));
                 continue;
             }
             for named in self.named.iter().filter(|named| named.path.digest() == notice.whom) {
@@ -186,5 +213,6 @@ const fn attention_of(what: What) -> Attention {
         What::ReservationsReleased => Attention::ReservationsReleased,
         What::RegistrationsPreempted | What::Aborted => Attention::RegistrationsPreempted,
         What::Reset => Attention::DeviceReset,
+        What::ModeChanged => Attention::ModeParametersChanged,
     }
 }

@@ -71,15 +71,18 @@ pub(crate) enum What {
     Aborted = 4,
     /// A LOGICAL UNIT RESET at some node: all paths.
     Reset = 5,
+    /// MODE SELECT at some node: all paths but the one that sent it.
+    ModeChanged = 6,
 }
 
 impl What {
-    pub(crate) const ALL: [Self; 5] = [
+    pub(crate) const ALL: [Self; 6] = [
         Self::ReservationsPreempted,
         Self::ReservationsReleased,
         Self::RegistrationsPreempted,
         Self::Aborted,
         Self::Reset,
+        Self::ModeChanged,
     ];
 
     pub(crate) fn from_code(code: u8) -> Option<Self> {
@@ -102,7 +105,14 @@ pub(crate) const NOTICES_MAX: usize = 512;
 /// Registrations of one unit. Names of usual length all fit; of very long ones as many as the state has room for.
 pub(crate) const REGISTRATIONS_MAX: usize = 512;
 
-/// Reservations and registrations of a logical unit.
+/// Software write protection (SWP of the Control mode page).
+pub(crate) const PROTECTED: u8 = 0x01;
+/// The write cache is off (WCE of the Caching mode page), although the administrator has it on.
+pub(crate) const CACHE_OFF: u8 = 0x02;
+/// All that hosts can set.
+pub(crate) const MODE_FLAGS: u8 = PROTECTED | CACHE_OFF;
+
+/// Reservations and registrations of a logical unit, and what hosts set by MODE SELECT.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub(crate) struct State {
     /// Rises with every change.
@@ -113,7 +123,7 @@ pub(crate) struct State {
     pub(crate) generation: u32,
     /// As the last REGISTER said. The state is durable in any case.
     pub(crate) aptpl: bool,
-    /// Kept for what hosts may set besides; see the page of the format.
+    /// What hosts set by MODE SELECT: [`PROTECTED`], [`CACHE_OFF`].
     pub(crate) flags: u8,
     /// In the order in which they came.
     pub(crate) registrations: Vec<Registration>,
@@ -139,9 +149,9 @@ impl State {
         }
     }
 
-    /// Nobody has to be asked before a command.
+    /// Every command is everybody's.
     pub(crate) const fn is_free(&self) -> bool {
-        self.reservation.is_none() && self.reserved.is_none()
+        self.reservation.is_none() && self.reserved.is_none() && self.flags & PROTECTED == 0
     }
 
     /// The path hears of it, and of this change at most once.

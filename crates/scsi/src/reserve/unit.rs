@@ -6,8 +6,10 @@ use crate::nexus::NexusId;
 use crate::reserve::bytes::StateError;
 use crate::reserve::port::InitiatorPort;
 use crate::reserve::request::{self, Request};
+use crate::reserve::shared::Known;
 use crate::reserve::state::State;
 use crate::response::{Begun, Response, Status};
+use crate::right;
 use crate::sense::{Asc, Condition, SenseKey};
 use crate::table::{Call, Command, Refusal};
 use crate::task::{Phase, Range, Task};
@@ -33,9 +35,11 @@ impl LogicalUnit {
         self.shared.edition()
     }
 
-    /// Whether a nexus holds the unit by RESERVE, as far as is known.
-    pub fn has_reserve(&self) -> bool {
-        self.shared.state().reserved.is_some()
+    /// Whether a reset changes the shared state, as far as is known: a nexus holds the unit by RESERVE, or set something by
+    /// MODE SELECT.
+    pub fn is_changed_by_reset(&self) -> bool {
+        let state = self.shared.state();
+        state.reserved.is_some() || state.flags != 0
     }
 
     /// The copy may be out of date.
@@ -54,9 +58,9 @@ impl LogicalUnit {
     }
 
     /// A change of our own, made from `base`, is durable.
-    pub(crate) fn adopt_own(&mut self, base: Edition, state: State, was_reset: bool) {
+    pub(crate) fn adopt_own(&mut self, base: Edition, state: State, known: Known) {
         if self.shared.edition() == Some(base) {
-            self.shared.take(base.next(), state, &mut self.nexuses, was_reset);
+            self.shared.take(base.next(), state, &mut self.nexuses, known);
             self.drains |= self.shared.has_aborted();
         } else {
             self.shared.forget();
@@ -76,7 +80,7 @@ impl LogicalUnit {
 
     /// Goes on with a task whose last request to the volume was not carried out, because the state is another meanwhile;
     /// the newest was read since.
-    pub fn overtaken(&mut self, task: Task, op: VolumeOp) -> Begun {
+    pub fn overtaken(&mut self, task: Task, mut op: VolumeOp) -> Begun {
         if task.phase == Phase::Share {
             return self.attempt(task);
         }
@@ -86,6 +90,17 @@ impl LogicalUnit {
         }
         if self.is_kept_out(&task) {
             return Begun::Answer(Response::status(Status::ReservationConflict));
+        }
+        // What MODE SELECT switched meanwhile holds for it, too.
+        if let VolumeOp::Write { durable, .. }
+        | VolumeOp::Fill { durable, .. }
+        | VolumeOp::Unmap { durable, .. }
+        | VolumeOp::CompareAndWrite { durable, .. } = &mut op
+        {
+            if let Err(protected) = self.check_writable(task.nexus()) {
+                return Begun::Answer(self.check_condition(protected));
+            }
+            *durable = self.is_durable(*durable);
         }
         Begun::Volume { task, op }
     }
@@ -123,7 +138,7 @@ impl LogicalUnit {
         u64::from(self.settings.identity.target_port) << 48 | self.changes & 0xffff_ffff_ffff
     }
 
-    /// SPC-4 §5.13.1: what a reservation keeps the nexus from. A command that depends on the state waits until it is known;
+    /// SPC-4 §5.13.1, §7.5.8: what a reservation, or SWP, keeps the nexus from. A command that depends on the state waits until it is known;
     /// and what it says, or that it is refused, is said of a state that is newer than the command: whoever released the
     /// unit at another node may have told this host so.
     #[cold]
@@ -139,10 +154,12 @@ impl LogicalUnit {
             return Ok(if command.needs_state() { waits() } else { None });
         }
         let rule = command.rule();
-        match self.shared.conflicts(call.nexus, rule.conflict, rule.passes_reserve) {
+        let is_kept_out = self.shared.conflicts(call.nexus, rule.conflict, rule.passes_reserve);
+        match is_kept_out || command.writes && self.shared.is_protected() {
             false => Ok(None),
-            true if is_fresh => Err(Refusal::Conflict),
-            true => Ok(waits()),
+            true if !is_fresh => Ok(waits()),
+            true if is_kept_out => Err(Refusal::Conflict),
+            true => Err(right::SOFTWARE_PROTECTED.into()),
         }
     }
 

@@ -41,6 +41,8 @@ pub struct Memory {
     pub bytes: Vec<u8>,
     /// Answers of the next operations, first first, instead of carrying them out.
     pub failures: Vec<VolumeError>,
+    /// The same, of flushes alone.
+    pub flush_failures: Vec<VolumeError>,
     /// What was asked, in short.
     pub asked: Vec<String>,
     /// Writes of another host: one takes place before each compare-and-write, first first.
@@ -54,6 +56,7 @@ impl Memory {
         Self {
             bytes: vec![0; size.value() as usize],
             failures: Vec::new(),
+            flush_failures: Vec::new(),
             asked: Vec::new(),
             meanwhile: Vec::new(),
             state: Vec::new(),
@@ -97,6 +100,7 @@ impl Memory {
             return Err(self.failures.remove(0));
         }
         match op {
+            VolumeOp::Flush if !self.flush_failures.is_empty() => return Err(self.flush_failures.remove(0)),
             VolumeOp::Read { span } => return Ok(VolumeDone::Data(payload(slab, self.at(span)))),
             VolumeOp::Write { span, data, .. } => data.copy_to(self.at(span)),
             VolumeOp::Fill { span, pattern, .. } => {
@@ -246,6 +250,11 @@ impl Bench {
             self.unit.port_groups().iter().map(|known| PortGroup { state: state(known.group), ..*known }).collect();
         self.unit.set_port_groups(&groups);
         self.unit.finish(task, Ok(VolumeDone::Done))
+    }
+
+    /// A task of the unit's own, to its end.
+    pub fn go_on(&mut self, task: Task) -> Response {
+        self.drive(Step::State { task })
     }
 
     fn read_state(&mut self, task: Task) -> Begun {
