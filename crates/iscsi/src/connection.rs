@@ -375,6 +375,10 @@ impl Connection {
                     self.refuse(LoginRefusal::InitiatorError);
                     return Ok(());
                 }
+                if let Phase::Session(session) = &mut self.phase {
+                    let mut io = Io { output: &mut self.output, events: &mut self.events, settings: &self.settings };
+                    session.on_long_segment(&bhs, &mut io);
+                }
                 Err(CloseReason::Protocol("a data segment longer than was agreed"))
             }
         }

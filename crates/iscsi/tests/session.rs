@@ -257,7 +257,7 @@ fn what_does_not_belong_in_full_feature_phase_is_rejected() {
     let mut pair = Pair::logged_in();
     let answer = NopIn { lun: 0, task_tag: 1, transfer_tag: NONE, numbers: Default::default() };
     pair.send(answer.emit(), &[]);
-    rejected(&mut pair, RejectReason::NotSupported);
+    rejected(&mut pair, RejectReason::Protocol);
     assert!(matches!(closed(&mut pair), CloseReason::Protocol(_)));
 }
 

@@ -4,7 +4,7 @@ use dyad_payload::Payload;
 
 use super::{Io, Session};
 use crate::event::{Command, Event};
-use crate::pdu::{Bhs, NO_TAG, RejectReason, ScsiCommand};
+use crate::pdu::{Bhs, RejectReason, ScsiCommand};
 use crate::tasks::{DataFault, Task};
 
 impl Session {
@@ -13,12 +13,6 @@ impl Session {
         let Ok(command) = ScsiCommand::parse(bhs) else {
             return self.reject(bhs, RejectReason::InvalidField, io);
         };
-        if command.task_tag == NO_TAG {
-            return self.reject(bhs, RejectReason::InvalidField, io);
-        }
-        if self.tasks.by_task_tag(command.task_tag).is_some() {
-            return self.reject(bhs, RejectReason::TaskInProgress, io);
-        }
         if command.immediate && !self.tasks.may_add_immediate() {
             return self.reject(bhs, RejectReason::TooManyImmediate, io);
         }

@@ -203,9 +203,15 @@ impl Session {
                 self.reject(&bhs, RejectReason::Protocol, io);
                 Err(CloseReason::Protocol("a login request in full feature phase"))
             }
-            _ => {
-                self.reject(&bhs, RejectReason::NotSupported, io);
+            // §11.17.1: what targets send is known, and not allowed here.
+            Some(_) => {
+                self.reject(&bhs, RejectReason::Protocol, io);
                 Err(CloseReason::Protocol("a PDU that initiators do not send"))
+            }
+            // Whether it has a CmdSN nobody knows.
+            None => {
+                self.reject(&bhs, RejectReason::NotSupported, io);
+                Err(CloseReason::Protocol("a PDU of an unknown kind"))
             }
         }
     }
@@ -216,6 +222,12 @@ impl Session {
             return Ok(());
         }
         let is_discovery = self.key.target.is_none();
+        if bhs.opcode() != Some(Opcode::NopOut)
+            && let Some(reason) = self.fault_of_tag(bhs.task_tag())
+        {
+            self.reject(bhs, reason, io);
+            return Ok(());
+        }
         match bhs.opcode() {
             Some(Opcode::NopOut) => self.on_nop_out(bhs, data, io),
             Some(Opcode::TextRequest) => return self.on_text_request(bhs, &data, io),
@@ -226,6 +238,19 @@ impl Session {
             _ => self.on_command(bhs, has_ahs, data, io),
         }
         Ok(())
+    }
+
+    /// §11.2.1.8: each request has a tag of its own; only a ping that wants no answer has none.
+    fn fault_of_tag(&self, task_tag: u32) -> Option<RejectReason> {
+        if task_tag == NO_TAG {
+            return Some(RejectReason::InvalidField);
+        }
+        self.tasks.by_task_tag(task_tag).map(|_| RejectReason::TaskInProgress)
+    }
+
+    /// A PDU whose data are more than was agreed; the connection ends, as they are not read.
+    pub fn on_long_segment(&mut self, bhs: &Bhs, io: &mut Io<'_>) {
+        self.reject(bhs, RejectReason::Protocol, io);
     }
 
     /// Where a request stands in the order of commands; takes its CmdSN if it is the next.
