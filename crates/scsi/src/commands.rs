@@ -20,6 +20,7 @@ pub const COMMANDS: &[Command] = &[
         .under_attention(),
     Command::new("MODE SELECT(6)", &[0x15, 0x11, 0, 0, 0xff, 0], mode::select)
         .data_out(LengthRule::ParameterList)
+        .governs()
         .conflict(Conflict::Always),
     Command::new("RESERVE(6)", &[0x16, 0, 0, 0, 0, 0], old::begin).shares().passes_reserve(),
     Command::new("RELEASE(6)", &[0x17, 0, 0, 0, 0, 0], old::begin).shares().passes_reserve(),
@@ -85,6 +86,7 @@ pub const COMMANDS: &[Command] = &[
         .data_in(LengthRule::Allocation),
     Command::new("MODE SELECT(10)", &[0x55, 0x11, 0, 0, 0, 0, 0, 0xff, 0xff, 0], mode::select)
         .data_out(LengthRule::ParameterList)
+        .governs()
         .conflict(Conflict::Always),
     Command::new("RESERVE(10)", &[0x56, 0, 0, 0, 0, 0, 0, 0, 0, 0], old::begin).shares().passes_reserve(),
     Command::new("RELEASE(10)", &[0x57, 0, 0, 0, 0, 0, 0, 0, 0, 0], old::begin).shares().passes_reserve(),
@@ -183,6 +185,7 @@ pub const COMMANDS: &[Command] = &[
     Command::new("SET TARGET PORT GROUPS", &SET_GROUPS, groups::set)
         .service_action()
         .data_out(LengthRule::ParameterList)
+        .governs()
         .conflict(Conflict::Always)
         .long(),
     Command::new("READ(12)", &[0xa8, 0x18, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0], block::read)

@@ -2,10 +2,13 @@
 //! through it and are active/non-optimized (M18). Dyad moves the owner by itself, and a host may ask for it: making a
 //! group active/optimized is a hand-over to its node (M12). TPGS says both (11b).
 
+use dyad_contract::volume::VolumeError;
+
 use crate::cdb::{be16, be32, length};
 use crate::nexus::{Attention, NexusId, Who};
 use crate::response::{Begun, NodeOp, Response, Step};
 use crate::sense::{Asc, Condition, Field, SenseKey};
+use crate::steps;
 use crate::table::{Call, Refusal};
 use crate::task::{Phase, Range, Task};
 use crate::unit::LogicalUnit;
@@ -129,9 +132,14 @@ pub(crate) fn with_list(unit: &mut LogicalUnit, mut task: Task, list: &[u8]) -> 
 }
 
 /// The owner was not moved.
-pub(crate) fn failed(unit: &mut LogicalUnit) -> Response {
+pub(crate) fn failed(unit: &mut LogicalUnit, task: &Task, error: VolumeError) -> Response {
     unit.moving = None;
-    unit.check_condition(Condition::new(SenseKey::HardwareError, Asc::SET_GROUPS_FAILED))
+    match error {
+        VolumeError::WriteFault => {
+            unit.check_condition(Condition::new(SenseKey::HardwareError, Asc::SET_GROUPS_FAILED))
+        }
+        error => steps::failed(unit, task, error),
+    }
 }
 
 /// REPORT TARGET PORT GROUPS (SPC-4 §6.36).

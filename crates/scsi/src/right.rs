@@ -64,7 +64,8 @@ impl LogicalUnit {
     pub(crate) fn check_right(&self, nexus: NexusId, call: &Call<'_>, command: &Command) -> Result<(), Refusal> {
         match self.nexuses.right(nexus) {
             Right::Full => Ok(()),
-            Right::ReadOnly if command.writes => Err(PROTECTED.into()),
+            // Nor may it keep others from writing, or send them another way.
+            Right::ReadOnly if command.writes || command.governs => Err(PROTECTED.into()),
             Right::ReadOnly => Ok(()),
             Right::None if call.cdb[0] == REPORT_LUNS => Ok(()),
             Right::None => Err(Condition::illegal(Asc::LUN_NOT_SUPPORTED).into()),

@@ -155,7 +155,7 @@ pub(crate) fn finish(unit: &mut LogicalUnit, task: Task, result: VolumeResult) -
             let is_unknown = error == VolumeError::Busy;
             return Ok(if is_unknown { Step::State { task } } else { Step::Answer(failed(unit, &task, error)) });
         }
-        Err(VolumeError::WriteFault) if task.phase == Phase::Moving => return Ok(Step::Answer(groups::failed(unit))),
+        Err(error) if task.phase == Phase::Moving => return Ok(Step::Answer(groups::failed(unit, &task, error))),
         Err(error) => return Ok(Step::Answer(failed(unit, &task, error))),
     };
     Ok(match task.phase {

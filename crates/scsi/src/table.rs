@@ -121,6 +121,8 @@ pub struct Command {
     pub needs_ready: bool,
     /// Whether it changes the medium, so that it is refused on a read-only volume.
     pub writes: bool,
+    /// Whether it changes how the unit serves everybody, so that it is refused to a host that may only read.
+    pub(crate) governs: bool,
     /// Bits that may be one and are not evaluated, as in `usage`: GROUP NUMBER, some obsolete ones.
     ignored: u128,
     /// Whether bits 7 to 5 of byte 1 are RDPROTECT and the like: refused as one field.
@@ -148,6 +150,7 @@ impl Command {
             under_attention: false,
             needs_ready: false,
             writes: false,
+            governs: false,
             ignored: 0,
             protect: false,
             run,
@@ -183,6 +186,11 @@ impl Command {
     /// Changes the medium.
     pub(crate) const fn writes(self) -> Self {
         Self { conflict: Conflict::Always, needs_ready: true, writes: true, ..self }
+    }
+
+    /// Changes how the unit serves everybody.
+    pub(crate) const fn governs(self) -> Self {
+        Self { governs: true, ..self }
     }
 
     pub(crate) const fn conflict(self, conflict: Conflict) -> Self {

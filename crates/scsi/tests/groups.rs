@@ -182,10 +182,15 @@ fn other_states_are_refused_by_their_place() {
 /// The node could not: the host is told so, and hears of changes again.
 #[test]
 fn a_move_that_fails_leaves_all_as_it_was() {
-    let mut bench = two_groups();
-    bench.volume.failures = vec![VolumeError::Busy, VolumeError::WriteFault];
-    assert_eq!(set(&mut bench, &[(0, 2)]).status, dyad_scsi::Status::Busy);
-    assert_eq!(sense(&set(&mut bench, &[(0, 2)])), (4, 0x67, 0x0a));
-    bench.unit.set_port_groups(&[group(1, AccessState::NonOptimized), group(2, AccessState::Optimized)]);
-    assert_eq!(sense(&bench.run(&TEST_UNIT_READY)), (6, 0x2a, 6));
+    for (error, answer) in [(VolumeError::Busy, None), (VolumeError::WriteFault, Some((4, 0x67, 0x0a)))] {
+        let mut bench = two_groups();
+        bench.volume.failures = vec![error];
+        let response = set(&mut bench, &[(0, 2)]);
+        match answer {
+            None => assert_eq!(response.status, dyad_scsi::Status::Busy),
+            Some(answer) => assert_eq!(sense(&response), answer),
+        }
+        bench.unit.set_port_groups(&[group(1, AccessState::NonOptimized), group(2, AccessState::Optimized)]);
+        assert_eq!(sense(&bench.run(&TEST_UNIT_READY)), (6, 0x2a, 6));
+    }
 }

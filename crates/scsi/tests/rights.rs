@@ -99,3 +99,23 @@ fn a_new_host_finds_its_right_as_it_is() {
     bench.unit.remove_nexus(new);
     assert_eq!(bench.send(&WRITE, &[1; 512]).status, Status::Good);
 }
+
+/// A host that may only read does not keep others from writing, nor moves the volume away from them.
+#[test]
+fn a_host_that_may_only_read_changes_nothing_for_the_others() {
+    let mut bench = Bench::new();
+    bench.unit.set_right(HOST, Right::ReadOnly);
+    assert_eq!(sense(&bench.run(&[0; 6])), (6, 0x2a, 1));
+    let mut protect = vec![0; 16];
+    protect[4..].copy_from_slice(&[0x0a, 10, 0x02, 0x10, 0x08, 0, 0, 0, 0xff, 0xff, 0, 0]);
+    let set_groups = [0xa4, 0x0a, 0, 0, 0, 0, 0, 0, 0, 8, 0, 0];
+    for (cdb, list) in [
+        (&[0x15, 0x10, 0, 0, 16, 0][..], &protect[..]),
+        (&[0x55, 0x10, 0, 0, 0, 0, 0, 0, 16, 0], &protect),
+        (&set_groups, &[0, 0, 0, 0, 0, 0, 0, 2]),
+    ] {
+        assert_eq!(sense(&bench.send(cdb, list)), (7, 0x27, 0), "{cdb:02x?}");
+    }
+    assert_eq!(bench.asked(), [""; 0]);
+    good(bench.run(&[0x1a, 0x08, 0x3f, 0, 255, 0]));
+}
