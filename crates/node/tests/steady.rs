@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
 use cast::Stage;
 use cast::pair::{Pair, in_sync, wait_until};
 use dyad_bench::disk::Disk;
-use dyad_bench::initiator::{Cdb, Transfer, cdb};
+use dyad_bench::initiator::{Cdb, Options, Transfer, cdb};
 
 /// Thread whose allocations are counted; 0: none.
 static WATCHED: AtomicI32 = AtomicI32::new(0);
@@ -97,6 +97,32 @@ fn a_command_allocates_nothing() {
     let threads = threads_named("data");
     assert_eq!(threads.len(), 1);
     judge(&rounds(&mut host, threads[0]));
+}
+
+/// Nor where commands wait at their volume's limit, all the time and in two lines.
+#[test]
+fn a_command_that_waits_at_a_limit_allocates_nothing() {
+    let _alone = ONE_AT_A_TIME.lock();
+    let stage = Stage::mirrored();
+    let limits = dyad_cluster::Limits::new(2000, 0, 0).unwrap();
+    stage.handle().limit_volume("v", limits).unwrap();
+    let mut hosts = [1, 2].map(|session| Disk::open(&Options { session, ..stage.login("v") }).unwrap());
+    let mut round = |watched| {
+        COUNT.store(0, Ordering::Relaxed);
+        WATCHED.store(watched, Ordering::Relaxed);
+        let begun = std::time::Instant::now();
+        std::thread::scope(|scope| {
+            for host in &mut hosts {
+                scope.spawn(|| run(host, 1000, |n| (cdb::write(n * 8, 8), Transfer::Out(vec![n as u8; 4096]))));
+            }
+        });
+        WATCHED.store(0, Ordering::Relaxed);
+        assert!(begun.elapsed() >= std::time::Duration::from_millis(950), "nobody waited");
+        vec![("limited writes", 2000, COUNT.load(Ordering::Relaxed))]
+    };
+    round(0);
+    let thread = threads_named("data")[0];
+    judge(&round(thread));
 }
 
 /// The same over the peer link, at the node that owns the volume and at the one that forwards, wherever the host is.
