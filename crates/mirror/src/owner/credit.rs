@@ -10,6 +10,7 @@ use dyad_contract::volume::VolumeError;
 use dyad_units::{Moment, Period};
 
 use crate::owner::core::Core;
+use crate::owner::equalise::is_copy;
 use crate::owner::event::{Action, ImageIndex};
 use crate::owner::images::Images;
 use crate::owner::interval::NO_PIECE;
@@ -127,8 +128,8 @@ impl Core {
         }
     }
 
-    /// Finds space for the batch in `op.steps`, then applies it.
-    pub(crate) fn start_space(&mut self, op: &mut Op, out: &mut Vec<Action>) {
+    /// Finds space for the batch in `op.steps`, then goes on to `phase`, which applies it.
+    pub(crate) fn start_space(&mut self, op: &mut Op, phase: Phase, out: &mut Vec<Action>) {
         let writes = op.steps.iter().filter(|step| !step.is_unmap).count() as u32;
         let has_credits = writes == 0 || self.credits.spend(&op.steps);
         if writes > 0 {
@@ -142,7 +143,17 @@ impl Core {
             step.credited = step.targets;
         }
         op.credit_life = self.credits.life;
-        self.start_apply(op, Phase::Applying, out);
+        self.start_apply(op, phase, out);
+    }
+
+    /// Finds space for mends. Copies take credits while no host wants any: to reserve for each run of blocks doubles the
+    /// messages of an extent whose differing blocks lie scattered.
+    pub(crate) fn start_mend_space(&mut self, op: &mut Op, out: &mut Vec<Action>) {
+        if is_copy(op) && self.host_ops == 0 {
+            self.start_space(op, Phase::Mending, out);
+        } else {
+            self.start_reserving(op, out);
+        }
     }
 
     /// Reserves a slot for each write in `op.steps` at each of its targets; unmaps need none.

@@ -179,7 +179,7 @@ impl Core {
             op.steps.push(step);
         }
         if !op.steps.is_empty() {
-            self.start_reserving(op, out);
+            self.start_mend_space(op, out);
         } else if is_heal(op) {
             self.end_own(op);
         } else {

@@ -13,7 +13,7 @@ use dyad_units::{BLOCK_BYTES, Piece, STATE_EXTENT};
 
 use crate::owner::core::Core;
 use crate::owner::event::Action;
-use crate::owner::op::{Op, Step};
+use crate::owner::op::{Op, Phase, Step};
 
 const HOME_BLOCKS: u8 = 16;
 const HOME_BYTES: usize = HOME_BLOCKS as usize * BLOCK_BYTES as usize;
@@ -71,7 +71,7 @@ impl Core {
             let above = homes[newest].turn() + if unreadable.is_some() { 2 } else { 1 };
             let turn = above.max(self.numbers.last().value() + 1);
             return match self.write_home(op, to, turn) {
-                Ok(()) => self.start_space(op, out),
+                Ok(()) => self.start_space(op, Phase::Applying, out),
                 Err(Exhausted { .. }) => self.finish(op, Err(VolumeError::Busy), out),
             };
         }

@@ -105,7 +105,7 @@ impl Core {
         if self.next_batch(op, last).is_err() {
             return self.finish(op, Err(VolumeError::Busy), out);
         }
-        self.start_space(op, out);
+        self.start_space(op, Phase::Applying, out);
     }
 
     fn next_batch(&mut self, op: &mut Op, last: u64) -> Result<(), Exhausted> {
