@@ -97,7 +97,7 @@ kinds! {
     AskRead = 0x40,
     /// `PeerMessage::Ask` with `Request::Write`.
     AskWrite = 0x41,
-    /// `PeerMessage::Ask` with `Request::Mend`.
+    /// One or more `PeerMessage::Ask` with `Request::Mend`.
     AskMend = 0x42,
     /// `PeerMessage::Ask` with any other request.
     Ask = 0x43,

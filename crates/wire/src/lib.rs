@@ -20,6 +20,7 @@ mod error;
 mod frame;
 mod greeting;
 mod incoming;
+mod mends;
 mod receiver;
 mod sender;
 

@@ -4,6 +4,7 @@
 //! copied there: less than [`ROOM`] bytes, or a page where a frame was not what the one before made likely. After a
 //! frame with a payload of one block the next one is expected to be alike, so that one read takes it whole.
 
+use std::collections::VecDeque;
 use std::io::IoSliceMut;
 
 use dyad_payload::{BufMut, PAGE, Payload, Slab};
@@ -84,6 +85,8 @@ pub struct Receiver {
     gathered: Vec<u8>,
     gathered_for: u32,
     segments: Vec<Option<SegmentId>>,
+    /// Messages behind the first of a frame that had several.
+    more: VecDeque<Incoming>,
     error: Option<WireError>,
 }
 
@@ -108,6 +111,7 @@ impl Receiver {
             gathered: Vec::new(),
             gathered_for: 0,
             segments: Vec::new(),
+            more: VecDeque::new(),
             error: None,
         }
     }
@@ -208,6 +212,9 @@ impl Receiver {
     /// # Errors
     /// [`WireError`], the same from then on: close the connection.
     pub fn poll(&mut self) -> Result<Polled, WireError> {
+        if let Some(incoming) = self.more.pop_front() {
+            return Ok(Polled::Incoming(incoming));
+        }
         if let Some(error) = &self.error {
             return Err(error.clone());
         }
@@ -443,6 +450,14 @@ impl Receiver {
                 let edition = codec::take_changed(take)?;
                 let segment = self.segment(number.0).expect("checked with the header");
                 Incoming::StateChanged { segment, edition }
+            }
+            Kind::AskMend => {
+                let segment = self.segment(number.0).expect("checked with the header");
+                let mends = codec::decode_mends(take, payload, &self.slab)?.into_iter();
+                let mut mends = mends.map(|message| Incoming::Message { number, segment, message, edition: None });
+                let first = mends.next();
+                self.more.extend(mends);
+                return Ok(first);
             }
             kind => {
                 let segment = self.segment(number.0).expect("checked with the header");

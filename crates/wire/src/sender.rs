@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::io::IoSlice;
 
+use dyad_contract::image::{Token, Write};
 use dyad_contract::volume::Edition;
 use dyad_mirror::{Beat, BeatAnswer, PeerMessage};
 use dyad_payload::Buf;
@@ -13,6 +14,7 @@ use crate::error::SendError;
 use crate::frame::{CONTROL_BYTES_MAX, HEADER_BYTES, Header, Kind, sum_of, sum_of_payloads};
 use crate::greeting::{Bye, Hello, Refusal, Welcome};
 use crate::incoming::SegmentNumber;
+use crate::mends::{self, Common, Mends};
 use crate::receiver::{ANNOUNCED_MAX, BEAT_BYTES_MAX, MESSAGE_BYTES_MAX, TALK_BYTES_MAX};
 
 /// Beyond this, nothing more is queued: the mirror has at most some hundred requests of 256 KiB under way to an image,
@@ -54,6 +56,8 @@ pub struct Sender {
     /// Bytes of the first chunk that were sent.
     sent: usize,
     queued: u64,
+    /// Mends that wait for more of their kind.
+    mends: Mends,
     /// The control part being written.
     control: Vec<u8>,
     /// Segments by their numbers, less one.
@@ -101,6 +105,7 @@ impl Sender {
 
     /// Last word after the greeting; close the connection when it is sent.
     pub fn bye(&mut self, bye: &Bye) {
+        self.push_mends();
         bye.encode(&mut Put(&mut self.control));
         self.push_open(Kind::Bye, 0, Attached::default());
     }
@@ -214,6 +219,9 @@ impl Sender {
         message: &PeerMessage,
         edition: Option<Edition>,
     ) -> Result<(), SendError> {
+        if let Some((common, token, write)) = mends::of_message(message) {
+            return self.add_mend(number, common, token, write);
+        }
         self.check_room()?;
         self.check_number(number);
         let encoded = codec::encode(&mut Put(&mut self.control), message, edition);
@@ -255,9 +263,43 @@ impl Sender {
         assert!(segment.is_some_and(Option::is_some), "a message of segment number {} that is not announced", number.0);
     }
 
-    fn check_room(&self) -> Result<(), SendError> {
-        let queued = self.queued;
+    /// What waits goes first: the order of messages stays.
+    fn check_room(&mut self) -> Result<(), SendError> {
+        self.push_mends();
+        self.check_queued()
+    }
+
+    fn check_queued(&self) -> Result<(), SendError> {
+        let queued = self.queued();
         if queued >= QUEUED_BYTES_MAX { Err(SendError::Overrun { queued }) } else { Ok(()) }
+    }
+
+    fn add_mend(
+        &mut self,
+        number: SegmentNumber,
+        common: Common,
+        token: Token,
+        write: &Write,
+    ) -> Result<(), SendError> {
+        self.check_queued()?;
+        self.check_number(number);
+        let (len, max) = (write.data.len(), Kind::AskMend.payload_bytes_max());
+        if len > max {
+            return Err(SendError::TooLong { len: len as u64, max: max as u64 });
+        }
+        if !self.mends.takes(number.0, &common, write) {
+            self.push_mends();
+        }
+        self.mends.add(number.0, common, token, write);
+        Ok(())
+    }
+
+    /// Queues the frame of the mends that wait.
+    fn push_mends(&mut self) {
+        let Some((segment, common, each, payload)) = self.mends.get() else { return };
+        codec::encode_mends(&mut Put(&mut self.control), &common, each);
+        self.mends.clear();
+        self.push_open(Kind::AskMend, segment, Attached::one(&payload));
     }
 
     // --- frames --------------------------------------------------------------------------------------------------
@@ -338,16 +380,17 @@ impl Sender {
 
     /// Whether there is nothing to send.
     pub fn is_empty(&self) -> bool {
-        self.chunks.is_empty()
+        self.chunks.is_empty() && self.mends.is_empty()
     }
 
     /// Bytes that wait to be sent; at [`QUEUED_BYTES_MAX`] nothing more is queued.
     pub const fn queued(&self) -> u64 {
-        self.queued
+        self.queued + self.mends.bytes() as u64
     }
 
     /// Fills `slices` from the start of the queue; says how many.
-    pub fn gather<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
+    pub fn gather<'a>(&'a mut self, slices: &mut [IoSlice<'a>]) -> usize {
+        self.push_mends();
         let (mut count, mut skip, mut head) = (0, self.sent, self.heads_start);
         for (slice, chunk) in slices.iter_mut().zip(&self.chunks) {
             let bytes = match chunk {

@@ -2,12 +2,12 @@
 
 mod common;
 
-use common::{LIFE, SEGMENT, SEGMENTS, announced, drain, greeted, local, messages, receive, survey, write};
-use dyad_contract::image::{Request, Token};
+use common::{LIFE, SEGMENT, SEGMENTS, announced, drain, greeted, local, messages, receive, stamp, survey, write};
+use dyad_contract::image::{Request, Space, Token};
 use dyad_contract::volume::Edition;
 use dyad_mirror::{Beat, BeatAnswer, PeerMessage};
 use dyad_payload::{PAGE, Slab};
-use dyad_units::{Epoch, ImageId, SegmentId};
+use dyad_units::{Epoch, Extent, ImageId, Piece, SegmentId};
 use dyad_wire::{
     Bye, ByeReason, ConnectionKind, Incoming, Receiver, RefusalReason, Sender, TALK_BYTES_MAX, Versions, WelcomeError,
     WireError,
@@ -285,4 +285,52 @@ fn a_sender_that_is_not_read_says_so() {
     while sender.send(number, &ask).is_ok() {}
     assert!(sender.queued() < dyad_wire::QUEUED_BYTES_MAX + (1 << 20));
     let _: Sender = sender;
+}
+
+/// Of an extent whose differing blocks lie scattered each run is a mend: they travel together, in their order, and what
+/// is sent after them comes after them.
+#[test]
+fn mends_travel_in_one_frame_and_nothing_overtakes_them() {
+    let slab = Slab::new(64 << 20);
+    let (mut sender, mut receiver, number) = announced(&slab);
+    let ask = |token, request| PeerMessage::Ask {
+        image: ImageId::from_bytes([1; 16]),
+        link: 1,
+        token: Token(token),
+        request,
+    };
+    let mend = |first, count| {
+        let mut write = write(&slab, count);
+        (write.piece, write.space) = (Piece::new(Extent(9), first, count).unwrap(), Space::Reserved);
+        Request::Mend(write)
+    };
+    let runs = [(0, 1), (2, 3), (9, 40)];
+    let mut sent: Vec<_> =
+        runs.iter().zip(1..).map(|(&(first, count), token)| ask(token, mend(first, count))).collect();
+    sent.push(ask(4, Request::Flush));
+    sent.push(ask(5, mend(60, 4)));
+    // No more than one mend may have: another frame.
+    sent.push(ask(6, mend(0, 64)));
+    let mut later = write(&slab, 1);
+    later.stamp = stamp(5, 7);
+    sent.push(ask(7, Request::Mend(later)));
+    sent.iter().for_each(|message| sender.send(number, message).unwrap());
+    assert!(!sender.is_empty() && sender.queued() > 0);
+    let bytes = drain(&mut sender);
+    assert!(sender.is_empty() && sender.queued() == 0);
+    let frames = bytes.windows(4).filter(|window| *window == b"DyPr").count();
+    assert_eq!(frames, 5, "three together, the flush, and three alone");
+    for step in [usize::MAX, 1000] {
+        let (got, error) = receive(&mut receiver, &bytes, step);
+        assert!(error.is_none(), "{error:?}");
+        let got: Vec<_> = got
+            .into_iter()
+            .map(|incoming| match incoming {
+                Incoming::Message { message, .. } => format!("{message:?}"),
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        assert_eq!(got, sent.iter().map(|message| format!("{message:?}")).collect::<Vec<_>>());
+        (_, receiver, _) = announced(&slab);
+    }
 }

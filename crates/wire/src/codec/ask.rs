@@ -3,11 +3,12 @@
 use dyad_contract::image::{RECORD_BYTES_MAX, Request, Space, Token, Unmap, Write};
 use dyad_mirror::PeerMessage;
 use dyad_payload::{Payload, Slab, Sums};
-use dyad_units::{Epoch, ImageId, Interval};
+use dyad_units::{Epoch, ImageId, Interval, Piece};
 
 use crate::codec::{Attached, Fault, Put, Take, check_len};
 use crate::error::Malformed;
 use crate::frame::Kind;
+use crate::mends::Common;
 
 const FLUSH: u8 = 1;
 const CLOSE: u8 = 2;
@@ -50,25 +51,72 @@ pub(super) fn encode<'a>(
             put_write(put, write);
             (Kind::AskWrite, Attached::one(&write.data))
         }
-        Request::Mend(write) => {
-            put_write(put, write);
-            (Kind::AskMend, Attached::one(&write.data))
-        }
+        Request::Mend(_) => unreachable!("mends are sent together"),
         other => (Kind::Ask, put_other(put, other)),
     }
 }
 
-fn put_write(put: &mut Put<'_>, write: &Write) {
+fn put_piece(put: &mut Put<'_>, write: &Write) {
     put.piece(write.piece);
     put.u8(match write.space {
         Space::Credit => CREDIT,
         Space::Reserved => RESERVED,
     });
     put.u8(0);
+}
+
+fn take_piece(take: &mut Take<'_>) -> Result<(Piece, Space), Malformed> {
+    let piece = take.piece()?;
+    let space = match take.u8()? {
+        CREDIT => Space::Credit,
+        RESERVED => Space::Reserved,
+        _ => return Err(Malformed::Field("space")),
+    };
+    take.u8()?;
+    Ok((piece, space))
+}
+
+fn put_write(put: &mut Put<'_>, write: &Write) {
+    put_piece(put, write);
     put.stamp(write.stamp);
     put.u64(write.number.value());
     put.u64(write.settled.value());
     write.sums.iter().for_each(|sum| put.u64(sum.0));
+}
+
+/// Mends of one frame; their payloads follow one after the other.
+pub(crate) fn encode_mends(put: &mut Put<'_>, common: &Common, each: &[(Token, Write)]) {
+    put.image(common.image);
+    put.u64(common.link);
+    put.stamp(common.stamp);
+    put.u64(common.settled.value());
+    for (token, write) in each {
+        put.u64(token.0);
+        put_piece(put, write);
+        put.u64(write.number.value());
+        write.sums.iter().for_each(|sum| put.u64(sum.0));
+    }
+}
+
+/// Reads them. They may carry sums that their blocks do not match: what is bad at the source is bad here too (M15).
+pub(crate) fn decode_mends(mut take: Take<'_>, payload: &Payload, slab: &Slab) -> Result<Vec<PeerMessage>, Fault> {
+    let (image, link, stamp, settled) = (take.image()?, take.u64()?, take.stamp()?, take.number()?);
+    let (mut mends, mut at) = (Vec::new(), 0);
+    while !take.0.is_empty() || mends.is_empty() {
+        let token = take.token()?;
+        let (piece, space) = take_piece(&mut take)?;
+        let number = take.number()?;
+        let sums = take.bytes(usize::from(piece.count()) * BLOCK_SUM_BYTES)?;
+        if payload.len() - at < piece.len() {
+            return Err(Malformed::PayloadLength.into());
+        }
+        let (data, sums) = (payload.slice(at, piece.len()), Sums::from_le_bytes(sums, slab)?);
+        at += piece.len();
+        let request = Request::Mend(Write { piece, stamp, number, settled, data, sums, space });
+        mends.push(PeerMessage::Ask { image, link, token, request });
+    }
+    check_len(payload, at)?;
+    Ok(mends)
 }
 
 fn put_other<'a>(put: &mut Put<'_>, request: &'a Request) -> Attached<'a> {
@@ -157,8 +205,6 @@ pub(super) fn decode(kind: Kind, mut take: Take<'_>, payload: &Payload, slab: &S
             }
             Request::Write(write)
         }
-        // A mend may carry sums that its blocks do not match: what is bad at the source is bad here too (M15).
-        Kind::AskMend => Request::Mend(take_write(&mut take, payload, slab)?),
         _ => take_other(&mut take, payload)?,
     };
     take.end()?;
@@ -166,13 +212,7 @@ pub(super) fn decode(kind: Kind, mut take: Take<'_>, payload: &Payload, slab: &S
 }
 
 fn take_write(take: &mut Take<'_>, payload: &Payload, slab: &Slab) -> Result<Write, Fault> {
-    let piece = take.piece()?;
-    let space = match take.u8()? {
-        CREDIT => Space::Credit,
-        RESERVED => Space::Reserved,
-        _ => return Err(Malformed::Field("space").into()),
-    };
-    take.u8()?;
+    let (piece, space) = take_piece(take)?;
     let (stamp, number, settled) = (take.stamp()?, take.number()?, take.number()?);
     let sums = take.bytes(usize::from(piece.count()) * BLOCK_SUM_BYTES)?;
     check_len(payload, piece.len())?;

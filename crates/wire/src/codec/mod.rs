@@ -13,6 +13,7 @@ use dyad_payload::{Exhausted, Payload};
 
 use crate::error::Malformed;
 
+pub(crate) use ask::{decode_mends, encode_mends};
 pub(crate) use beat::{decode_answer, decode_beat, encode_answer, encode_beat};
 pub(crate) use fields::{Put, Take};
 pub(crate) use forward::{put_edition, take_changed, take_stale};

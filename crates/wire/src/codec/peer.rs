@@ -119,7 +119,7 @@ pub(crate) fn decode(
 ) -> Result<(PeerMessage, Option<Edition>), Fault> {
     let take = Take(control);
     let message = match kind {
-        Kind::AskRead | Kind::AskWrite | Kind::AskMend | Kind::Ask => ask::decode(kind, take, payload, slab)?,
+        Kind::AskRead | Kind::AskWrite | Kind::Ask => ask::decode(kind, take, payload, slab)?,
         Kind::ToldData | Kind::ToldWritten | Kind::Told => told::decode(kind, take, payload)?,
         Kind::Forward => return Ok(take_forward(take, payload)?),
         Kind::Forwarded => take_forwarded(take, payload)?,

@@ -37,7 +37,7 @@ pub struct Versions {
 }
 
 /// What this software speaks.
-pub const VERSIONS: Versions = Versions { oldest: 2, newest: 2 };
+pub const VERSIONS: Versions = Versions { oldest: 3, newest: 3 };
 
 impl Versions {
     /// The newest version that both speak.
