@@ -93,6 +93,8 @@ pub(crate) struct Core {
     pub(crate) held: Vec<Held>,
     /// Operations of hosts under way.
     pub(crate) host_ops: usize,
+    /// When the last of them ended.
+    pub(crate) host_op_ended: Option<Moment>,
     /// Further changes of the record that the claim carries.
     pub(crate) claim: Vec<Change>,
     /// Which life of its node each image proved itself in.
@@ -135,6 +137,7 @@ impl Core {
             doubted: Vec::new(),
             held: Vec::new(),
             host_ops: 0,
+            host_op_ended: None,
             claim: Vec::new(),
             incarnations: [None; IMAGES_MAX],
             tag: 0,
@@ -350,6 +353,7 @@ impl Core {
         }
         let Some(id) = op.id else { return };
         self.host_ops -= 1;
+        self.host_op_ended = Some(self.now);
         let reveals = reveals(op.is_change(), &result);
         self.answer(Held { id, result, reveals, has_effect: op.has_effect }, out);
     }

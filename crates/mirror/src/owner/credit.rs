@@ -149,7 +149,7 @@ impl Core {
     /// Finds space for mends. Copies take credits while no host wants any: to reserve for each run of blocks doubles the
     /// messages of an extent whose differing blocks lie scattered.
     pub(crate) fn start_mend_space(&mut self, op: &mut Op, out: &mut Vec<Action>) {
-        if is_copy(op) && self.host_ops == 0 {
+        if is_copy(op) && !self.is_wanted_by_hosts() {
             self.start_space(op, Phase::Mending, out);
         } else {
             self.start_reserving(op, out);

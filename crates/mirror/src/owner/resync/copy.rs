@@ -1,7 +1,7 @@
 //! Copying (M14): extents in order, each under its lock at the owner; hosts come first.
 
 use dyad_cluster::OutReason;
-use dyad_units::{Extent, Moment};
+use dyad_units::{Extent, Moment, Period};
 
 use crate::owner::core::Core;
 use crate::owner::event::{Action, Note};
@@ -10,6 +10,9 @@ use crate::owner::resync::{RETRY, Run, Stage};
 
 /// Extents copied at once while no host wants anything.
 const WINDOW: usize = 8;
+/// So long after its last command a host still counts as wanting something: one that sends a command at a time would else
+/// find eight extents at the disks before each.
+const HOSTS_QUIET: Period = Period::from_millis(100);
 /// While hosts do: one is always under way, so that the copying ends (the floor), and a host's command meets at most
 /// that one at the disks.
 const WINDOW_BUSY: usize = 1;
@@ -17,9 +20,14 @@ const WINDOW_BUSY: usize = 1;
 const PASSES_MAX: u32 = 20;
 
 impl Core {
+    /// Whether hosts want something now, or did until a moment ago.
+    pub(crate) fn is_wanted_by_hosts(&self) -> bool {
+        self.host_ops > 0 || self.host_op_ended.is_some_and(|ended| self.now.since(ended) < HOSTS_QUIET)
+    }
+
     /// Begins copying more extents.
     pub(crate) fn pump_copies(&mut self, out: &mut Vec<Action>) {
-        let window = if self.host_ops > 0 { WINDOW_BUSY } else { WINDOW };
+        let window = if self.is_wanted_by_hosts() { WINDOW_BUSY } else { WINDOW };
         let now = self.now;
         let is_held_up = !self.members.failing.is_empty();
         let Some(run) = self.run.as_mut().filter(|run| run.stage == Stage::Copying) else { return };
