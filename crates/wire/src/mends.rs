@@ -49,13 +49,18 @@ impl Mends {
         self.each.push((token, write.clone()));
     }
 
-    /// Number of the segment, what is common, and each, in their order; then the payload of all.
-    pub fn get(&self) -> Option<(u32, Common, &[(Token, Write)], Payload)> {
+    /// Number of the segment, what is common, and each, in their order.
+    pub fn get(&self) -> Option<(u32, Common, &[(Token, Write)])> {
         let (segment, common) = self.of?;
+        Some((segment, common, &self.each))
+    }
+
+    /// The payloads of all, one after the other.
+    pub fn payload(&self) -> Payload {
         let mut payload = Payload::new();
         let slices = self.each.iter().flat_map(|(_, write)| write.data.slices());
         slices.for_each(|slice| payload.push(slice.clone()));
-        Some((segment, common, &self.each, payload))
+        payload
     }
 
     pub fn clear(&mut self) {
