@@ -49,10 +49,14 @@ impl Mends {
         self.each.push((token, write.clone()));
     }
 
-    /// Number of the segment, what is common, and each, in their order.
-    pub fn get(&self) -> Option<(u32, Common, &[(Token, Write)])> {
-        let (segment, common) = self.of?;
-        Some((segment, common, &self.each))
+    /// Number of the segment, and what is common.
+    pub const fn of(&self) -> Option<(u32, Common)> {
+        self.of
+    }
+
+    /// Each, in their order.
+    pub fn each(&self) -> &[(Token, Write)] {
+        &self.each
     }
 
     /// The payloads of all, one after the other.

@@ -296,9 +296,9 @@ impl Sender {
 
     /// Queues the frame of the mends that wait.
     fn push_mends(&mut self) {
-        let Some((segment, common, each)) = self.mends.get() else { return };
+        let Some((segment, common)) = self.mends.of() else { return };
         let payload = self.mends.payload();
-        codec::encode_mends(&mut Put(&mut self.control), &common, each);
+        codec::encode_mends(&mut Put(&mut self.control), &common, self.mends.each());
         self.mends.clear();
         self.push_open(Kind::AskMend, segment, Attached::one(&payload));
     }
