@@ -6,12 +6,10 @@
 mod cast;
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
 
-use cast::Stage;
-use cast::pair::{Pair, in_sync, wait_until};
+use cast::pair::{OTHER_OWNER, Pair, host, in_sync, patiently, wait_until};
 use dyad_bench::disk::{Disk, DiskError};
-use dyad_bench::initiator::{Cdb, Options, Transfer};
+use dyad_bench::initiator::{Cdb, Transfer};
 
 const HOSTS: u32 = 8;
 /// Counters, a logical block each: two of them share a physical block, so that hosts write beside each other too.
@@ -24,36 +22,12 @@ const COUNT: u32 = 2 * 512 + 11;
 /// Writes of it by each host.
 const WRITES: u64 = 40;
 
-const BUSY: u8 = 0x08;
-/// An owner that moves all the time keeps a command waiting, not for ever.
-const PATIENCE: Duration = Duration::from_secs(20);
 const MISCOMPARE: u8 = 0x0e;
-const CHANGED: (u8, u8, u8) = (6, 0x2a, 6);
-
-fn host(stage: &Stage, name: u32) -> Disk {
-    let options =
-        || Options { initiator: format!("iqn.2026-11.example:host{name}"), session: name, ..stage.login("v") };
-    let mut found = None;
-    wait_until("a login", || {
-        found = Disk::open(&options()).ok();
-        found.is_some()
-    });
-    found.unwrap()
-}
 
 /// Sent again where the target says so: the command had no effect then (M18).
 #[track_caller]
-fn done<T>(mut command: impl FnMut() -> Result<T, DiskError>) -> Result<T, DiskError> {
-    let deadline = Instant::now() + PATIENCE;
-    while Instant::now() < deadline {
-        match command() {
-            Err(DiskError::Status { status: BUSY, .. } | DiskError::Status { sense: Some(CHANGED), .. }) => {
-                std::thread::yield_now();
-            }
-            result => return result,
-        }
-    }
-    panic!("busy all the time");
+fn done<T>(command: impl FnMut() -> Result<T, DiskError>) -> Result<T, DiskError> {
+    patiently(command, |sense| sense == OTHER_OWNER)
 }
 
 /// A block that says the same everywhere.

@@ -4,45 +4,21 @@
 mod cast;
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
 
-use cast::Stage;
-use cast::pair::{Pair, wait_until};
+use cast::pair::{OTHER_OWNER, Pair, host, patiently, wait_until};
 use dyad_bench::disk::{Disk, DiskError};
-use dyad_bench::initiator::{Cdb, Options, Transfer, cdb};
+use dyad_bench::initiator::{Cdb, Transfer, cdb};
 
 const BUSY: u8 = 0x08;
-/// An owner that moves all the time keeps a command waiting, not for ever.
-const PATIENCE: Duration = Duration::from_secs(20);
-const CHANGED: (u8, u8, u8) = (6, 0x2a, 6);
 const MAPPED: u8 = 0;
 const DEALLOCATED: u8 = 1;
 /// Of the volume of every test: 64 MiB of 512 bytes.
 const BLOCKS: u64 = 64 << 11;
 
-fn host(stage: &Stage, name: u32) -> Disk {
-    let options = || Options { initiator: format!("iqn.2026-11.example:host{name}"), ..stage.login("v") };
-    let mut found = None;
-    wait_until("a login", || {
-        found = Disk::open(&options()).ok();
-        found.is_some()
-    });
-    found.unwrap()
-}
-
 /// As a host does where it is told to come again (M18), or something beside it.
 #[track_caller]
-fn done<T>(mut command: impl FnMut() -> Result<T, DiskError>) -> T {
-    let deadline = Instant::now() + PATIENCE;
-    while Instant::now() < deadline {
-        match command() {
-            Err(DiskError::Status { status: BUSY, .. } | DiskError::Status { sense: Some(CHANGED), .. }) => {
-                std::thread::yield_now();
-            }
-            result => return result.unwrap(),
-        }
-    }
-    panic!("busy all the time");
+fn done<T>(command: impl FnMut() -> Result<T, DiskError>) -> T {
+    patiently(command, |sense| sense == OTHER_OWNER).unwrap()
 }
 
 /// GET LBA STATUS: LBA, count, status.
@@ -162,7 +138,7 @@ fn the_owner_stays_where_the_other_node_is_gone() {
     let mut other = host(&pair.other, 2);
     let refused = (0..1000)
         .find_map(|_| match set_short_way(&mut other, groups[0]) {
-            Err(DiskError::Status { status: BUSY, .. } | DiskError::Status { sense: Some(CHANGED), .. }) => None,
+            Err(DiskError::Status { status: BUSY, .. } | DiskError::Status { sense: Some(OTHER_OWNER), .. }) => None,
             ended => Some(ended),
         })
         .expect("an answer");

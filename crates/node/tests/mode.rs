@@ -3,49 +3,25 @@
 
 mod cast;
 
-use std::time::{Duration, Instant};
-
 use cast::Stage;
-use cast::pair::{Pair, in_sync, wait_until};
+use cast::pair::{Pair, Sense, host, in_sync, patiently, wait_until};
 use dyad_bench::disk::{Disk, DiskError};
-use dyad_bench::initiator::{Cdb, LOGICAL_UNIT_RESET, Options, TmfOutcome, Transfer};
+use dyad_bench::initiator::{Cdb, LOGICAL_UNIT_RESET, TmfOutcome, Transfer};
 
-const BUSY: u8 = 0x08;
-/// Whatever moves, a command is not sent again for longer.
-const PATIENCE: Duration = Duration::from_secs(20);
-const SOFTWARE_PROTECTED: (u8, u8, u8) = (7, 0x27, 2);
+const SOFTWARE_PROTECTED: Sense = (7, 0x27, 2);
 const UNIT_ATTENTION: u8 = 6;
-
-fn host(stage: &Stage, name: u32) -> Disk {
-    let options = || Options { initiator: format!("iqn.2026-11.example:host{name}"), ..stage.login("v") };
-    let mut found = None;
-    wait_until("a login", || {
-        found = Disk::open(&options()).ok();
-        found.is_some()
-    });
-    found.unwrap()
-}
 
 /// How a command ended that is sent again after news, and where its host is told so (M18): without effect until then.
 #[track_caller]
-fn ended<T>(mut command: impl FnMut() -> Result<T, DiskError>) -> Result<T, Option<(u8, u8, u8)>> {
-    let deadline = Instant::now() + PATIENCE;
-    while Instant::now() < deadline {
-        match command() {
-            Ok(done) => return Ok(done),
-            Err(
-                DiskError::Status { status: BUSY, .. } | DiskError::Status { sense: Some((UNIT_ATTENTION, ..)), .. },
-            ) => {
-                std::thread::yield_now();
-            }
-            Err(DiskError::Status { sense, .. }) => return Err(sense),
-            Err(error) => panic!("{error}"),
-        }
+fn ended<T>(command: impl FnMut() -> Result<T, DiskError>) -> Result<T, Option<Sense>> {
+    match patiently(command, |(key, ..)| key == UNIT_ATTENTION) {
+        Ok(done) => Ok(done),
+        Err(DiskError::Status { sense, .. }) => Err(sense),
+        Err(error) => panic!("{error}"),
     }
-    panic!("busy all the time");
 }
 
-fn write(disk: &mut Disk) -> Result<(), Option<(u8, u8, u8)>> {
+fn write(disk: &mut Disk) -> Result<(), Option<Sense>> {
     ended(|| disk.write(0, vec![1; 512]))
 }
 

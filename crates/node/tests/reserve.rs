@@ -3,9 +3,8 @@
 mod cast;
 
 use cast::Stage;
-use cast::pair::{Pair, in_sync, wait_until};
+use cast::pair::{Pair, Sense, host, in_sync, wait_until};
 use dyad_bench::disk::{Disk, DiskError};
-use dyad_bench::initiator::Options;
 
 const REGISTER: u8 = 0;
 const RESERVE: u8 = 1;
@@ -19,18 +18,7 @@ const WRITE_EXCLUSIVE_REGISTRANTS: u8 = 5;
 
 const BUSY: u8 = 0x08;
 const CONFLICT: u8 = 0x18;
-const REGISTRATIONS_PREEMPTED: (u8, u8, u8) = (6, 0x2a, 5);
-
-/// A host with a name of its own.
-fn host(stage: &Stage, name: u32) -> Disk {
-    let options = || Options { initiator: format!("iqn.2026-11.example:host{name}"), ..stage.login("v") };
-    let mut found = None;
-    wait_until("a login", || {
-        found = Disk::open(&options()).ok();
-        found.is_some()
-    });
-    found.unwrap()
-}
+const REGISTRATIONS_PREEMPTED: Sense = (6, 0x2a, 5);
 
 /// A command that may have to be sent again (M18).
 #[track_caller]
@@ -50,7 +38,7 @@ fn conflict<T>(command: impl FnOnce() -> Result<T, DiskError>) {
 }
 
 /// Status, and what the sense data say.
-type Told = (u8, Option<(u8, u8, u8)>);
+type Told = (u8, Option<Sense>);
 
 /// How a command ended.
 fn try_told<T>(command: impl FnOnce() -> Result<T, DiskError>) -> Result<Told, DiskError> {

@@ -4,6 +4,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use dyad_bench::disk::{Disk, DiskError};
+use dyad_bench::initiator::Options;
 use dyad_node::control::VolumePhase;
 use dyad_node::settings::{Settings, StoreChoice};
 use dyad_store::arbiter::{ArbiterServer, ServeConfig};
@@ -66,6 +68,44 @@ pub fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
         assert!(Instant::now() < deadline, "{what}: not in time");
         std::thread::sleep(Duration::from_millis(10));
     }
+}
+
+/// SENSE KEY, ADDITIONAL SENSE CODE and its qualifier.
+pub type Sense = (u8, u8, u8);
+
+/// ASYMMETRIC ACCESS STATE CHANGED: another node is owner.
+pub const OTHER_OWNER: Sense = (6, 0x2a, 6);
+
+/// A host named `host{name}` that is logged in to the volume `v`, as soon as it is served here.
+pub fn host(stage: &Stage, name: u32) -> Disk {
+    let options = || Options { initiator: format!("iqn.2026-11.example:host{name}"), ..stage.login("v") };
+    let mut found = None;
+    wait_until("a login", || {
+        found = Disk::open(&options()).ok();
+        found.is_some()
+    });
+    found.unwrap()
+}
+
+/// Sent again while the target says BUSY or has such news: the command had no effect then (M18).
+#[track_caller]
+pub fn patiently<T>(
+    mut command: impl FnMut() -> Result<T, DiskError>,
+    is_news: impl Fn(Sense) -> bool,
+) -> Result<T, DiskError> {
+    /// An owner that moves all the time keeps a command waiting, not for ever.
+    const PATIENCE: Duration = Duration::from_secs(20);
+    const BUSY: u8 = 0x08;
+    let deadline = Instant::now() + PATIENCE;
+    while Instant::now() < deadline {
+        match command() {
+            Err(DiskError::Status { status, sense, .. }) if status == BUSY || sense.is_some_and(&is_news) => {
+                std::thread::yield_now();
+            }
+            result => return result,
+        }
+    }
+    panic!("busy all the time");
 }
 
 impl Pair {
