@@ -45,7 +45,7 @@ Examples:
   dyad quickstart                        try it: one node, two pools, one mirrored volume
   dyad status                            is my data redundant?
   dyad pool create fast --disk /dev/sdb
-  dyad volume create vm1 --size 100GiB --pool fast --pool other
+  dyad volume create vm1 100GiB --pool fast --pool other
 
 Exit status:
   0  done

@@ -194,15 +194,14 @@ pub struct Promote {
 Secrets are read from files, so that they stand neither in the shell's history nor in the list of processes.
 
 Examples:
-  dyad volume create vm1 --size 100GiB --pool fast --pool other
-  dyad volume create db --size 1TiB --pool fast --pool other --block-bytes 4096 \\
+  dyad volume create vm1 100GiB
+  dyad volume create db 1TiB --pool fast --pool other --block-bytes 4096 \\
       --initiator iqn.1993-08.org.debian:01:db --chap-user db --chap-secret-file db.secret")]
 pub struct CreateVolume {
     /// Name: lower-case letters, digits, `-` and `.`; it ends the target name
     pub name: String,
-    /// Size; space is taken as it is written
-    #[arg(long)]
-    pub size: Bytes,
+    #[command(flatten)]
+    pub size: VolumeSize,
     /// Pool that gets an image, of another node as NODE/POOL; name it once per image, the one preferred for reads first
     /// [default: one on this node and one on another]
     #[arg(long = "pool", value_name = "POOL")]
@@ -234,6 +233,17 @@ pub struct CreateVolume {
     /// File with the CHAP secret that the target proves
     #[arg(long, value_name = "FILE", requires = "mutual_chap_user")]
     pub mutual_chap_secret_file: Option<PathBuf>,
+}
+
+/// Size of a new volume, given in exactly one of two ways.
+#[derive(Args, Debug)]
+#[group(required = true, multiple = false)]
+pub struct VolumeSize {
+    /// Size; space is taken as it is written
+    pub size: Option<Bytes>,
+    /// The same, as an option
+    #[arg(long = "size", value_name = "SIZE")]
+    pub size_option: Option<Bytes>,
 }
 
 /// What happens to writes while too few images are in-sync.

@@ -53,9 +53,11 @@ fn state(state: VolumeState) -> &'static str {
 }
 
 fn create(at: &Session, args: &args::CreateVolume) -> Result<(), Failure> {
+    let size = args.size.size.or(args.size.size_option);
+    let size = size.ok_or_else(|| Failure::Usage("give the volume a size: `dyad volume create NAME SIZE`".into()))?;
     let request = CreateVolume {
         name: args.name.clone(),
-        size_bytes: args.size.value(),
+        size_bytes: size.value(),
         pools: args.pools.clone(),
         block_bytes: args.block_bytes,
         write_cache: !args.no_write_cache,

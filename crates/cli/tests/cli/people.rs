@@ -49,7 +49,7 @@ fn a_pool_and_a_volume_live_and_die() {
     for line in [
         "pool create fast --disk /dev/sdx",
         "pool create file --disk /srv/f.pool --size 10GiB --atomic-4k",
-        "volume create vm --size 1GiB --pool fast --pool file",
+        "volume create vm 1GiB --pool fast --pool file",
         &format!("volume create db --size 1GiB --pool file --chap-user db --chap-secret-file {}", secret.display()),
         "pool open fast",
         "volume delete vm --yes",
@@ -88,9 +88,9 @@ fn errors_say_what_failed_and_what_to_do() {
     let mut told = String::new();
     for line in [
         "volume show none",
-        "volume create vm9 --size 1GiB --pool none",
-        "volume create vm1 --size 1 --pool a",
-        "volume create Vm --size 1GiB --pool a",
+        "volume create vm9 1GiB --pool none",
+        "volume create vm1 1 --pool a",
+        "volume create Vm 1GiB --pool a",
         "volume delete vm1 --yes",
         "volume delete vm1",
         "pool open none",
@@ -103,7 +103,9 @@ fn errors_say_what_failed_and_what_to_do() {
         "volume promote vm2 --image b",
         "session delete 99",
         "status --check",
-        "volume create v --size 1GB --pool a",
+        "volume create v 1GB --pool a",
+        "volume create v --pool a",
+        "volume create v 1GiB --size 1GiB --pool a",
         "volume crate",
     ] {
         let done = stage.dyad(&line.split(' ').collect::<Vec<_>>());

@@ -85,7 +85,7 @@ fn a_node_is_ready_administrated_stopped_and_started_again() {
     machine.tells(&format!("pool create a --disk {} --size 256MiB", a.display()));
     machine.tells(&format!("pool create b --disk {} --size 256MiB", b.display()));
     assert_eq!(
-        machine.tells("volume create vm --size 64MiB --pool a --pool b"),
+        machine.tells("volume create vm 64MiB --pool a --pool b"),
         "volume vm is served as iqn.2026-11.san.dyad:vm\n"
     );
     machine.tells("status --check");
@@ -128,9 +128,9 @@ fn what_an_administrator_does_wrong_is_said_with_what_to_do() {
     machine.tells(&format!("pool create a --disk {path} --size 256MiB"));
     refused(&format!("pool create a --disk {path}x --size 256MiB"), 1, "already a pool `a`");
     refused(&format!("pool create b --disk {path}"), 1, "a.pool");
-    refused("volume create vm --size 64MiB --pool a --pool none", 4, "no pool `none`");
-    machine.tells("volume create vm --size 64MiB --pool a");
-    refused("volume create vm --size 64MiB --pool a", 1, "already a volume `vm`");
+    refused("volume create vm 64MiB --pool a --pool none", 4, "no pool `none`");
+    machine.tells("volume create vm 64MiB --pool a");
+    refused("volume create vm 64MiB --pool a", 1, "already a volume `vm`");
     refused("pool delete a --yes", 1, "vm");
     refused("session delete 9", 4, "no session `9`");
     refused("volume delete none --yes", 4, "no volume `none`");
