@@ -2,6 +2,8 @@
 
 mod pair;
 mod place;
+mod port;
+mod process;
 mod records;
 mod screen;
 mod setup;
@@ -20,6 +22,7 @@ use crate::serve::log;
 use crate::table;
 
 use place::Place;
+use port::Port;
 
 /// Runs two nodes to try, or one, until told to stop.
 pub fn run(args: &args::Quickstart) -> Result<(), Failure> {
@@ -42,15 +45,13 @@ pub fn run(args: &args::Quickstart) -> Result<(), Failure> {
 }
 
 fn run_single(args: &args::Quickstart, place: Place) -> Result<(), Failure> {
-    let port = place::free_port(args.port)?;
-    if args.port != 0 && port != args.port {
-        table::print(&format!("Port {} is taken by another program, so this node listens on {port}.\n", args.port));
-    }
-    let config = config(args, &place, port);
+    let port = Port::find(args.port)?;
+    port.say_if_not(args.port);
+    let config = config(args, &place, port.address());
     log::to_file(&config.log, &place.log())?;
     let life = Life::begin(&config)?;
     let node = life.control();
-    life.run(Some(Box::pin(screen(node, place, args.size, SocketAddr::from(([127, 0, 0, 1], port))))))
+    life.run(Some(Box::pin(screen(node, place, args.size, port.address()))))
 }
 
 /// Completes the set-up, says how to use it, then shows what happens.
@@ -65,12 +66,12 @@ async fn screen(node: Arc<dyn Control>, place: Place, size: Bytes, portal: Socke
     screen::live(node).await
 }
 
-fn config(args: &args::Quickstart, place: &Place, port: u16) -> Config {
+fn config(args: &args::Quickstart, place: &Place, portal: SocketAddr) -> Config {
     let mut config = Config::default();
     config.settings.node_name = "quickstart".into();
     config.settings.data_dir = place.store();
     config.settings.shm_dir.clone_from(&args.shm_dir);
-    config.settings.iscsi.portals = vec![SocketAddr::from(([127, 0, 0, 1], port))];
+    config.settings.iscsi.portals = vec![portal];
     // Modest: it runs beside other work on somebody's desk.
     config.settings.buffers = Bytes::mib(128);
     config.api.socket = place.socket();

@@ -3,20 +3,18 @@
 //! This process is only the stage manager: it starts everything, starts again what died, and shows what the nodes say. All
 //! end when it does, whatever ends it.
 
-use std::fs::{self, File, OpenOptions};
-use std::net::SocketAddr;
-use std::os::unix::process::CommandExt;
+use std::fs;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use dyad_api::model::{NodeState, Pool, Status, Volume};
-use rustix::process::{Pid, Signal, kill_process};
 
-use super::place::{self, Place};
+use super::place::Place;
+use super::port::Port;
+use super::process::{Process, REST, STOP_MAX};
 use super::records::Records;
 use super::screen::{self, Picture};
 use super::setup;
@@ -30,10 +28,6 @@ use crate::table;
 const NAMES: [&str; setup::NODES_MAX] = ["one", "two", "three", "four", "five"];
 /// From the start of a process until it serves.
 const START_MAX: Duration = Duration::from_secs(60);
-/// From the word to end until a process ends; a node itself takes at most 30 s.
-const STOP_MAX: Duration = Duration::from_secs(45);
-/// A node that died is started again after this: long enough to see what its death means.
-const REST: Duration = Duration::from_secs(10);
 /// Between two looks at the nodes.
 const LOOK: Duration = Duration::from_millis(500);
 /// While something is about to happen.
@@ -46,16 +40,14 @@ pub fn run(args: &args::Quickstart, place: &Place) -> Result<(), Failure> {
     let mut next = args.port;
     let mut nodes = Vec::new();
     for name in NAMES.into_iter().take(count(place, args)) {
-        let portal = place::free_port(next)?;
-        next = if portal == u16::MAX { 0 } else { portal + 1 };
-        nodes.push(Node::new(place, name, SocketAddr::from(([127, 0, 0, 1], portal)), records.store(), args)?);
+        let portal = Port::find(next)?;
+        if next != 0 {
+            next = portal.number().checked_add(1).unwrap_or(0);
+        }
+        nodes.push(Node::new(place, name, portal, records.store(), args)?);
     }
-    if args.port != 0 && nodes[0].portal.port() != args.port {
-        let (wanted, port) = (args.port, nodes[0].portal.port());
-        table::print(&format!("Port {wanted} is taken by another program, so this node listens on {port}.\n"));
-    }
-    await_orphans(&nodes)?;
-    if let Some(failure) = nodes.iter_mut().find_map(|node| node.start().err()) {
+    nodes[0].portal.say_if_not(args.port);
+    if let Some(failure) = nodes.iter_mut().find_map(|node| node.process.start().err()) {
         let _ = stop(&mut nodes);
         return Err(failure);
     }
@@ -73,23 +65,22 @@ fn count(place: &Place, args: &args::Quickstart) -> usize {
     if place.is_new() { begun.max(usize::from(args.nodes)) } else { begun }
 }
 
-/// One node's process and what it is started with.
+/// One node: its process, and where it is reached.
 struct Node {
     name: &'static str,
-    portal: SocketAddr,
+    process: Process,
+    portal: Port,
+    /// For the other nodes.
+    _peer: Port,
     socket: PathBuf,
-    config: PathBuf,
-    log: PathBuf,
     client: Client,
-    process: Option<Child>,
-    died: Option<Instant>,
 }
 
 impl Node {
     fn new(
         place: &Place,
         name: &'static str,
-        portal: SocketAddr,
+        portal: Port,
         store: toml::Value,
         args: &args::Quickstart,
     ) -> Result<Self, Failure> {
@@ -99,8 +90,8 @@ impl Node {
         // The first one's is where `dyad status` in this directory looks.
         let socket = if name == NAMES[0] { place.socket() } else { place.dir().join(format!("{name}.sock")) };
         serve::check_socket_path(&socket)?;
-        let (config, log) = (dir.join("dyad.toml"), dir.join("dyad.log"));
-        let peer = SocketAddr::from(([127, 0, 0, 1], place::free_port(0)?));
+        let config = dir.join("dyad.toml");
+        let peer = Port::find(0)?;
         let mut text = toml::Table::new();
         let mut put = |key: &str, value: toml::Value| drop(text.insert(key.into(), value));
         put("node_name", name.into());
@@ -113,57 +104,22 @@ impl Node {
             toml::Value::Table(pairs.iter().map(|(key, value)| ((*key).to_owned(), value.clone())).collect())
         };
         let texts = |text: String| toml::Value::Array(vec![text.into()]);
-        put("iscsi", table(&[("portals", texts(portal.to_string()))]));
-        put("peer", table(&[("listen", peer.to_string().into())]));
+        put("iscsi", table(&[("portals", texts(portal.address().to_string()))]));
+        put("peer", table(&[("listen", peer.address().to_string().into())]));
         put("store", store);
         put("api", table(&[("socket", socket.display().to_string().into()), ("socket_mode", "0600".into())]));
         fs::write(&config, text.to_string()).map_err(cannot)?;
         let client = Client::new(&Reach { url: None, socket: Some(socket.clone()), token_file: None })?;
-        Ok(Self { name, portal, socket, config, log, client, process: None, died: None })
-    }
-
-    fn start(&mut self) -> Result<(), Failure> {
-        let cannot = |error: std::io::Error| Failure::failed(format!("cannot start node {}: {error}", self.name), "");
-        let log: File = OpenOptions::new().create(true).append(true).open(&self.log).map_err(cannot)?;
-        let program = std::env::current_exe().map_err(cannot)?;
-        let mut command = Command::new(program);
-        command.arg("serve").arg("--config").arg(&self.config).arg("--leash");
-        // In a group of its own, Ctrl-C reaches this process alone, which then ends the nodes in good order.
-        command.process_group(0).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(log);
-        self.process = Some(command.spawn().map_err(cannot)?);
-        self.died = None;
-        Ok(())
-    }
-
-    fn pid(&self) -> Option<u32> {
-        self.process.as_ref().map(Child::id)
-    }
-
-    /// Notes that the process ended, if it did.
-    fn look(&mut self) -> Option<String> {
-        let ended = self.process.as_mut()?.try_wait().ok()??;
-        self.process = None;
-        self.died = Some(Instant::now());
-        Some(format!("! node {} is gone ({ended}); it is started again in {} s\n", self.name, REST.as_secs()))
+        let program = std::env::current_exe().map_err(cannot)?.display().to_string();
+        let command = [program, "serve".into(), "--config".into(), config.display().to_string(), "--leash".into()];
+        let process = Process::new(format!("node {name}"), command.to_vec(), dir.join("dyad.log"));
+        Ok(Self { name, process, portal, _peer: peer, socket, client })
     }
 
     fn status(&self) -> Option<Status> {
-        self.process.as_ref()?;
+        self.process.pid()?;
         self.client.get("/v1/status").ok()
     }
-}
-
-/// Nodes whose stage manager was killed end by themselves: they are let finish.
-fn await_orphans(nodes: &[Node]) -> Result<(), Failure> {
-    let deadline = Instant::now() + STOP_MAX;
-    while let Some(left) = nodes.iter().find(|node| serve::is_served(&node.socket)) {
-        if Instant::now() >= deadline {
-            let what = format!("node {} of an earlier quickstart does not end", left.name);
-            return Err(Failure::failed(what, format!("{} says why", left.log.display())));
-        }
-        thread::sleep(GLANCE);
-    }
-    Ok(())
 }
 
 /// Waits for all nodes; in a new directory, makes a pool on each and the volume, with images on the first two.
@@ -216,12 +172,12 @@ fn until(
             return Err(Failure::failed("ended before it was set up", "start it again; it goes on from there"));
         }
         table::print(&records.look()?);
-        if let Some(dead) = nodes.iter_mut().find_map(|node| node.look().map(|_| node)) {
-            let log = dead.log.display();
-            return Err(Failure::failed(format!("node {} did not start", dead.name), format!("{log} says why")));
+        if let Some(dead) = nodes.iter_mut().map(|node| &mut node.process).find_map(|one| one.look().map(|_| one)) {
+            let log = dead.log().display();
+            return Err(Failure::failed(format!("{} did not start", dead.name()), format!("{log} says why")));
         }
         if Instant::now() >= deadline {
-            let log = nodes[0].log.display().to_string();
+            let log = nodes[0].process.log().display();
             return Err(Failure::failed(format!("{what}: not within {} s", START_MAX.as_secs()), format!("see {log}")));
         }
         thread::sleep(GLANCE);
@@ -236,14 +192,8 @@ fn show(nodes: &mut [Node], records: &mut Records, place: &Place, is_over: &Atom
     while !is_over.load(Ordering::Relaxed) {
         table::print(&records.look()?);
         for node in nodes.iter_mut() {
-            if let Some(news) = node.look() {
-                table::print(&news);
-            }
-            if node.died.is_some_and(|died| died.elapsed() >= REST) {
-                node.start()?;
-                let pid = node.pid().unwrap_or_default();
-                table::print(&format!("  node {} is started again, process {pid}\n", node.name));
-            }
+            let news = [node.process.look(), node.process.restart()?];
+            news.iter().flatten().for_each(|news| table::print(news));
         }
         if let Some(status) = nodes.iter().find_map(Node::status) {
             table::print(&picture.next(&status, usize::MAX));
@@ -257,7 +207,7 @@ fn welcome(nodes: &[Node], records: &Records, place: &Place) -> Result<String, F
     let count = if nodes.len() == 2 { "Two nodes".to_owned() } else { table::count(nodes.len(), "node") };
     let mut text = format!("{count} and {} are running; their data is in {}.\n\n", records.shown(), place.shown());
     for node in nodes {
-        let (name, portal, pid) = (node.name, node.portal, node.pid().unwrap_or_default());
+        let (name, portal, pid) = (node.name, node.portal.address(), node.process.pid().unwrap_or_default());
         let admin = node.socket.display();
         text.push_str(&format!("  node {name}  portal  {portal}\n            process {pid}, admin {admin}\n"));
     }
@@ -267,13 +217,12 @@ fn welcome(nodes: &[Node], records: &Records, place: &Place) -> Result<String, F
         let images = table::count(volume.images.len(), "image");
         text.push_str(&format!("  target    {}  ({size}, {images})\n", volume.target));
     }
-    let pids = nodes.iter().filter_map(|node| Some(format!("  kill -9 {:<8} # node {}\n", node.pid()?, node.name)));
     text.push_str("\nKill either node while you write, and see that the other goes on:\n");
-    text.extend(pids);
+    text.extend(nodes.iter().filter_map(|node| node.process.kill_line()));
     text.push_str(&format!("or what decides between them; hosts do not notice:\n{}", records.kills()));
     text.push_str(&format!("It is started again after {} s and catches up by itself.\n", REST.as_secs()));
     match volumes.items.first() {
-        Some(volume) => text.push_str(&screen::uses(&volume.target, nodes[0].portal)),
+        Some(volume) => text.push_str(&screen::uses(&volume.target, nodes[0].portal.address())),
         None => text.push_str("\nThere is no volume any more; `dyad volume create --help` says how to make one.\n"),
     }
     text.push_str("\n`dyad status` in this directory tells more. Ctrl-C ends it; the data stays.\n\n");
@@ -282,30 +231,11 @@ fn welcome(nodes: &[Node], records: &Records, place: &Place) -> Result<String, F
 
 /// Ends all nodes in good order.
 fn stop(nodes: &mut [Node]) -> Result<(), Failure> {
-    for pid in nodes.iter().filter_map(Node::pid) {
-        if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
-            let _ = kill_process(pid, Signal::TERM);
-        }
-    }
+    nodes.iter().for_each(|node| node.process.tell_to_end());
     let deadline = Instant::now() + STOP_MAX;
     let mut is_clean = true;
     for node in nodes {
-        let Some(mut process) = node.process.take() else { continue };
-        loop {
-            match process.try_wait() {
-                Ok(Some(status)) => {
-                    is_clean &= status.success();
-                    break;
-                }
-                Ok(None) if Instant::now() < deadline => thread::sleep(GLANCE),
-                Ok(None) | Err(_) => {
-                    is_clean = false;
-                    let _ = process.kill();
-                    let _ = process.wait();
-                    break;
-                }
-            }
-        }
+        is_clean &= node.process.await_end(deadline);
     }
     if is_clean {
         return Ok(());

@@ -1,8 +1,7 @@
-//! The directory of a quickstart, and the port.
+//! The directory of a quickstart.
 
 use std::fs;
 use std::io::ErrorKind;
-use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
@@ -13,8 +12,6 @@ use crate::serve;
 const MARKER: &str = "quickstart";
 const MARKER_NEW: &str = "dyad quickstart, format 1, being set up\n";
 const MARKER_READY: &str = "dyad quickstart, format 1\n";
-/// How many ports are tried from the wanted one on.
-const PORTS_MAX: u16 = 100;
 
 /// The directory of a quickstart.
 #[derive(Debug)]
@@ -122,17 +119,6 @@ fn foreign(dir: &Path, why: &str) -> Failure {
     Failure::failed(what, "name another directory with --dir; this one was not touched")
 }
 
-/// The wanted port, or the next that nobody listens on; for 0, any that is free.
-pub fn free_port(wanted: u16) -> Result<u16, Failure> {
-    let listen = |port: u16| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).and_then(|free| free.local_addr());
-    let last = wanted.saturating_add(PORTS_MAX - 1);
-    let found = (wanted..=last).find_map(|port| listen(port).ok());
-    found.map(|address| address.port()).ok_or_else(|| {
-        let what = format!("no port of 127.0.0.1 from {wanted} to {last} can be listened on");
-        Failure::failed(what, "name one that can with --port (ports below 1024 need root)")
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -173,14 +159,5 @@ mod tests {
         let place = Place::open(top.path()).unwrap();
         let _running = std::os::unix::net::UnixListener::bind(place.socket()).unwrap();
         assert!(why(Place::open(top.path()).unwrap_err()).contains("already running"));
-    }
-
-    #[test]
-    fn a_taken_port_is_passed_over() {
-        let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        let port = taken.local_addr().unwrap().port();
-        let found = free_port(port).unwrap();
-        assert!(found > port && found < port.saturating_add(PORTS_MAX), "{found}");
-        assert_ne!(free_port(0).unwrap(), 0);
     }
 }
