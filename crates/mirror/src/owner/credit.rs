@@ -25,6 +25,8 @@ const TIGHT_PAUSE: Period = Period::from_secs(1);
 struct Purse {
     credits: u32,
     is_asking: bool,
+    /// Somebody found too few; more are asked for even if they are more than half of what is wanted.
+    is_short: bool,
     /// Not asked again before.
     tight_until: Option<Moment>,
 }
@@ -33,7 +35,9 @@ struct Purse {
 #[derive(Clone, Debug)]
 pub(crate) struct Credits {
     purses: [Purse; IMAGES_MAX],
-    /// How many are asked for; doubled when they were short.
+    /// How many are asked for at first.
+    usual: u32,
+    /// How many are asked for; doubled when a host's write found too few, as usual again in the next epoch.
     wanted: u32,
     /// Credits of an earlier life are void; a grant under way when it ended brings none.
     life: u32,
@@ -41,17 +45,21 @@ pub(crate) struct Credits {
 
 impl Credits {
     pub(crate) fn new(wanted: u32) -> Self {
-        Self { purses: [Purse::default(); IMAGES_MAX], wanted: wanted.min(CREDITS_MAX), life: 0 }
+        let usual = wanted.min(CREDITS_MAX);
+        Self { purses: [Purse::default(); IMAGES_MAX], usual, wanted: usual, life: 0 }
     }
 
-    /// A new epoch: all credits are void.
+    /// A new epoch: all credits are void. One burst of writes does not keep slots from other volumes for ever.
     pub(crate) fn renew(&mut self) {
         self.purses = [Purse::default(); IMAGES_MAX];
+        self.wanted = self.usual;
         self.life += 1;
     }
 
-    /// Takes one of each target of each write, or none from any.
-    fn spend(&mut self, steps: &[Step]) -> bool {
+    /// Takes one of each target of each write, or none from any. Too few for a copy do not raise what is wanted: every
+    /// image would promise more, the hosts' ones too, and nobody waits for a copy. Most blocks of a copy replace old ones
+    /// and bring their credits back, so that a purse comes to hold what a run of copies has under way.
+    fn spend(&mut self, steps: &[Step], is_copy: bool) -> bool {
         let mut counts = [0; IMAGES_MAX];
         for step in steps.iter().filter(|step| !step.is_unmap) {
             step.targets.into_iter().for_each(|image| counts[usize::from(image.0)] += 1);
@@ -61,10 +69,15 @@ impl Credits {
             for (count, purse) in counts.iter().zip(&mut self.purses) {
                 purse.credits -= count;
             }
-        } else {
+            return true;
+        }
+        for (count, purse) in counts.iter().zip(&mut self.purses) {
+            purse.is_short |= purse.credits < *count;
+        }
+        if !is_copy {
             self.wanted = self.wanted.saturating_mul(2).min(CREDITS_MAX);
         }
-        is_enough
+        false
     }
 
     /// The image grants afresh when it is back.
@@ -86,15 +99,16 @@ impl Credits {
         purse.credits = purse.credits.saturating_add(1);
     }
 
-    /// Whose purse is less than half full and may be asked; it counts as asked from now on.
+    /// Whose purse was too small or is less than half full, and may be asked; it counts as asked from now on.
     fn ask(&mut self, images: Images, now: Moment) -> Option<(ImageIndex, u32)> {
         let wanted = self.wanted;
         let is_low = |purse: &Purse| {
-            purse.credits <= wanted / 2 && !purse.is_asking && purse.tight_until.is_none_or(|until| until <= now)
+            let enough = if purse.is_short { wanted } else { wanted / 2 + 1 };
+            purse.credits < enough && !purse.is_asking && purse.tight_until.is_none_or(|until| until <= now)
         };
         let image = images.into_iter().find(|image| is_low(&self.purses[usize::from(image.0)]))?;
         let purse = &mut self.purses[usize::from(image.0)];
-        purse.is_asking = true;
+        (purse.is_asking, purse.is_short) = (true, false);
         Some((image, wanted - purse.credits))
     }
 }
@@ -131,7 +145,7 @@ impl Core {
     /// Finds space for the batch in `op.steps`, then goes on to `phase`, which applies it.
     pub(crate) fn start_space(&mut self, op: &mut Op, phase: Phase, out: &mut Vec<Action>) {
         let writes = op.steps.iter().filter(|step| !step.is_unmap).count() as u32;
-        let has_credits = writes == 0 || self.credits.spend(&op.steps);
+        let has_credits = writes == 0 || self.credits.spend(&op.steps, is_copy(op));
         if writes > 0 {
             self.ask_credits();
         }
@@ -250,10 +264,31 @@ mod tests {
         assert_eq!(credits.ask(both, Moment::START), None);
         credits.purses[0].credits = 8;
         let write = |targets| [Step::new(NO_PIECE, targets)];
-        assert!(!credits.spend(&write(both)));
+        assert!(!credits.spend(&write(both), false));
         assert_eq!(credits.purses[0].credits, 8);
         credits.purses[1].credits = 1;
-        assert!(credits.spend(&write(both)));
+        assert!(credits.spend(&write(both), false));
         assert_eq!((credits.purses[0].credits, credits.purses[1].credits), (7, 0));
+    }
+    /// P15: slots that are promised to one volume are not there for others. A copy that found too few once raised what
+    /// every image had to promise, for as long as the owner lived.
+    #[test]
+    fn copies_do_not_raise_what_is_promised_and_a_new_epoch_lowers_it() {
+        let image = ImageIndex(0);
+        let one = Images::one(image);
+        let batch = |count: usize| (0..count).map(|_| Step::new(NO_PIECE, one)).collect::<Vec<_>>();
+        let mut credits = Credits::new(8);
+        credits.purses[0].credits = 6;
+        assert!(!credits.spend(&batch(7), true));
+        assert_eq!(credits.ask(one, Moment::START), Some((image, 2)), "what it lacks, though more than half is there");
+        credits.purses[0] = Default::default();
+        assert!(!credits.spend(&batch(9), true));
+        assert_eq!(credits.ask(one, Moment::START), Some((image, 8)), "not more for a larger batch");
+
+        credits.purses[0] = Default::default();
+        assert!(!credits.spend(&batch(9), false));
+        assert_eq!(credits.ask(one, Moment::START), Some((image, 16)), "a host's write raises it");
+        credits.renew();
+        assert_eq!(credits.ask(one, Moment::START), Some((image, 8)), "as usual in the next epoch");
     }
 }
