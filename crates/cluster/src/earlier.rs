@@ -1,7 +1,8 @@
 //! Records as version 1 of the encoding has them: without limits, and with hosts that may all read and write.
 //!
-//! What version 1 can say is still written so: a cluster goes on while its nodes are updated one after the other, and an
-//! older node cannot read only those volumes that use what it does not know.
+//! What version 1 can say is still written so: whoever goes back to older software can read it, but for those volumes that
+//! use what that does not know. It is no way to update nodes one after the other: nodes of different peer protocols do not
+//! speak (`dyad_wire::VERSIONS`; 3 only today), so all of them are updated together.
 
 use dyad_units::{Bytes, SegmentId, VolumeId};
 use serde::{Deserialize, Serialize};
@@ -46,18 +47,6 @@ struct AccessV1 {
     chap: Option<ChapPair>,
 }
 
-impl RecordV1 {
-    /// The record, if version 1 can say it.
-    pub(crate) fn of(record: &Record) -> Option<Self> {
-        Some(match record {
-            Record::Volume(record) => Self::Volume(VolumeV1::of(record)?),
-            Record::Segment(record) => Self::Segment(record.clone()),
-            Record::Pool(record) => Self::Pool(record.clone()),
-            Record::Node(record) => Self::Node(record.clone()),
-        })
-    }
-}
-
 impl From<RecordV1> for Record {
     fn from(record: RecordV1) -> Self {
         match record {
@@ -70,7 +59,8 @@ impl From<RecordV1> for Record {
 }
 
 impl VolumeV1 {
-    fn of(record: &VolumeRecord) -> Option<Self> {
+    /// The volume, if version 1 can say it.
+    pub(crate) fn of(record: &VolumeRecord) -> Option<Self> {
         let initiators = match &record.access.hosts {
             Hosts::All(Right::ReadWrite) => Vec::new(),
             Hosts::Listed(grants)

@@ -4,7 +4,7 @@ use dyad_units::{NodeId, PoolId, SegmentId, VolumeId};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::earlier::RecordV1;
+use crate::earlier::{RecordV1, VolumeV1};
 use crate::node::NodeRecord;
 use crate::pool::PoolRecord;
 use crate::segment::SegmentRecord;
@@ -113,9 +113,13 @@ impl Record {
 
     /// The record as bytes. Whoever stores them checks [`STORED_BYTES_MAX`].
     pub fn encode(&self) -> Vec<u8> {
-        match RecordV1::of(self) {
-            Some(record) => encode(FIRST_VERSION, &record),
-            None => encode(RECORD_VERSION, self),
+        match self {
+            Self::Volume(record) => match VolumeV1::of(record) {
+                Some(record) => encode(FIRST_VERSION, &RecordV1::Volume(record)),
+                None => encode(RECORD_VERSION, self),
+            },
+            // All others are in version 1 as they are today: the same bytes.
+            Self::Segment(_) | Self::Pool(_) | Self::Node(_) => encode(FIRST_VERSION, self),
         }
     }
 
