@@ -2,13 +2,20 @@
 
 mod cast;
 
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::cell::RefCell;
+use std::net::{Ipv4Addr, SocketAddr};
 
 use cast::pair::{Pair, in_sync, wait_until};
 use dyad_bench::disk::Disk;
+use socket2::{Domain, Protocol, Socket, Type};
 
-fn free_port() -> SocketAddr {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap()
+/// A port that stays free for whoever listens on it, as long as the socket lives: bound with SO_REUSEADDR, no connection
+/// that goes out gets it.
+fn free_port() -> (SocketAddr, Socket) {
+    let held = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP)).unwrap();
+    held.set_reuse_address(true).unwrap();
+    held.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).unwrap();
+    (held.local_addr().unwrap().as_socket().unwrap(), held)
 }
 
 /// Section 8: a node that restarts meanwhile knows its pools and volumes from its cache, and serves what the rules allow:
@@ -16,7 +23,12 @@ fn free_port() -> SocketAddr {
 #[test]
 fn a_node_that_starts_without_the_store_serves_from_its_cache() {
     // The other node looks for it where the records say, which cannot change now.
-    let mut pair = Pair::with(|settings| settings.peer.listen = Some(free_port()));
+    let held = RefCell::new(Vec::new());
+    let mut pair = Pair::with(|settings| {
+        let (port, socket) = free_port();
+        settings.peer.listen = Some(port);
+        held.borrow_mut().push(socket);
+    });
     wait_until("both in sync", || in_sync(&pair.one) == 2 && in_sync(&pair.other) == 2);
     pair.other.host("v").write(0, vec![1; 4096]).unwrap();
     pair.one.stop();

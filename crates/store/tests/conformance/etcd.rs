@@ -172,7 +172,7 @@ fn certificates_and_users_are_asked_for_and_shown() {
         dir.path().join(name)
     };
     let (ca, certificate) = (file("ca", &server.authority), file("certificate", &server.certificate));
-    let (key, [port]) = (file("key", &server.key), ports());
+    let (key, ([port], _held)) = (file("key", &server.key), ports());
     let secured = Secured { authority: &ca, certificate: &certificate, key: &key, port };
     let members = Members::start(&etcd, 1, Some(&secured));
     let ask = |path: &str, body: &str| eventually("etcd takes users", || members.ask(0, path, body));

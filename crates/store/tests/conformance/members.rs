@@ -1,12 +1,13 @@
 //! Real members of etcd on loopback, started, stopped, killed.
 
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
+use socket2::{Domain, Protocol, Socket, Type};
 
 use super::records::eventually;
 
@@ -25,6 +26,7 @@ pub fn program() -> Option<PathBuf> {
 /// Members of one cluster.
 pub struct Members {
     members: Vec<Member>,
+    _ports: [Socket; 6],
     _dir: tempfile::TempDir,
 }
 
@@ -43,17 +45,23 @@ pub struct Secured<'a> {
     pub port: u16,
 }
 
-/// Free ports, all held until all are known.
-pub fn ports<const N: usize>() -> [u16; N] {
-    let held: [TcpListener; N] = std::array::from_fn(|_| TcpListener::bind("127.0.0.1:0").unwrap());
-    held.each_ref().map(|listener| listener.local_addr().unwrap().port())
+/// Free ports. They stay free for whoever listens on them, as long as the sockets live: bound with SO_REUSEADDR, no
+/// connection that goes out gets one.
+pub fn ports<const N: usize>() -> ([u16; N], [Socket; N]) {
+    let held = std::array::from_fn(|_| {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP)).unwrap();
+        socket.set_reuse_address(true).unwrap();
+        socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).unwrap();
+        socket
+    });
+    (held.each_ref().map(|socket| socket.local_addr().unwrap().as_socket().unwrap().port()), held)
 }
 
 impl Members {
     /// Starts `count` members, with a door of their own for clients with certificates if there is one alone.
     pub fn start(program: &Path, count: usize, secured: Option<&Secured<'_>>) -> Self {
         let dir = tempfile::tempdir_in("/dev/shm").unwrap();
-        let ports: [u16; 6] = ports();
+        let (ports, held) = ports::<6>();
         let peer = |at: usize| format!("http://127.0.0.1:{}", ports[3 + at]);
         let all: Vec<_> = (0..count).map(|at| format!("m{at}={}", peer(at))).collect();
         let member = |at: usize| {
@@ -74,7 +82,7 @@ impl Members {
             command.args(["--listen-client-urls", &urls, "--advertise-client-urls", &urls]);
             Member { command, port: ports[at], process: None }
         };
-        let mut members = Self { members: (0..count).map(member).collect(), _dir: dir };
+        let mut members = Self { members: (0..count).map(member).collect(), _ports: held, _dir: dir };
         (0..count).for_each(|at| members.restart(at));
         members
     }
