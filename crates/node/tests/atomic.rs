@@ -7,6 +7,7 @@ mod cast;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use cast::Ends;
 use cast::pair::{OTHER_OWNER, Pair, host, in_sync, patiently, wait_until};
 use dyad_bench::disk::{Disk, DiskError};
 use dyad_bench::initiator::{Cdb, Transfer};
@@ -107,10 +108,11 @@ fn no_update_is_lost_no_block_is_torn_and_no_write_stays_in_part() {
     let mut mover = host(&pair.one, 99);
     let is_over = AtomicBool::new(false);
     std::thread::scope(|scope| {
+        let ends = Ends(&is_over);
         let moving = scope.spawn(|| move_owner(&mut mover, &is_over));
         let workers: Vec<_> = (1..).zip(&mut disks).map(|(name, disk)| scope.spawn(move || work(disk, name))).collect();
         let ended: Vec<_> = workers.into_iter().map(|worker| worker.join()).collect();
-        is_over.store(true, Ordering::Relaxed);
+        drop(ends);
         assert!(moving.join().unwrap() > 2, "the owner moved");
         ended.into_iter().for_each(|ended| ended.unwrap());
     });

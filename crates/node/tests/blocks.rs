@@ -5,6 +5,7 @@ mod cast;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use cast::Ends;
 use cast::pair::{OTHER_OWNER, Pair, host, patiently, wait_until};
 use dyad_bench::disk::{Disk, DiskError};
 use dyad_bench::initiator::{Cdb, Transfer, cdb};
@@ -104,6 +105,7 @@ fn what_was_acknowledged_is_never_called_deallocated() {
     let mut mover = host(&pair.one, 3);
     let is_over = AtomicBool::new(false);
     std::thread::scope(|scope| {
+        let ends = Ends(&is_over);
         let moves = scope.spawn(|| {
             let mut moves = 0;
             while !is_over.load(Ordering::Relaxed) {
@@ -121,7 +123,7 @@ fn what_was_acknowledged_is_never_called_deallocated() {
                 assert_eq!((first, status), (lba, MAPPED), "round {round}");
             }
         }
-        is_over.store(true, Ordering::Relaxed);
+        drop(ends);
         assert!(moves.join().unwrap() > 2, "the owner moved");
     });
 }

@@ -53,8 +53,10 @@ fn who_may_not_come_in_is_not_sent_on() {
     let pair = Pair::new();
     let named = dyad_cluster::InitiatorName::new("iqn.2004-10.com.example:host").unwrap();
     let right = Some(dyad_cluster::Right::ReadWrite);
-    pair.one.handle().change_access("v", dyad_cluster::Whom::Host(named), right).unwrap();
+    pair.one.handle().change_access("v", dyad_cluster::Whom::Host(named.clone()), right).unwrap();
     pair.one.handle().drain_node("one", true).unwrap();
+    let allowed = Options { initiator: named.as_str().to_owned(), ..pair.one.login("v") };
+    wait_until("one that may is sent on", || moved(&allowed).is_some());
     let refused = Session::login(&pair.one.login("v"));
     assert!(matches!(refused, Err(SessionError::Login(LoginError::Refused { class: 2, detail: 2 }))));
 }

@@ -6,6 +6,7 @@ pub mod pair;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use dyad_bench::disk::Disk;
@@ -21,6 +22,15 @@ pub struct Stage {
     _shm: tempfile::TempDir,
     pub settings: Settings,
     node: Option<Node>,
+}
+
+/// Ends the loops of a scope's threads however the scope is left: a failed assertion would wait for them for ever.
+pub struct Ends<'a>(pub &'a AtomicBool);
+
+impl Drop for Ends<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 /// A question to another node is answered or given up within a second; twice and more for a busy machine.
