@@ -183,6 +183,9 @@ fn who_may_use_a_volume_and_how_much_is_changed_in_use() {
     let answer = allow(grant.clone());
     assert_eq!((answer.status, &answer.body["access"]["initiators"]), (200, &json!([grant])));
     assert_eq!(answer.body["access"].get("everybody"), None, "the first name closes it to others");
+    for forgotten in [json!({}), json!({"initiator": "iqn.2004-10.com.example:a"})] {
+        assert_eq!(allow(forgotten).status, 422, "who is shut out is said, not left out");
+    }
     assert_eq!(allow(json!({"right": "read-write"})).body["access"]["everybody"], "read-write");
     allow(json!({"initiator": "host", "right": "read-only"})).expect_problem(422, "invalid", "initiator name");
     allow(json!({"initiator": "iqn.x", "right": "write-only"})).expect_problem(422, "invalid", "write-only");

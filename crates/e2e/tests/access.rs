@@ -57,6 +57,8 @@ fn the_command_line_says_who_may_and_how_much() {
     assert!(told(&lab, &["volume", "qos", "v", "--bandwidth", "0"]).contains(": 500 commands/s, what"));
     assert!(told(&lab, &["volume", "show", "v"]).contains("500 commands/s"));
     assert!(refused(&lab, &["volume", "qos", "v", "--iops", "3"]).contains("too few"));
+    assert_eq!(told(&lab, &["volume", "qos", "v", "--iops", "0"]), "limits of volume v: none\n");
+    assert!(refused(&lab, &["volume", "access", "v", "list", HOST]).contains("nothing else"));
 }
 
 /// A limited volume stays usable by a real host, and what the record says survives the process.

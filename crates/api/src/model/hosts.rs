@@ -46,8 +46,10 @@ pub struct ChangeAccess {
     /// iSCSI name of the initiator; left out: everybody. The first name that is let in closes the volume to all others.
     #[serde(default)]
     pub initiator: Option<String>,
-    /// What it may do from now on; left out: it may use the volume no more.
-    #[serde(default)]
+    /// What it may do from now on; null: it may use the volume no more. It has to be said, so that nobody is shut out by a
+    /// field that was forgotten.
+    #[serde(deserialize_with = "Option::deserialize")]
+    #[schema(required)]
     pub right: Option<Right>,
 }
 

@@ -16,11 +16,11 @@ pub fn limit(at: &Session, args: &args::Qos) -> Result<(), Failure> {
     let mut volume: Volume = at.client.get(&path)?;
     if args.iops.is_some() || args.bandwidth.is_some() || args.burst.is_some() {
         let now = volume.limits;
-        let limits = Limits {
-            iops: args.iops.unwrap_or(now.iops),
-            bytes_per_second: args.bandwidth.map_or(now.bytes_per_second, |bytes| bytes.value()),
-            burst_seconds: args.burst.unwrap_or(now.burst_seconds),
-        };
+        let iops = args.iops.unwrap_or(now.iops);
+        let bytes_per_second = args.bandwidth.map_or(now.bytes_per_second, |bytes| bytes.value());
+        // Where nothing is limited any more there is nothing to save up either.
+        let saved_up = if iops == 0 && bytes_per_second == 0 { 0 } else { now.burst_seconds };
+        let limits = Limits { iops, bytes_per_second, burst_seconds: args.burst.unwrap_or(saved_up) };
         volume = at.client.put(&format!("{path}/limits"), &limits)?;
     }
     at.tell(&volume, |volume| {
@@ -50,6 +50,9 @@ pub fn limits_told(limits: &Limits) -> String {
 pub fn access(at: &Session, args: &args::ChangeAccess) -> Result<(), Failure> {
     let path = volumes::path(&args.name);
     let right = match args.action {
+        AccessAction::List if args.host.is_some() || args.read_only => {
+            return Err(Failure::Usage("`list` takes the name of the volume and nothing else".into()));
+        }
         AccessAction::List => {
             let volume: Volume = at.client.get(&path)?;
             if at.json {
