@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use dyad_mirror::{Beat, Leases};
-use dyad_units::{Moment, Period};
+use dyad_units::{Moment, NodeId, Period};
 use dyad_wire::{Incoming, Polled};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd};
 use rustix::io::Errno;
@@ -31,6 +31,8 @@ pub(crate) struct Beats {
 #[derive(Default)]
 struct Inbox {
     links: Vec<Link>,
+    /// Nodes whose connections end.
+    removed: Vec<NodeId>,
     is_over: bool,
 }
 
@@ -49,6 +51,15 @@ impl Beats {
     /// A connection for beats; it takes the place of an older one to the same node.
     pub(crate) fn add(&self, link: Link) {
         self.inbox().links.push(link);
+        self.ring();
+    }
+
+    /// The node is of the cluster no more: its connection ends, and what it may still say grants nothing.
+    pub(crate) fn forget(&self, node: NodeId) {
+        let mut inbox = self.inbox();
+        inbox.links.retain(|link| link.node != node);
+        inbox.removed.push(node);
+        drop(inbox);
         self.ring();
     }
 
@@ -79,6 +90,7 @@ impl Beats {
                 self.inbox().is_over = true;
                 return;
             }
+            links.retain(|link| !inbox.removed.contains(&link.node));
             for link in inbox.links {
                 links.retain(|older| older.node != link.node);
                 links.push(link);

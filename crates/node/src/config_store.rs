@@ -35,6 +35,9 @@ pub enum StoreStartError {
     /// Its settings.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// It lets this node in no more.
+    #[error("this node was removed from the cluster")]
+    Removed,
     /// It did not answer.
     #[error("the config store does not answer")]
     Silent(#[source] StoreError),
@@ -65,7 +68,9 @@ pub(crate) fn open(choice: &StoreChoice, dir: &Path, identity: Option<&Identity>
                 None => patiently(|| config.identify())?,
             };
             let store = Arc::new(ArbiterStore::open(&config, agreed, seen(&cache, agreed))?);
-            cached(store, cache)
+            let opened = cached(store.clone(), cache);
+            // Else it would be taken for an arbiter that is away.
+            if store.is_removed() { Err(StoreStartError::Removed) } else { opened }
         }
         StoreChoice::Etcd { endpoints, prefix, tls, user, allow_plain } => {
             let config = EtcdConfig {

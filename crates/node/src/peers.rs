@@ -185,6 +185,7 @@ impl Peers {
             if book.neighbours.remove(&record.id).is_some() {
                 tracing::info!(node = %record.name, "the node was removed from the cluster");
                 self.mailbox.post(Message::Removed(record.id));
+                self.beats.forget(record.id);
             }
             drop(book);
             self.changed.notify_all();
@@ -259,16 +260,14 @@ impl Peers {
 
     /// A greeting is over: the connection goes to whoever uses it.
     fn deliver(&self, link: Link, kind: ConnectionKind) {
-        {
-            let mut book = self.book();
-            if let Some(known) = book.neighbours.get_mut(&link.node) {
-                known.trouble = None;
-                if link.incarnation.start > known.life.start {
-                    known.life = link.incarnation;
-                }
-            }
+        // Held until it is delivered: a node that is removed right now is known no more, or its connection is closed after.
+        let mut book = self.book();
+        let Some(known) = book.neighbours.get_mut(&link.node) else { return };
+        known.trouble = None;
+        if link.incarnation.start > known.life.start {
+            known.life = link.incarnation;
         }
-        tracing::debug!(node = self.name_of(link.node), address = %link.address, ?kind, "connected");
+        tracing::debug!(node = %known.record.name, address = %link.address, ?kind, "connected");
         match kind {
             ConnectionKind::Beats => self.beats.add(link),
             ConnectionKind::Segments { .. } => self.mailbox.post(Message::Peer(Box::new(link))),

@@ -13,6 +13,7 @@ use dyad_cluster::{
 };
 use dyad_mirror::{LeaseTuning, Leases};
 use dyad_payload::Slab;
+use dyad_store::{ConfigError, Shown};
 use dyad_units::{BootId, ClusterId, NodeId};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
@@ -129,7 +130,12 @@ impl Node {
         raise_descriptor_limit(&settings);
         make_data_dir(&settings.data_dir)?;
         let known = Identity::read(&settings.data_dir).map_err(system("the file with the node's identity"))?;
-        let opened = config_store::open(&settings.store, &settings.data_dir, known.as_ref())?;
+        let opened = match config_store::open(&settings.store, &settings.data_dir, known.as_ref()) {
+            Err(StoreStartError::Removed | StoreStartError::Config(ConfigError::Removed)) => {
+                return Err(StartError::Removed);
+            }
+            opened => opened?,
+        };
         let shm = ShmDir::open(settings.shm_dir.as_deref())?;
         let listeners: Vec<_> =
             settings.iscsi.portals.iter().map(|&address| Listener::bind(address)).collect::<Result<_, _>>()?;
@@ -352,6 +358,13 @@ fn raise_descriptor_limit(settings: &Settings) {
     }
 }
 
+/// Which node the certificate is of; none: it does not tell.
+fn certified(settings: &Settings) -> Result<Option<NodeId>, StartError> {
+    let Some(tls) = &settings.peer.tls else { return Ok(None) };
+    let bad = |error| BadSetting { key: "peer.certificate", problem: admin::chain(&error) };
+    Ok(Shown::in_pem(&tls.certificate).map_err(bad)?.node)
+}
+
 /// Counts the start, durably, before anything else is done (M11); the first one makes the node's identity. `reached`:
 /// where the other nodes reach this one, and where hosts do.
 fn record_start(
@@ -374,13 +387,15 @@ fn record_start(
             _ => None,
         })
         .collect();
+    let certified = certified(settings)?;
     // A store of one node from before there was a file with the identity.
     let from_before = match (&settings.store, &nodes[..]) {
         (StoreChoice::Local, [(_, only)]) => Some(only.id),
         _ => None,
     };
+    let is_first = known.is_none();
     let mut identity = known.unwrap_or_else(|| Identity {
-        node: from_before.unwrap_or_else(|| NodeId::from_bytes(clock::random_id())),
+        node: from_before.or(certified).unwrap_or_else(|| NodeId::from_bytes(clock::random_id())),
         cluster: ClusterId::from_bytes(store.identity().to_bytes()),
         store: store.identity(),
         starts: 0,
@@ -394,6 +409,14 @@ fn record_start(
     let state = recorded.as_ref().map_or(NodeState::Active, |(_, node)| node.state);
     if state == NodeState::Removed {
         return Err(StartError::Removed);
+    }
+    let bad = |problem| Err(StartError::from(BadSetting { key: "peer.certificate", problem }));
+    if certified.is_some_and(|node| node != identity.node) {
+        return bad(format!("it is of another node than the data directory, which is node {}'s", identity.node));
+    }
+    if is_first && certified.is_some() && recorded.is_some() {
+        // Another machine has a copy of the key, or this one lost what says which of its lives is the newest (M11).
+        return bad("its node has run before, and not with this data directory: remove that node, and join anew".into());
     }
     let counted = recorded.as_ref().map_or(0, |(_, node)| node.incarnation.start);
     identity.starts = identity.starts.max(counted).saturating_add(1);

@@ -6,6 +6,7 @@
 use std::net::IpAddr;
 
 use aws_lc_rs::digest::{SHA256, digest};
+use dyad_units::NodeId;
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
     PKCS_ECDSA_P256_SHA256, PublicKeyData, SanType, SignatureAlgorithm,
@@ -14,6 +15,7 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
 
 use crate::error::ConfigError;
+use crate::shown::Shown;
 
 /// What the authority calls itself. Alike for all clusters: it is the key that counts.
 const NAME: &str = "Dyad cluster authority";
@@ -92,11 +94,35 @@ impl Authority {
         Ok(Certified { certificate, key: key.to_pem() })
     }
 
+    /// Makes a key and signs it for a node of this name and id.
+    ///
+    /// # Errors
+    /// [`ConfigError::Tls`]: the name cannot be in a certificate.
+    pub fn issue_node(&self, name: &str, node: NodeId) -> Result<Certified, ConfigError> {
+        let key = NewKey::create()?;
+        let certificate = self.sign_node(name, node, key.public())?;
+        Ok(Certified { certificate, key: key.to_pem() })
+    }
+
+    /// Signs somebody else's key for a node of this name and id; the certificate, PEM.
+    ///
+    /// # Errors
+    /// [`ConfigError::Tls`]: the name cannot be in a certificate, or it is no public key.
+    pub fn sign_node(&self, name: &str, node: NodeId, public: &[u8]) -> Result<String, ConfigError> {
+        self.certify(&[name.to_owned(), Shown::name_of(node)], &[], public)
+    }
+
     /// Signs somebody else's key for a name, and addresses; the certificate, PEM.
     ///
     /// # Errors
     /// [`ConfigError::Tls`]: the name cannot be in a certificate, or it is no public key.
     pub fn sign(&self, name: &str, addresses: &[IpAddr], public: &[u8]) -> Result<String, ConfigError> {
+        self.certify(&[name.to_owned()], addresses, public)
+    }
+
+    /// For these names, the first of which is what it is called by.
+    fn certify(&self, names: &[String], addresses: &[IpAddr], public: &[u8]) -> Result<String, ConfigError> {
+        let name = names.first().map_or("", String::as_str);
         if !matches!(ServerName::try_from(name), Ok(ServerName::DnsName(_))) {
             let reason = format!("`{name}` cannot be the name in a certificate: use letters, digits and `-`");
             return Err(ConfigError::Tls { reason });
@@ -104,7 +130,7 @@ impl Authority {
         if public.len() != PUBLIC_KEY_BYTES || public[0] != 4 {
             return Err(ConfigError::Tls { reason: "this is no public key".into() });
         }
-        let mut params = CertificateParams::new(vec![name.to_owned()]).map_err(wrong)?;
+        let mut params = CertificateParams::new(names.to_vec()).map_err(wrong)?;
         params.subject_alt_names.extend(addresses.iter().map(|&address| SanType::IpAddress(address)));
         params.distinguished_name.push(DnType::CommonName, name);
         params.use_authority_key_identifier_extension = true;

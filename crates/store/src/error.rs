@@ -47,6 +47,9 @@ pub enum OpenError {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConfigError {
+    /// The certificate is of a node that is of the cluster no more.
+    #[error("the certificate is of a node that was removed from the cluster")]
+    Removed,
     /// Certificates or key cannot be used.
     #[error("the certificates for the config store cannot be used: {reason}")]
     Tls {

@@ -21,6 +21,7 @@ mod local;
 mod pinned;
 mod row;
 mod seed;
+mod shown;
 mod tls;
 
 pub use arbiter::{ArbiterServer, ArbiterStore};
@@ -32,4 +33,5 @@ pub use export::{ExportError, ReadError};
 pub use local::LocalStore;
 pub use pinned::pinned;
 pub use seed::{Known, PlantError, Seed, SeedError, fill, plant};
+pub use shown::Shown;
 pub use tls::Tls;

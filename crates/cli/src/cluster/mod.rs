@@ -6,8 +6,10 @@ mod store;
 use std::path::Path;
 
 use dyad_cluster::Name;
+use dyad_node::clock;
 use dyad_node::join::{self, StoreWay, Token};
 use dyad_store::Authority;
+use dyad_units::NodeId;
 
 use crate::args::{InitCluster, JoinNode, NewNode};
 use crate::failure::Failure;
@@ -29,7 +31,7 @@ pub fn init(args: &InitCluster) -> Result<(), Failure> {
     let name = name_of(&args.node)?;
     let mut files = Files::begin(&args.node.dir)?;
     let (authority, key) = Authority::create().map_err(failed)?;
-    let node = authority.issue(name.as_str(), &[]).map_err(failed)?;
+    let node = authority.issue_node(name.as_str(), NodeId::from_bytes(clock::random_id())).map_err(failed)?;
     let authority_key = files.add("ca.key", &key, Kept::Secret);
     files.add("ca.pem", authority.certificate(), Kept::Open);
     files.add("node.pem", &node.certificate, Kept::Open);

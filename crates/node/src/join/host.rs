@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use aws_lc_rs::digest::{SHA256, digest};
 use dyad_cluster::{Kind, Name, NodeState, Record, Store, StoreError};
 use dyad_store::{Authority, ConfigError, Tls, fingerprint};
+use dyad_units::NodeId;
 use rustls::{ServerConnection, StreamOwned};
 
 use super::talk::{self, Answer, Ask, StoreWay, VERSION, Welcome};
@@ -152,7 +153,9 @@ impl Reception {
             return Err(JoinRefused::NameTaken(name));
         }
         let authority = self.authority(tls)?;
-        let certificate = authority.sign(name.as_str(), &[], &ask.public)?;
+        // Its id stands in the certificate, so that it can be told from a later node of the same name.
+        let node = NodeId::from_bytes(crate::clock::random_id());
+        let certificate = authority.sign_node(name.as_str(), node, &ask.public)?;
         // Spent with the first certificate, and only then: who chose a wrong name tries again.
         let mut issued = self.issued();
         let before = issued.len();

@@ -193,7 +193,9 @@ pub(super) fn dialing(peers: &Peers, socket: TcpStream, to: NodeId, kind: Connec
     let mut talk = Talk::begin(peers, socket)?;
     if let Transport::Tls(tls) = &peers.transport {
         let name = peers.record_name_of(to).ok_or(GreetError::NoAddress)?;
-        talk.records = Some(Box::new(tls::connect(tls, &talk.socket, &name, talk.deadline)?));
+        let (records, certificate) = tls::connect(tls, &talk.socket, &name, talk.deadline)?;
+        tls::check_id(&certificate, to)?;
+        talk.records = Some(Box::new(records));
     }
     let hello = peers.local.hello(to, kind);
     talk.sender.hello(&hello);
@@ -270,7 +272,8 @@ fn judge(
         return Err(peers.local.refuse(RefusalReason::Unknown, text));
     };
     // The certificate is of the node's name in its record: whoever has another node's certificate is not this one.
-    if let Some(Err(error)) = certificate.map(|shown| tls::check_name(shown, &name)) {
+    let check = |shown| tls::check_name(shown, &name).and_then(|()| tls::check_id(shown, hello.node));
+    if let Some(Err(error)) = certificate.map(check) {
         return Err(peers.local.refuse(RefusalReason::Certificate, error.to_string()));
     }
     if peers.is_stopping() {

@@ -35,14 +35,29 @@ impl Arbiter {
 
     /// Over the store `config.redb` in the directory, made if missing.
     pub fn over(dir: tempfile::TempDir) -> Self {
+        Self::serve(dir, None)
+    }
+
+    /// One that wants certificates of this authority.
+    pub fn encrypted(authority: &Authority) -> Self {
+        Self::serve(tempfile::tempdir().unwrap(), Some(certified(authority, "arbiter")))
+    }
+
+    fn serve(dir: tempfile::TempDir, tls: Option<Tls>) -> Self {
         let store = LocalStore::open(&dir.path().join("config.redb"), || StoreId::from_bytes([7; 16])).unwrap();
-        let config = ServeConfig { listen: vec![loopback()], tls: None };
+        let config = ServeConfig { listen: vec![loopback()], tls };
         Self { server: ArbiterServer::start(Arc::new(store), &config).unwrap(), _dir: dir }
     }
 
     /// As nodes are told of it.
     pub fn choice(&self) -> StoreChoice {
         StoreChoice::Arbiter { addresses: self.server.addresses().to_vec(), tls: None }
+    }
+
+    /// As a node is told of it that shows this certificate.
+    pub fn choice_with(&self, tls: &Tls) -> StoreChoice {
+        let tls = Some((tls.clone(), "arbiter".to_owned()));
+        StoreChoice::Arbiter { addresses: self.server.addresses().to_vec(), tls }
     }
 
     /// A node that keeps its records there, with other settings than the usual ones.

@@ -1,7 +1,7 @@
 //! A client's calls: a few connections, each with one call at a time.
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -40,6 +40,8 @@ pub(super) struct Dialer {
     pub(super) seen: AtomicU64,
     /// The address that worked last.
     preferred: AtomicUsize,
+    /// It said last that this node was removed.
+    pub(super) is_removed: AtomicBool,
 }
 
 impl Dialer {
@@ -49,7 +51,8 @@ impl Dialer {
         store: Option<StoreId>,
         seen: Version,
     ) -> Self {
-        Self { addresses, tls, store, seen: AtomicU64::new(seen.0), preferred: AtomicUsize::new(0) }
+        let (seen, preferred) = (AtomicU64::new(seen.0), AtomicUsize::new(0));
+        Self { addresses, tls, store, seen, preferred, is_removed: AtomicBool::new(false) }
     }
 
     pub(super) fn saw(&self, version: u64) {
@@ -85,6 +88,7 @@ impl Dialer {
             Ok((link, welcome))
         };
         let (link, welcome) = reached().map_err(|error| unavailable(format!("{address}: {error}")))?;
+        self.is_removed.store(welcome.is_removal(), Ordering::Release);
         let (store, version) = welcome.check(self.store, seen)?;
         self.saw(version.0);
         Ok((link, store))

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::thread::{self, JoinHandle};
 
 use dyad_cluster::{Key, Kind, Record, SetError, Store, StoreError, Version, Versioned, Watcher};
@@ -60,7 +61,8 @@ impl ArbiterConfig {
     /// [`ConfigError`], or the store cannot be reached.
     pub fn identify(&self) -> Result<Result<StoreId, StoreError>, ConfigError> {
         let dialer = Dialer::new(self.addresses.clone(), self.tls()?, None, Version(0));
-        Ok(dialer.connect().map(|(_, store)| store))
+        let found = dialer.connect().map(|(_, store)| store);
+        if dialer.is_removed.load(Ordering::Acquire) { Err(ConfigError::Removed) } else { Ok(found) }
     }
 }
 
@@ -85,6 +87,11 @@ impl ArbiterStore {
     /// Why the arbiter is not followed now; none: all is well. For the status.
     pub fn fault(&self) -> Option<String> {
         self.feed.fault()
+    }
+
+    /// Whether the arbiter refuses this node because it was removed from the cluster.
+    pub fn is_removed(&self) -> bool {
+        self.calls.dialer.is_removed.load(Ordering::Acquire)
     }
 
     fn saw(&self, version: Version) {

@@ -6,6 +6,8 @@ use serde::{Deserialize, Serialize};
 
 /// Starts a client's first message.
 const MAGIC: [u8; 8] = *b"dyadarb\0";
+/// Why a node that was removed is refused, for ever in these words: its software knows it by them.
+pub(super) const REMOVED: &str = "this node was removed from the cluster";
 /// Versions of the protocol that this software speaks.
 const OLDEST: u16 = 1;
 const NEWEST: u16 = 1;
@@ -58,6 +60,11 @@ impl Hello {
 }
 
 impl Welcome {
+    /// Whether it is closed because this node was removed.
+    pub(super) fn is_removal(&self) -> bool {
+        matches!(self, Self::Refused { reason } if reason == REMOVED)
+    }
+
     /// Whether the connection is open, for a client that wants `store` and saw `seen` before it said hello.
     pub(super) fn check(self, store: Option<StoreId>, seen: Version) -> Result<(StoreId, Version), StoreError> {
         let other = |expected, found| StoreError::Other { expected, found: StoreId::from_bytes(found) };
@@ -129,5 +136,6 @@ mod tests {
         assert_eq!(encode(&open), [&[0, 1][..], &[3; 16], &[2]].concat());
         assert_eq!(encode(&Welcome::Other { store: [3; 16] })[..2], [1, 3]);
         assert_eq!(encode(&Welcome::Refused { reason: "x".to_owned() }), [2, 1, b'x']);
+        assert_eq!(super::REMOVED, "this node was removed from the cluster");
     }
 }

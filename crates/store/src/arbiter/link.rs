@@ -12,6 +12,7 @@ use serde::de::DeserializeOwned;
 use socket2::{SockRef, TcpKeepalive};
 
 use super::protocol::{FRAME_MAX, decode, encode};
+use crate::shown::Shown;
 
 /// From the first byte of a frame to its last: far more than a frame takes on any link that could serve.
 const FRAME_TIME: Duration = Duration::from_secs(5);
@@ -99,6 +100,13 @@ impl Link {
             session.complete_io(&mut timed)?;
         }
         Ok(Self { stream: Stream::Server(Box::new(StreamOwned::new(session, timed))) })
+    }
+
+    /// Whose certificate the client showed; none: there is no TLS.
+    pub(super) fn shown(&self) -> io::Result<Option<Shown>> {
+        let Stream::Server(tls) = &self.stream else { return Ok(None) };
+        let certificate = tls.conn.peer_certificates().and_then(<[_]>::first).ok_or_else(malformed)?;
+        Shown::of(certificate).map(Some).map_err(io::Error::other)
     }
 
     /// A handle with which another thread can end the connection.

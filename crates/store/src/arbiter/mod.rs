@@ -18,6 +18,7 @@ mod client;
 mod follow;
 mod hello;
 mod link;
+mod outcast;
 mod protocol;
 mod server;
 mod session;

@@ -8,13 +8,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use dyad_cluster::StoreError;
 use rustls::ServerConfig;
 use socket2::SockRef;
 
 use super::link::Link;
-use super::session;
+use super::{outcast, session};
 use crate::error::ConfigError;
 use crate::local::LocalStore;
+use crate::shown::Shown;
 use crate::tls::Tls;
 
 /// Clients at once. A node has up to five connections, so a dozen nodes; a connection costs about 100 KiB.
@@ -67,6 +69,8 @@ struct Guest {
     socket: TcpStream,
     thread: Option<JoinHandle<()>>,
     from: IpAddr,
+    /// Whose certificate it showed; none: none yet, or it needs none.
+    shown: Option<Shown>,
     rank: Rank,
 }
 
@@ -176,7 +180,7 @@ impl Shared {
         }
         guests.last += 1;
         let number = guests.last;
-        let guest = Guest { socket: socket.try_clone()?, thread: None, from, rank: Rank::Stranger };
+        let guest = Guest { socket: socket.try_clone()?, thread: None, from, shown: None, rank: Rank::Stranger };
         guests.present.insert(number, guest);
         let shared = Arc::clone(self);
         let thread = thread::Builder::new().name("arbiter-node".to_owned()).stack_size(STACK_BYTES);
@@ -204,8 +208,8 @@ impl Shared {
         session::run(self, link, number)
     }
 
-    /// The connection belongs to a node of the cluster; false if there are too many of them.
-    pub(super) fn enter(&self, number: u64) -> bool {
+    /// The connection belongs to a node of the cluster, as its certificate shows; false if there are too many of them.
+    pub(super) fn enter(&self, number: u64, shown: Option<Shown>) -> bool {
         let mut guests = self.guests();
         if guests.count(Rank::Node) >= SESSIONS_MAX {
             return false;
@@ -213,9 +217,34 @@ impl Shared {
         match guests.present.get_mut(&number) {
             Some(guest) if guest.rank == Rank::Stranger => {
                 guest.rank = Rank::Node;
+                guest.shown = shown;
                 true
             }
             Some(_) | None => false,
+        }
+    }
+
+    /// Whether the connection is still a node's: one that was removed since gets no answer, whatever it sent before.
+    pub(super) fn is_welcome(&self, number: u64) -> bool {
+        self.guests().present.get(&number).is_some_and(|guest| guest.rank == Rank::Node)
+    }
+
+    /// Whether what was shown is of a node that was removed.
+    pub(super) fn is_outcast(&self, shown: Option<&Shown>) -> Result<bool, StoreError> {
+        let Some(shown) = shown else { return Ok(false) };
+        Ok(outcast::is_outcast(shown, &outcast::nodes(self.store.database()?)?))
+    }
+
+    /// Nodes changed: closes the connections of those that were removed.
+    pub(super) fn expel(&self) {
+        let nodes = self.store.database().and_then(outcast::nodes);
+        // What cannot be read cannot be changed: the arbiter ends.
+        let Ok(nodes) = nodes else { return };
+        for guest in self.guests().present.values_mut().filter(|guest| guest.rank == Rank::Node) {
+            if guest.shown.as_ref().is_some_and(|shown| outcast::is_outcast(shown, &nodes)) {
+                guest.rank = Rank::Closed;
+                let _ = guest.socket.shutdown(Shutdown::Both);
+            }
         }
     }
 }

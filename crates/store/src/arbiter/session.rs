@@ -4,9 +4,9 @@ use std::io;
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
-use dyad_cluster::{STORED_BYTES_MAX, Store, StoreError, Version};
+use dyad_cluster::{Kind, STORED_BYTES_MAX, Store, StoreError, Version};
 
-use super::hello::{Hello, Welcome};
+use super::hello::{Hello, REMOVED, Welcome};
 use super::link::Link;
 use super::protocol::{Answer, Item, LIST_BYTES, Request, Row, kind_of};
 use super::server::{HELLO_TIME, Shared};
@@ -31,17 +31,32 @@ pub(super) fn run(shared: &Shared, mut link: Link, number: u64) -> io::Result<()
         Err(error) => return link.send(&Welcome::Refused { reason: error.to_string() }),
     };
     let mut welcome = hello.answer(shared.store.identity(), version);
-    if matches!(welcome, Welcome::Open { .. }) && !shared.enter(number) {
-        welcome = Welcome::Refused { reason: "the arbiter serves as many connections as it can already".to_owned() };
+    if matches!(welcome, Welcome::Open { .. }) {
+        let shown = link.shown()?;
+        // In this order: a node that is removed right now is found by one of the two, here or where it is removed.
+        if !shared.enter(number, shown.clone()) {
+            let reason = "the arbiter serves as many connections as it can already".to_owned();
+            welcome = Welcome::Refused { reason };
+        } else {
+            match shared.is_outcast(shown.as_ref()) {
+                Ok(false) => {}
+                Ok(true) => welcome = Welcome::Refused { reason: REMOVED.to_owned() },
+                Err(error) => welcome = Welcome::Refused { reason: error.to_string() },
+            }
+        }
     }
     link.send(&welcome)?;
     if !matches!(welcome, Welcome::Open { .. }) {
         return Ok(());
     }
     while !shared.is_stopping() {
-        match link.receive(IDLE_MAX)? {
+        let request = link.receive(IDLE_MAX)?;
+        if !shared.is_welcome(number) {
+            return link.send(&refused(REMOVED));
+        }
+        match request {
             Request::List { kind } => list(shared, &mut link, kind)?,
-            Request::Watch { after } => return watch(shared, &mut link, after.map(Version)),
+            Request::Watch { after } => return watch(shared, &mut link, number, after.map(Version)),
             request => link.send(&answer(shared, request))?,
         }
     }
@@ -71,7 +86,13 @@ fn answer(shared: &Shared, request: Request) -> Answer {
                 return refused("the record is larger than a store keeps");
             }
             match shared.store.set_raw(key, expected.map(Version), record.as_deref()) {
-                Ok(version) => Answer::Set { version: version.0 },
+                Ok(version) => {
+                    if key.kind() == Kind::Node {
+                        // Before the answer: from then on who was removed is gone.
+                        shared.expel();
+                    }
+                    Answer::Set { version: version.0 }
+                }
                 Err(NotSet::Conflict(current)) => Answer::Conflict { current: current.map(Row::from) },
                 Err(NotSet::Untried(error)) => failed(&error),
                 Err(NotSet::Unknown(error)) => Answer::Unknown { reason: error.to_string() },
@@ -97,7 +118,7 @@ fn list(shared: &Shared, link: &mut Link, kind: u8) -> io::Result<()> {
 }
 
 /// Sends all records, of a kind if one is given, as they are at one moment; returns the version of that moment.
-fn content(shared: &Shared, link: &mut Link, kind: Option<dyad_cluster::Kind>) -> io::Result<Option<Version>> {
+fn content(shared: &Shared, link: &mut Link, kind: Option<Kind>) -> io::Result<Option<Version>> {
     let end = Instant::now() + CONTENT_TIME;
     let (mut items, mut bytes, mut sent) = (Vec::new(), 0, Ok(()));
     let show = |key, raw| {
@@ -129,7 +150,7 @@ fn content(shared: &Shared, link: &mut Link, kind: Option<dyad_cluster::Kind>) -
 }
 
 /// Sends changes until the client is gone or the arbiter stops.
-fn watch(shared: &Shared, link: &mut Link, after: Option<Version>) -> io::Result<()> {
+fn watch(shared: &Shared, link: &mut Link, number: u64, after: Option<Version>) -> io::Result<()> {
     let mut position = match after {
         Some(after) => after,
         None => match content(shared, link, None)? {
@@ -138,7 +159,7 @@ fn watch(shared: &Shared, link: &mut Link, after: Option<Version>) -> io::Result
         },
     };
     link.send(&Answer::At { version: position.0 })?;
-    while !shared.is_stopping() {
+    while !shared.is_stopping() && shared.is_welcome(number) {
         let changes = shared.store.database().and_then(|file| tables::since(file, position, CHANGES_AT_ONCE));
         match changes {
             Ok(Since::Changes(changes)) if changes.is_empty() => {

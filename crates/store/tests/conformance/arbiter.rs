@@ -66,6 +66,12 @@ impl Arbiter {
         ArbiterConfig { addresses: vec![address], tls: Some((self.authority.sign(&["node.test"]), NAME.to_owned())) }
     }
 
+    /// A client whose certificate has these names.
+    pub fn open_as(&self, names: &[&str]) -> ArbiterStore {
+        let tls = Some((self.authority.sign(names), NAME.to_owned()));
+        ArbiterStore::open(&ArbiterConfig { addresses: vec![self.address], tls }, STORE, Version(0)).unwrap()
+    }
+
     pub fn open(&self) -> Arc<ArbiterStore> {
         Arc::new(ArbiterStore::open(&self.config(self.address), STORE, Version(0)).unwrap())
     }

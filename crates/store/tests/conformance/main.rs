@@ -9,5 +9,6 @@ mod local;
 mod members;
 mod proxy;
 mod records;
+mod removed;
 mod suite;
 mod tls;

@@ -22,13 +22,20 @@ const LINGER: Duration = Duration::from_millis(500);
 /// First byte of a Dyad frame that is not encrypted; no kind of TLS record.
 const FRAME: u8 = b'D';
 
-/// The dialing side's handshake with the node of this name.
-pub(crate) fn connect(tls: &PeerTls, socket: &TcpStream, to: &Name, end: Instant) -> Result<Records, TlsError> {
+/// The dialing side's handshake with the node of this name; and whose certificate was shown.
+pub(crate) fn connect(
+    tls: &PeerTls,
+    socket: &TcpStream,
+    to: &Name,
+    end: Instant,
+) -> Result<(Records, CertificateDer<'static>), TlsError> {
     let made = UnbufferedClientConnection::new(tls.client.clone(), server_name(to)?);
     let mut connection = made.map_err(TlsError::Handshake)?;
     shake(&mut connection, socket, end)?;
+    let shown = first(connection.peer_certificates())?;
     let (secrets, kernel) = connection.dangerous_into_kernel_connection().map_err(TlsError::Handshake)?;
-    Ok(Records::new(Key::new(secrets.tx)?, Key::new(secrets.rx)?, Renewal::Client(Box::new(kernel))))
+    let records = Records::new(Key::new(secrets.tx)?, Key::new(secrets.rx)?, Renewal::Client(Box::new(kernel)));
+    Ok((records, shown))
 }
 
 /// The accepting side's handshake; and whose certificate was shown.
@@ -39,11 +46,15 @@ pub(crate) fn accept(
 ) -> Result<(Records, CertificateDer<'static>), TlsError> {
     let mut connection = UnbufferedServerConnection::new(tls.server.clone()).map_err(TlsError::Handshake)?;
     shake(&mut connection, socket, end)?;
-    let shown = connection.peer_certificates().and_then(<[_]>::first).cloned();
-    let shown = shown.ok_or(TlsError::Handshake(rustls::Error::NoCertificatesPresented))?;
+    let shown = first(connection.peer_certificates())?;
     let (secrets, kernel) = connection.dangerous_into_kernel_connection().map_err(TlsError::Handshake)?;
     let records = Records::new(Key::new(secrets.tx)?, Key::new(secrets.rx)?, Renewal::Server(Box::new(kernel)));
-    Ok((records, shown.into_owned()))
+    Ok((records, shown))
+}
+
+fn first(shown: Option<&[CertificateDer<'_>]>) -> Result<CertificateDer<'static>, TlsError> {
+    let first = shown.and_then(<[_]>::first).cloned();
+    first.map(CertificateDer::into_owned).ok_or(TlsError::Handshake(rustls::Error::NoCertificatesPresented))
 }
 
 /// Either side of rustls.

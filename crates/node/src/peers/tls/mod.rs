@@ -17,7 +17,8 @@ use std::io;
 use std::sync::Arc;
 
 use dyad_cluster::Name;
-use dyad_store::{ConfigError, Tls};
+use dyad_store::{ConfigError, Shown, Tls};
+use dyad_units::NodeId;
 use rustls::client::verify_server_name;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::server::ParsedCertificate;
@@ -52,6 +53,8 @@ pub(crate) enum TlsError {
     Plain,
     #[error("its certificate is of another name than `{0}`: each node needs a certificate with its own `node_name`")]
     OtherName(Name),
+    #[error("its certificate is of another node than {0}, which may have had the same name: let the machine join anew")]
+    OtherNode(NodeId),
     #[error("`{0}` is no name that a certificate can have: choose a `node_name` of letters, digits and `-`")]
     NoName(Name),
     #[error("what came over TLS was changed on its way, or is not of the other node")]
@@ -73,6 +76,14 @@ pub(crate) fn check_name(certificate: &CertificateDer<'_>, name: &Name) -> Resul
     let other = || TlsError::OtherName(name.clone());
     let parsed = ParsedCertificate::try_from(certificate).map_err(|_| other())?;
     verify_server_name(&parsed, &server_name(name)?).map_err(|_| other())
+}
+
+/// Whether the certificate is of the node with this id, if it says of which.
+pub(crate) fn check_id(certificate: &CertificateDer<'_>, node: NodeId) -> Result<(), TlsError> {
+    match Shown::of(certificate) {
+        Ok(shown) if shown.node.is_none_or(|shown| shown == node) => Ok(()),
+        _ => Err(TlsError::OtherNode(node)),
+    }
 }
 
 fn explain(error: &rustls::Error) -> String {

@@ -41,7 +41,7 @@ fn meet(dials: PeerTls, to: &str, accepts: PeerTls, from: &str) -> Met {
         let (records, shown) = accept(&accepts, &here, end)?;
         check_name(&shown, &from).map(|()| records)
     });
-    let dialed = connect(&dials, &there, &name(to), end);
+    let dialed = connect(&dials, &there, &name(to), end).map(|(records, _)| records);
     drop(there);
     (dialed, accepting.join().unwrap())
 }
