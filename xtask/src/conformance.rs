@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use dyad_e2e::cluster::Cluster;
+use dyad_e2e::cluster::{Cluster, Shape};
 use dyad_e2e::conformance::{self as suite, TOOL, Verdict};
 use dyad_e2e::{Lab, Target, Tgt, Volume, tools};
 use serde_json::json;
@@ -94,7 +94,7 @@ fn one_node(session: &mut Session<'_>) -> anyhow::Result<()> {
 
 /// An image on each of two nodes: at the owner, and at the other node, which forwards (M18).
 fn two_nodes(session: &mut Session<'_>) -> anyhow::Result<()> {
-    let cluster = Cluster::start_without_volume(None, &[], POOL_MIB, "")?;
+    let cluster = Cluster::start_without_volume(Shape::pools(POOL_MIB))?;
     for way in ["owner", "other"] {
         println!("--- two nodes, 512-byte blocks, through the {way}");
         for (number, (family, tests)) in session.families()?.into_iter().enumerate() {

@@ -3,7 +3,7 @@
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use dyad_bench::disk::Disk;
 use dyad_bench::initiator::Options;
 use dyad_cluster::ImageState;
@@ -12,7 +12,7 @@ use dyad_units::NodeId;
 use serde_json::{Value, json};
 
 use crate::arbiter::{self, Arbiter};
-use crate::authority;
+use crate::authority::{self, Files};
 use crate::lab::{Lab, Place, Unit};
 use crate::net::Net;
 use crate::port::Port;
@@ -51,6 +51,8 @@ pub struct Shape {
     pub pool_mib: u64,
     /// Networks of their own for the nodes; none: all is on loopback.
     pub net: Option<Net>,
+    /// Whether the nodes show each other certificates, and encrypt, as between machines; the arbiter always does on a net.
+    pub is_encrypted: bool,
     /// What is put before the command that starts a node.
     pub prefix: Vec<String>,
     /// Added to the end of each node's configuration.
@@ -60,7 +62,12 @@ pub struct Shape {
 impl Shape {
     /// On loopback, with pools that are never full.
     pub fn new(mib: u64) -> Self {
-        Self { mib, pool_mib: 4 * mib + 192, net: None, prefix: Vec::new(), more: String::new() }
+        Self { mib, pool_mib: 4 * mib + 192, net: None, is_encrypted: false, prefix: Vec::new(), more: String::new() }
+    }
+
+    /// On loopback, with pools of this size and without a volume.
+    pub fn pools(pool_mib: u64) -> Self {
+        Self { pool_mib, ..Self::new(0) }
     }
 }
 
@@ -72,8 +79,8 @@ impl Cluster {
 
     /// Running, with a volume that has an image on each node.
     pub fn start_as(shape: Shape) -> anyhow::Result<Self> {
-        let cluster = Self::start_without_volume(shape.net, &shape.prefix, shape.pool_mib, &shape.more)?;
         let volume = json!({ "name": VOLUME, "size_bytes": shape.mib << 20 });
+        let cluster = Self::start_without_volume(shape)?;
         cluster.until("the volume is made", || cluster.nodes[0].admin().post("/v1/volumes", &volume).is_ok())?;
         for node in 0..2 {
             cluster.until_redundant(node)?;
@@ -82,22 +89,16 @@ impl Cluster {
     }
 
     /// Running, with a pool on each node and no volume.
-    pub fn start_without_volume(
-        net: Option<Net>,
-        prefix: &[String],
-        pool_mib: u64,
-        more: &str,
-    ) -> anyhow::Result<Self> {
-        let (arbiter, mut nodes, ports) = match &net {
-            None => on_loopback(prefix, more)?,
-            Some(net) => on_net(net, prefix, more)?,
-        };
+    pub fn start_without_volume(shape: Shape) -> anyhow::Result<Self> {
+        let (arbiter, mut nodes, ports) = parts(&shape)?;
         for (node, pool) in nodes.iter_mut().zip(POOLS) {
             node.start()?;
-            node.create_pool(pool, pool_mib)?;
+            node.create_pool(pool, shape.pool_mib)?;
         }
         let ids = [id_of(&nodes[0])?, id_of(&nodes[1])?];
-        Ok(Self { nodes, arbiter, net, ids, target: OnceLock::new(), _ports: ports })
+        let said = nodes[0].admin().get("/v1/status")?["node"]["peer_encryption"].as_bool();
+        ensure!(said == Some(shape.is_encrypted), "whether the nodes encrypt: {said:?}");
+        Ok(Self { nodes, arbiter, net: shape.net, ids, target: OnceLock::new(), _ports: ports })
     }
 
     /// Waits until it is so.
@@ -229,44 +230,46 @@ impl Cluster {
 
 type Parts = (Arbiter, [Lab; 2], Vec<Port>);
 
-fn on_loopback(prefix: &[String], more: &str) -> anyhow::Result<Parts> {
-    let ports = vec![Port::reserve()?, Port::reserve()?, Port::reserve()?];
-    let arbiter = Arbiter::start(&[ports[2].address()], None)?;
-    let node = |name: &str, port: &Port| {
-        let config = format!(
-            "node_name = \"{name}\"\npeer.listen = \"{}\"\nstore.kind = \"arbiter\"\nstore.addresses = [\"{}\"]\n{more}\n",
-            port.address(),
-            ports[2].address(),
-        );
-        let place = Place { prefix: prefix.to_vec(), ..Place::loopback()? };
-        Lab::at(tempfile::Builder::new().prefix("dyad-lab-").tempdir()?, place, &config)
+/// The arbiter, running, and the nodes, not yet.
+fn parts(shape: &Shape) -> anyhow::Result<Parts> {
+    let has_certificates = shape.net.is_some() || shape.is_encrypted;
+    let authority = has_certificates.then(Authority::create).transpose()?.map(|(authority, _)| authority);
+    let ports = match shape.net {
+        None => vec![Port::reserve()?, Port::reserve()?, Port::reserve()?],
+        Some(_) => Vec::new(),
     };
-    let nodes = [node("one", &ports[0])?, node("other", &ports[1])?];
+    let arbiter_at = |number: usize| shape.net.as_ref().map_or_else(|| ports[2].address(), |net| net.arbiter(number));
+    let listen = if shape.net.is_some() { vec![arbiter_at(0), arbiter_at(1)] } else { vec![arbiter_at(0)] };
+    let arbiter = Arbiter::start(&listen, authority.as_ref())?;
+    let node = |name: &str, number: usize| {
+        let dir = tempfile::Builder::new().prefix("dyad-lab-").tempdir()?;
+        let (peer, place) = match &shape.net {
+            None => (ports[number].address(), Place { prefix: shape.prefix.clone(), ..Place::loopback()? }),
+            Some(net) => {
+                let prefix = [net.enter(number), shape.prefix.clone()].concat();
+                (net.peer(number), Place { portal: net.portal(number), prefix, port: None })
+            }
+        };
+        let arbiter = arbiter_at(number);
+        let mut config = format!("node_name = \"{name}\"\npeer.listen = \"{peer}\"\n");
+        config += &format!("store.kind = \"arbiter\"\nstore.addresses = [\"{arbiter}\"]\n");
+        if let Some(authority) = &authority {
+            let files = authority::issue(authority, name, dir.path())?;
+            config += &certificates("store", &files);
+            config += &format!("store.name = \"{}\"\n", arbiter::NAME);
+            config +=
+                &if shape.is_encrypted { certificates("peer", &files) } else { "peer.tls = \"off\"\n".to_owned() };
+        }
+        Lab::at(dir, place, &format!("{config}{}\n", shape.more))
+    };
+    let nodes = [node("one", 0)?, node("other", 1)?];
     Ok((arbiter, nodes, ports))
 }
 
-fn on_net(net: &Net, prefix: &[String], more: &str) -> anyhow::Result<Parts> {
-    let (authority, _) = Authority::create()?;
-    let arbiter = Arbiter::start(&[net.arbiter(0), net.arbiter(1)], Some(&authority))?;
-    let node = |name: &str, number: usize| {
-        let dir = tempfile::Builder::new().prefix("dyad-lab-").tempdir()?;
-        let files = authority::issue(&authority, name, dir.path())?;
-        let config = format!(
-            "node_name = \"{name}\"\npeer.listen = \"{}\"\npeer.tls = \"off\"\nstore.kind = \"arbiter\"\n\
-             store.addresses = [\"{}\"]\nstore.ca = {:?}\nstore.certificate = {:?}\nstore.key = {:?}\n\
-             store.name = \"{}\"\n{more}\n",
-            net.peer(number),
-            net.arbiter(number),
-            files.path("ca"),
-            files.path("pem"),
-            files.path("key"),
-            arbiter::NAME,
-        );
-        let prefix = [net.enter(number), prefix.to_vec()].concat();
-        Lab::at(dir, Place { portal: net.portal(number), prefix, port: None }, &config)
-    };
-    let nodes = [node("one", 0)?, node("other", 1)?];
-    Ok((arbiter, nodes, Vec::new()))
+/// What a section of the configuration says of them.
+fn certificates(section: &str, files: &Files) -> String {
+    let (ca, certificate, key) = (files.path("ca"), files.path("pem"), files.path("key"));
+    format!("{section}.ca = {ca:?}\n{section}.certificate = {certificate:?}\n{section}.key = {key:?}\n")
 }
 
 fn id_of(node: &Lab) -> anyhow::Result<NodeId> {

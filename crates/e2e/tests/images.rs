@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use dyad_bench::disk::Disk;
 use dyad_e2e::admin::Problem;
-use dyad_e2e::cluster::{Cluster, Host, VOLUME};
+use dyad_e2e::cluster::{Cluster, Host, Shape, VOLUME};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
@@ -221,7 +221,7 @@ fn a_forced_promotion_says_what_is_lost_before_and_after() {
 /// A name is one volume's, also when two nodes make it at once.
 #[test]
 fn two_nodes_make_a_volume_of_one_name_at_once_and_one_of_them_does() {
-    let cluster = Cluster::start_without_volume(None, &[], 512, "").unwrap();
+    let cluster = Cluster::start_without_volume(Shape::pools(512)).unwrap();
     cluster
         .until("both know each other's pools", || {
             (0..2).all(|node| {

@@ -49,6 +49,9 @@ pub struct Args {
     /// Compare tgt's single copy with a volume over two nodes and an arbiter
     #[arg(long, conflicts_with = "self_test")]
     two_nodes: bool,
+    /// With certificates between the nodes, as between machines
+    #[arg(long, requires = "two_nodes")]
+    encrypted: bool,
     /// Only the comparison with tgt, not the rows about Dyad alone
     #[arg(long)]
     no_special: bool,
@@ -78,7 +81,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         vec![&tgt, &second]
     } else if args.two_nodes {
         crate::cargo::use_dyad(!args.debug)?;
-        pair = nodes::Pair::start(args.volume)?;
+        pair = nodes::Pair::start(args.volume, args.encrypted)?;
         vec![&tgt, &pair.ways[0], &pair.ways[1]]
     } else {
         crate::cargo::use_dyad(!args.debug)?;

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use dyad_e2e::cluster::Cluster;
+use dyad_e2e::cluster::{Cluster, Shape};
 use dyad_e2e::{Target, Unit, procfs};
 use serde_json::json;
 
@@ -31,8 +31,9 @@ pub struct Way {
 
 impl Pair {
     /// A volume of so many MiB.
-    pub fn start(mib: u64) -> anyhow::Result<Self> {
-        let cluster = Cluster::start_without_volume(None, &[], mib + mib / 4 + 256, "")?;
+    pub fn start(mib: u64, is_encrypted: bool) -> anyhow::Result<Self> {
+        let shape = Shape { is_encrypted, ..Shape::pools(mib + mib / 4 + 256) };
+        let cluster = Cluster::start_without_volume(shape)?;
         let [owner, other] = cluster.create_volume(&json!({ "name": "pair", "size_bytes": mib << 20 }))?;
         let pids = pids(&cluster)?.to_vec();
         let owner = Way { unit: owner.labelled(report::OWNER), pids: pids.clone() };
@@ -81,7 +82,7 @@ fn idle_volumes() -> anyhow::Result<Row> {
     const VOLUMES: u32 = 100;
     // A pool has room for the metadata of about 40 images per GiB.
     const POOL_MIB: u64 = 4096;
-    let cluster = Cluster::start_without_volume(None, &[], POOL_MIB, "")?;
+    let cluster = Cluster::start_without_volume(Shape::pools(POOL_MIB))?;
     for number in 0..VOLUMES {
         cluster.create_volume(&json!({ "name": format!("v{number}"), "size_bytes": 64 << 20 }))?;
     }

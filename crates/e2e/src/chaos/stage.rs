@@ -70,7 +70,7 @@ impl Stage {
         if kind.needs_net() && net.is_none() {
             return Ok(None);
         }
-        let mut shape = Shape { net, prefix: kind.prefix(), ..Shape::new(MIB) };
+        let mut shape = Shape { net, is_encrypted: true, prefix: kind.prefix(), ..Shape::new(MIB) };
         let mut mix = Mix::default();
         if kind == Kind::FullPool {
             shape.pool_mib = FULL_MIB;
