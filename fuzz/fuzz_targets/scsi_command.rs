@@ -4,7 +4,7 @@
 use dyad_contract::volume::{Edition, VolumeDone, VolumeError, VolumeOp, VolumeResult};
 use dyad_payload::{Payload, Slab};
 use dyad_scsi::{
-    Begun, BlockSize, Identity, LogicalUnit, NexusId, NodeOp, Run, Settings, Shape, Step, Transfer,
+    Begun, BlockSize, Identity, LogicalUnit, NexusId, NodeOp, Response, Run, Settings, Shape, Step, Transfer, Unreached,
 };
 use dyad_units::{Bytes, Epoch, Span, VolumeId};
 use libfuzzer_sys::fuzz_target;
@@ -73,9 +73,33 @@ fn run(unit: &mut LogicalUnit, slab: &Slab, lun: u64, cdb: &[u8; 16], transfer: 
                 step = unit.looked(task, &bytes.iter().map(run).collect::<Vec<_>>());
             }
             Step::Node { task, op: NodeOp::Move { .. } } => step = unit.finish(task, Ok(VolumeDone::Done)),
+            Step::Node { mut task, op: NodeOp::Errand(errand) } => {
+                let data = task.take_data();
+                let ended = match errand.command().1 {
+                    Transfer::In(len) => Ok(Response::data(filled(slab, len as usize, fate))),
+                    Transfer::Out(len) => {
+                        assert_eq!(data.len(), len as usize);
+                        Err(Unreached::NotThere)
+                    }
+                    Transfer::None => Ok(Response::good()),
+                };
+                step = unit.ran(task, ended);
+            }
         }
     }
     panic!("the command takes more than {STEPS_MAX} steps");
+}
+
+fn filled(slab: &Slab, len: usize, with: u8) -> Payload {
+    let mut data = Payload::new();
+    let mut left = len;
+    while left > 0 {
+        let mut buf = slab.take(left.min(Slab::LEN_MAX)).unwrap();
+        buf.fill(with);
+        left -= buf.len();
+        data.push(buf.freeze());
+    }
+    data
 }
 
 fn answer(slab: &Slab, op: &VolumeOp, fate: u8) -> VolumeResult {
@@ -88,15 +112,7 @@ fn answer(slab: &Slab, op: &VolumeOp, fate: u8) -> VolumeResult {
             Err(VolumeError::Miscompare { offset: u64::from(fate) })
         }
         (VolumeOp::Read { span }, _) => {
-            let mut data = Payload::new();
-            let mut left = span.len() as usize;
-            while left > 0 {
-                let mut buf = slab.take(left.min(Slab::LEN_MAX)).unwrap();
-                buf.fill(fate);
-                left -= buf.len();
-                data.push(buf.freeze());
-            }
-            Ok(VolumeDone::Data(data))
+            Ok(VolumeDone::Data(filled(slab, span.len() as usize, fate)))
         }
         _ => Ok(VolumeDone::Done),
     }

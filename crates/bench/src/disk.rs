@@ -154,6 +154,15 @@ impl Disk {
         good(what, self.session.call(cdb, transfer)?)
     }
 
+    /// The unit's NAA designator, which is the first one of the Device Identification page here (SPC-4 §7.8.6).
+    pub fn name(&mut self) -> Result<[u8; 16], DiskError> {
+        const WHAT: &str = "INQUIRY, device identification";
+        const NAA: [u8; 4] = [0x01, 0x03, 0, 16];
+        let answer = self.run(WHAT, cdb::inquiry(Some(0x83), 512), Transfer::In(vec![0; 512]))?.into_bytes();
+        let name = answer[8..].first_chunk().filter(|_| answer[4..8] == NAA);
+        name.copied().ok_or(DiskError::Short(WHAT))
+    }
+
     /// Logs out.
     pub fn logout(self) -> Result<(), DiskError> {
         Ok(self.session.logout()?)

@@ -17,6 +17,7 @@ mod adjust;
 mod command;
 mod conns;
 mod copy;
+mod errand;
 mod limit;
 mod listen;
 mod login;

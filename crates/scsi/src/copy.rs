@@ -1,4 +1,5 @@
-//! EXTENDED COPY (LID1), block to block within the volume: its bytes never leave the cluster (SPC-4 §5.16, §6.3).
+//! EXTENDED COPY (LID1), block to block, within the volume or between it and another one: its bytes never leave the cluster
+//! (SPC-4 §5.16, §6.3).
 //!
 //! ```text
 //!  list --parse--> segments ┬─▶ read a chunk ─▶ write it, or unmap it if it is zeros ─┬─▶ GOOD
@@ -9,8 +10,17 @@
 //! new, an abort takes effect between two of them (M19). Where source and destination overlap, chunks go in the order
 //! that reads each block before it is overwritten.
 //!
-//! Copies from or to another volume are refused: COPY TARGET DEVICE NOT REACHABLE.
+//! Between volumes:
+//!
+//! - One end of every segment is the volume that the command was sent to. So each chunk passes through that volume's part,
+//!   which knows of every pause of its node (M19); a copy between two others would not, and is refused.
+//! - The other end is asked by errands (see `errand`): where it refuses, the copy ends with its status and sense data
+//!   (SPC-4 §5.16.7.4). A volume that is not there, or that the host may not use, is COPY TARGET DEVICE NOT REACHABLE.
+//! - Both have logical blocks of one length, else INCORRECT COPY TARGET DEVICE TYPE: nothing is converted.
+//! - An errand under way is a command at the other volume, with all that this means: it is aborted with the copy, which is
+//!   over when the errand is (M19); a reset there ends it, and the copy with it.
 
+mod errand;
 mod list;
 mod results;
 mod state;
@@ -22,17 +32,19 @@ use dyad_payload::Payload;
 use smallvec::smallvec;
 
 use crate::cdb::{be32, length};
-use crate::response::{Begun, Response, Status, Step};
-use crate::sense::{Asc, Condition, CopySide, Sense};
+use crate::response::{Begun, NodeOp, Response, Status, Step};
+use crate::sense::{Asc, Condition, CopySide, Sense, SenseKey};
 use crate::steps;
 use crate::table::{Call, Refusal};
 use crate::task::{Phase, Range, Task};
 use crate::unit::LogicalUnit;
 
+pub use errand::{Errand, UnitName, Unreached};
 pub(crate) use results::{operating_parameters, status, vpd_page};
 pub(crate) use state::{Copies, Copy};
 
-use list::{HEADER_BYTES, LIST_BYTES_MAX, Segment};
+use errand::Access;
+use list::{End, HEADER_BYTES, LIST_BYTES_MAX, Segment};
 
 /// Moved at once: four extents, as much as a host's longest request gains by. Held in memory for as long as it takes to
 /// write them.
@@ -75,8 +87,12 @@ pub(crate) fn with_list(unit: &mut LogicalUnit, mut task: Task, list: &[u8]) -> 
         return Err(Condition::illegal(Asc::OPERATION_IN_PROGRESS).into());
     }
     let is_beyond = |segment: &Segment| {
-        let within = |lba: u64| lba.checked_add(segment.blocks).is_some_and(|end| end <= unit.settings.shape.blocks());
-        let side = match (within(segment.source), within(segment.destination)) {
+        // The other volume says so itself when its turn comes.
+        let within = |end: &End| {
+            let last = end.lba.checked_add(segment.blocks);
+            end.other.is_some() || last.is_some_and(|last| last <= unit.settings.shape.blocks())
+        };
+        let side = match (within(&segment.source), within(&segment.destination)) {
             (true, true) => return None,
             (false, _) => CopySide::Source,
             (true, false) => CopySide::Destination,
@@ -109,6 +125,10 @@ fn next(unit: &LogicalUnit, mut task: Task, mut at: At) -> Step {
         return Step::Answer(Response::good());
     };
     let (source, _) = chunk(unit, segment, at);
+    if let Some(to) = segment.source.other {
+        task.phase = Phase::CopyRead(at);
+        return run_errand(unit, task, to, Access::Read, source);
+    }
     if steps::still_within(unit, source).is_err() {
         return fail(unit, &task, at, CopySide::Source, VolumeError::OutOfRange);
     }
@@ -117,42 +137,92 @@ fn next(unit: &LogicalUnit, mut task: Task, mut at: At) -> Step {
     Step::Volume { task, op: VolumeOp::Read { span: unit.settings.shape.span(source) } }
 }
 
+/// Asks the other volume.
+fn run_errand(unit: &LogicalUnit, mut task: Task, to: UnitName, access: Access, range: Range) -> Step {
+    task.range = Range::NONE; // of this unit
+    let (lba, blocks) = (range.lba, range.blocks as u32); // a chunk
+    Step::Node { task, op: NodeOp::Errand(Errand { to, block: unit.settings.shape.block(), access, lba, blocks }) }
+}
+
 /// Where the next chunk of a segment is read and written.
 fn chunk(unit: &LogicalUnit, segment: &Segment, at: At) -> (Range, Range) {
     let done = u64::from(at.done);
     let blocks = (segment.blocks - done).min(CHUNK_BYTES >> unit.settings.shape.block().shift());
+    let (source, destination) = (segment.source, segment.destination);
     // Backwards if a chunk written would otherwise be read later.
-    let is_backward = segment.source < segment.destination && segment.destination - segment.source < segment.blocks;
+    let is_one = source.other == destination.other;
+    let is_backward = is_one && source.lba < destination.lba && destination.lba - source.lba < segment.blocks;
     let offset = if is_backward { segment.blocks - done - blocks } else { done };
-    (Range { lba: segment.source + offset, blocks }, Range { lba: segment.destination + offset, blocks })
+    // What the other volume has no block for it refuses, wherever the count ends.
+    let range = |end: End| Range { lba: end.lba.saturating_add(offset), blocks };
+    (range(source), range(destination))
 }
 
 /// The volume answered.
-pub(crate) fn finish(unit: &mut LogicalUnit, mut task: Task, result: VolumeResult) -> Step {
-    let (at, side) = match task.phase {
-        Phase::CopyRead(at) => (at, CopySide::Source),
-        Phase::CopyWrite(at) => (at, CopySide::Destination),
-        phase => panic!("a copy in phase {phase:?}"),
-    };
+pub(crate) fn finish(unit: &mut LogicalUnit, task: Task, result: VolumeResult) -> Step {
+    let (at, side) = side_of(&task);
     match (side, result) {
         (_, Err(VolumeError::Busy)) if at.busy < BUSY_MAX => next(unit, task, At { busy: at.busy + 1, ..at }),
         (side, Err(error)) => fail(unit, &task, at, side, error),
         (CopySide::Source, Ok(VolumeDone::Data(data))) => write(unit, task, at, data),
         (CopySide::Source, Ok(VolumeDone::Done)) => panic!("a read without data"),
-        (CopySide::Destination, Ok(_)) => {
-            let copy = copy_of(&task);
-            let (_, written) = chunk(unit, &copy.segments()[usize::from(at.segment)], at);
-            copy.note_bytes(unit.byte_len(written.blocks));
-            task.phase = Phase::End;
-            next(unit, task, At { done: at.done + written.blocks as u32, busy: 0, ..at })
+        (CopySide::Destination, Ok(_)) => written(unit, task, at),
+    }
+}
+
+/// An errand ended.
+pub(crate) fn ran(unit: &mut LogicalUnit, task: Task, ended: Result<Response, Unreached>) -> Step {
+    let (at, side) = side_of(&task);
+    match ended {
+        Ok(Response { status: Status::Good, data_in, .. }) => match side {
+            CopySide::Source => write(unit, task, at, data_in),
+            CopySide::Destination => written(unit, task, at),
+        },
+        Ok(response) if is_passing(&response) && at.busy < BUSY_MAX => next(unit, task, At { busy: at.busy + 1, ..at }),
+        Ok(response) => abort(&task, at, side, &response),
+        Err(unreached) => {
+            copy_of(&task).end(false);
+            Step::Answer(unit.check_condition(unreached.condition()))
         }
     }
+}
+
+/// Whether the other volume would take the same command later. An attention there is the errand's alone, and is of no
+/// interest to the host (SAM-5 §5.14.1).
+fn is_passing(response: &Response) -> bool {
+    let key = response.sense_bytes().get(2).map(|byte| byte & 0x0f);
+    matches!(response.status, Status::Busy | Status::TaskSetFull) || key == Some(SenseKey::UnitAttention as u8)
+}
+
+fn side_of(task: &Task) -> (At, CopySide) {
+    match task.phase {
+        Phase::CopyRead(at) => (at, CopySide::Source),
+        Phase::CopyWrite(at) => (at, CopySide::Destination),
+        phase => panic!("a copy in phase {phase:?}"),
+    }
+}
+
+/// A chunk is where it belongs.
+fn written(unit: &LogicalUnit, mut task: Task, at: At) -> Step {
+    let copy = copy_of(&task);
+    let (_, written) = chunk(unit, &copy.segments()[usize::from(at.segment)], at);
+    copy.note_bytes(unit.byte_len(written.blocks));
+    task.phase = Phase::End;
+    next(unit, task, At { done: at.done + written.blocks as u32, busy: 0, ..at })
 }
 
 /// Writes a chunk that was read. Zeros are unmapped: what was thin stays thin.
 fn write(unit: &LogicalUnit, mut task: Task, at: At, data: Payload) -> Step {
     let copy = copy_of(&task);
-    let (_, destination) = chunk(unit, &copy.segments()[usize::from(at.segment)], at);
+    let segment = &copy.segments()[usize::from(at.segment)];
+    let (_, destination) = chunk(unit, segment, at);
+    assert_eq!(data.len() as u64, u64::from(unit.byte_len(destination.blocks)), "a read of another length");
+    if let Some(to) = segment.destination.other {
+        task.phase = Phase::CopyWrite(at);
+        let access = if data.is_zero() { Access::Zero } else { Access::Write };
+        task.kept = if access == Access::Write { data } else { Payload::new() };
+        return run_errand(unit, task, to, access, destination);
+    }
     if steps::still_within(unit, destination).is_err() {
         return fail(unit, &task, at, CopySide::Destination, VolumeError::OutOfRange);
     }
@@ -161,7 +231,6 @@ fn write(unit: &LogicalUnit, mut task: Task, at: At, data: Payload) -> Step {
         return abort(&task, at, CopySide::Destination, &response);
     }
     let span = unit.settings.shape.span(destination);
-    assert_eq!(data.len() as u64, span.len(), "a read of another length");
     let durable = unit.is_durable(false);
     let op = if data.is_zero() {
         VolumeOp::Unmap { spans: smallvec![span], durable }

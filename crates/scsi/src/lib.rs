@@ -50,6 +50,7 @@ mod verify;
 mod vpd;
 
 pub use commands::COMMANDS;
+pub use copy::{Errand, UnitName, Unreached};
 pub use groups::{AccessState, PORT_GROUPS_MAX, PortGroup};
 pub use lba_status::{RUNS_MAX, Run};
 pub use log::Provisioning;

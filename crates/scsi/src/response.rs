@@ -4,6 +4,7 @@ use dyad_contract::volume::VolumeOp;
 use dyad_payload::Payload;
 use dyad_units::Span;
 
+use crate::copy::Errand;
 use crate::sense::Sense;
 use crate::task::Task;
 
@@ -137,6 +138,8 @@ pub enum NodeOp {
         /// TARGET PORT GROUP; one that the node told the unit.
         group: u16,
     },
+    /// Run a command at another volume, for a copy. -> [`crate::LogicalUnit::ran`].
+    Errand(Errand),
 }
 
 impl From<Step> for Begun {

@@ -32,6 +32,11 @@ impl Task {
         Self { nexus, phase, range, kept: Payload::new(), copy: None, rule: Rule::FREE, share: None }
     }
 
+    /// What an [`crate::Errand`] that writes brings along.
+    pub fn take_data(&mut self) -> Payload {
+        std::mem::take(&mut self.kept)
+    }
+
     /// The nexus that sent the command.
     pub fn nexus(&self) -> NexusId {
         self.nexus

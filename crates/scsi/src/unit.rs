@@ -4,7 +4,7 @@ use dyad_contract::volume::VolumeResult;
 use dyad_payload::{Payload, Slab};
 use dyad_units::{Bytes, VolumeId};
 
-use crate::copy::Copies;
+use crate::copy::{self, Copies, Unreached};
 use crate::echo::Echo;
 use crate::groups::{Moving, PortGroup};
 use crate::lba_status::Run;
@@ -186,6 +186,14 @@ impl LogicalUnit {
         let Phase::Look { allocation } = task.phase else { panic!("a look for a task in phase {:?}", task.phase) };
         let answer = lba_status::answer(self, task.range, allocation, runs);
         answer.unwrap_or_else(|refusal| Step::Answer(self.refuse(refusal)))
+    }
+
+    /// How a [`crate::NodeOp::Errand`] ended: what the other unit answered, or why nobody was asked.
+    ///
+    /// # Panics
+    /// If the task asked for something else, or a read of another length came back: a fault of the caller.
+    pub fn ran(&mut self, task: Task, ended: Result<Response, Unreached>) -> Step {
+        copy::ran(self, task, ended)
     }
 
     /// A unit attention for some nexuses.

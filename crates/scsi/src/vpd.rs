@@ -67,23 +67,26 @@ const TARGET_DEVICE: u8 = 0xa0;
 const COMPANY_ID: u128 = 0x00d2_59ad;
 
 /// A name of the volume, the same wherever and whenever it is served.
-pub(crate) struct Designator {
-    pub(crate) code_set: u8,
+struct Designator {
+    code_set: u8,
     /// ASSOCIATION and DESIGNATOR TYPE.
-    pub(crate) kind: u8,
-    pub(crate) bytes: Vec<u8>,
+    kind: u8,
+    bytes: Vec<u8>,
+}
+
+/// NAA 6h, IEEE Registered Extended: 4 bits, 24 bits of the company, 100 bits of the volume's random id (SPC-4
+/// §7.8.6.6.5).
+pub(crate) fn naa(identity: &Identity) -> [u8; 16] {
+    const ID_BITS: u32 = 100;
+    let id = u128::from_be_bytes(identity.volume.to_bytes()) & ((1 << ID_BITS) - 1);
+    (0x6 << 124 | COMPANY_ID << ID_BITS | id).to_be_bytes()
 }
 
 /// The volume's designators.
-pub(crate) fn unit_designators(identity: &Identity) -> [Designator; 2] {
-    // NAA 6h, IEEE Registered Extended: 4 bits, 24 bits of the company, 100 bits of the volume's random id (SPC-4
-    // §7.8.6.6.5).
-    const ID_BITS: u32 = 100;
-    let id = u128::from_be_bytes(identity.volume.to_bytes()) & ((1 << ID_BITS) - 1);
-    let naa = 0x6 << 124 | COMPANY_ID << ID_BITS | id;
+fn unit_designators(identity: &Identity) -> [Designator; 2] {
     let t10 = [&VENDOR[..], serial_number(identity).as_bytes()].concat();
     [
-        Designator { code_set: BINARY, kind: LOGICAL_UNIT | 0x3, bytes: naa.to_be_bytes().to_vec() },
+        Designator { code_set: BINARY, kind: LOGICAL_UNIT | 0x3, bytes: naa(identity).to_vec() },
         Designator { code_set: ASCII, kind: LOGICAL_UNIT | 0x1, bytes: t10 },
     ]
 }

@@ -6,8 +6,8 @@ use common::{HOST, payload, settings};
 use dyad_contract::volume::{Edition, STATE_BYTES_MAX, VolumeDone, VolumeError, VolumeOp, VolumeResult};
 use dyad_payload::{Payload, Slab};
 use dyad_scsi::{
-    Attention, Begun, BlockSize, COMMANDS, InitiatorPort, LogicalUnit, NodeOp, Response, Run, Status, Step, Task,
-    Transfer, Who,
+    Attention, Begun, BlockSize, COMMANDS, Errand, InitiatorPort, LogicalUnit, NodeOp, Response, Run, Status, Step,
+    Task, Transfer, Unreached, Who,
 };
 use dyad_units::{Bytes, Epoch, Span};
 use proptest::collection::vec;
@@ -110,16 +110,19 @@ fn data() -> impl Strategy<Value = Vec<u8>> {
     ]
 }
 
-/// A list of EXTENDED COPY that is nearly right: of 4 KiB blocks, from and to the volume of every test.
+/// A list of EXTENDED COPY that is nearly right: of 4 KiB blocks, from and to the volume of every test, or another one.
 fn copy_list((cscds, segments): (usize, Vec<(u64, u64, u16)>)) -> Vec<u8> {
     let mut list = vec![0; 16];
     list[2..4].copy_from_slice(&(32 * cscds as u16).to_be_bytes());
     list[8..12].copy_from_slice(&(28 * segments.len() as u32).to_be_bytes());
-    for _ in 0..cscds {
-        list.extend(common::cscd(4096));
+    for number in 0..cscds {
+        let mut cscd = common::cscd(4096);
+        cscd[23] ^= number as u8;
+        list.extend(cscd);
     }
     for (source, destination, blocks) in segments {
-        list.extend(common::segment(0, 0, source, destination, blocks));
+        let (from, to) = if cscds == 2 { (source as u16 % 2, destination as u16 % 2) } else { (0, 0) };
+        list.extend(common::segment(from, to, source, destination, blocks));
     }
     list
 }
@@ -220,6 +223,7 @@ impl Checker {
     /// Runs of any length: what the node says is not trusted to fit.
     fn ask_node(&mut self, task: Task, op: NodeOp, case: &Case) -> Step {
         match (op, case.error) {
+            (NodeOp::Errand(errand), error) => self.run_errand(task, errand, error),
             (_, Some(error)) => self.unit.finish(task, Err(error)),
             (NodeOp::Look { span }, None) => {
                 assert!(span.end() <= self.unit.shape().size().value());
@@ -229,6 +233,31 @@ impl Checker {
             }
             (NodeOp::Move { .. }, None) => self.unit.finish(task, Ok(VolumeDone::Done)),
         }
+    }
+
+    /// The other volume has as many blocks as a chunk, or refuses with whatever the case has for an error.
+    fn run_errand(&mut self, mut task: Task, errand: Errand, error: Option<VolumeError>) -> Step {
+        let (cdb, transfer) = errand.command();
+        let data = task.take_data();
+        let ended = match (transfer, error) {
+            (_, Some(VolumeError::NoSpace)) => Err(Unreached::NotThere),
+            (_, Some(VolumeError::Medium { .. })) => Err(Unreached::OtherBlocks),
+            (_, Some(VolumeError::Busy)) => Ok(Response::status(Status::Busy)),
+            (_, Some(_)) => Ok(Response::status(Status::ReservationConflict)),
+            (Transfer::In(len), None) => {
+                assert_eq!((cdb[0], data.len()), (0x88, 0));
+                Ok(Response::data(payload(&self.slab, &vec![7; len as usize])))
+            }
+            (Transfer::Out(len), None) => {
+                assert_eq!((cdb[0], data.len()), (0x8a, len as usize));
+                Ok(Response::good())
+            }
+            (Transfer::None, None) => {
+                assert_eq!((cdb[0], data.len()), (0x93, 0));
+                Ok(Response::good())
+            }
+        };
+        self.unit.ran(task, ended)
     }
 
     /// Brings the state when it is wanted; now and then it is gone at once.

@@ -99,6 +99,33 @@ pub fn unmap_list(lba: u64, blocks: u32) -> Vec<u8> {
     list
 }
 
+/// EXTENDED COPY (LID1) with a parameter list of `len` bytes (SPC-4 §6.3).
+pub fn extended_copy(len: u32) -> Cdb {
+    let mut cdb = [0; 16];
+    cdb[0] = 0x83;
+    cdb[10..14].copy_from_slice(&len.to_be_bytes());
+    cdb
+}
+
+/// The parameter list of an EXTENDED COPY of one block to block segment, from the first unit named to the second, both with
+/// logical blocks of `block_len` bytes (SPC-4 §6.3.1, §6.3.5.2, §6.3.6.3).
+pub fn copy_list(ends: [[u8; 16]; 2], block_len: u32, source: u64, destination: u64, blocks: u16) -> Vec<u8> {
+    let mut list = vec![0; 16];
+    list[2..4].copy_from_slice(&64u16.to_be_bytes());
+    list[8..12].copy_from_slice(&28u32.to_be_bytes());
+    for name in ends {
+        list.extend([0xe4, 0, 0, 0, 0x01, 0x03, 0, 16]);
+        list.extend(name);
+        list.extend([0; 4]);
+        list.extend(block_len.to_be_bytes());
+    }
+    list.extend([0x02, 0, 0, 0x18, 0, 0, 0, 1, 0, 0]);
+    list.extend(blocks.to_be_bytes());
+    list.extend(source.to_be_bytes());
+    list.extend(destination.to_be_bytes());
+    list
+}
+
 fn transfer(short_opcode: u8, long_opcode: u8, flags: u8, lba: u64, blocks: u32) -> Cdb {
     let (Ok(short_lba), Ok(short_blocks)) = (u32::try_from(lba), u16::try_from(blocks)) else {
         return long(long_opcode, flags, lba, blocks);

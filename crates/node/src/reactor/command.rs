@@ -146,6 +146,7 @@ impl Reactor {
             Begun::State { task } => self.park(index, id, task, None),
             Begun::Node { task, op } => self.ask_of_node(index, id, task, op),
             Begun::DataOut { task, len } => {
+                let Some(task) = self.feed_errand(index, id, task) else { return };
                 // It waited before its data was asked for.
                 let host = self.volume_mut(index).and_then(|volume| volume.ops.get_mut(id)?.host);
                 self.forget_op(index, id);
@@ -210,6 +211,12 @@ impl Reactor {
         let Some(volume) = self.volume_mut(index) else { return };
         let Some(op) = volume.ops.get_mut(id) else { return };
         let (host, weight, took) = (op.host, op.weight.unwrap_or(Weight::Other), clock::now().since(op.begun));
+        if let Some(sender) = op.errand.take() {
+            count(&mut volume.io, weight, took, is_error);
+            self.forget_op(index, id);
+            self.on_op_over(index, id);
+            return self.end_errand(index, *sender, response);
+        }
         let Some((at, tag)) = host else {
             self.forget_op(index, id);
             return self.on_op_over(index, id);
@@ -224,8 +231,14 @@ impl Reactor {
     }
 
     pub(super) fn forget_op(&mut self, index: u32, id: OpId) {
-        let asked_bytes = self.volume_mut(index).map_or(0, |volume| volume.ops.remove(id));
+        let Some(volume) = self.volume_mut(index) else { return };
+        let errand = volume.ops.get_mut(id).and_then(|op| op.errand.take());
+        let asked_bytes = volume.ops.remove(id);
         self.budget.give_back(asked_bytes);
+        if let Some(sender) = errand {
+            // It was given up.
+            self.end_errand(index, *sender, Response::status(Status::TaskAborted));
+        }
     }
 
     pub(super) fn respond(&mut self, at: ConnRef, tag: TaskTag, response: Response) {

@@ -16,6 +16,7 @@ use dyad_mirror::{Command, CommandError, OpId, PartEvent};
 use dyad_scsi::{NodeOp, RUNS_MAX, Run, Step, Task};
 use dyad_units::{BLOCKS_PER_EXTENT, Epoch, Extent, NodeId, SECTOR_BYTES, Span, Stamp, VolumeId};
 
+use super::errand::errand_of;
 use super::ops::{Op, Weight, Whose};
 use super::paths::port_number;
 use super::run::{Reactor, guarded};
@@ -57,17 +58,23 @@ impl Looks {
 
 impl Reactor {
     /// A host's command needs something of the node.
-    pub(super) fn ask_of_node(&mut self, index: u32, id: OpId, task: Task, op: NodeOp) {
+    pub(super) fn ask_of_node(&mut self, index: u32, id: OpId, mut task: Task, op: NodeOp) {
+        let errand = errand_of(op, &mut task);
         let Some(volume) = self.volume_mut(index) else { return };
         let waiting = Waiting { volume: volume.record.id, id, op };
         let Some(entry) = volume.ops.get_mut(id) else { return };
         entry.task = Some(task);
         entry.weight.get_or_insert(Weight::Other);
-        // A look has no effect, and whoever gives it up waits for nothing. A move that began goes on to its end (M19).
+        // A look has no effect, and whoever gives it up waits for nothing. A move that began goes on to its end, and what an
+        // errand wrote is written (M19).
         entry.is_parked = matches!(op, NodeOp::Look { .. });
+        if let Some((errand, data)) = errand {
+            return self.send_errand(index, waiting, errand, data);
+        }
         let is_asked = match op {
             NodeOp::Look { span } => self.look_for_host(index, waiting, span),
             NodeOp::Move { group } => self.move_for_host(index, waiting, group),
+            NodeOp::Errand(_) => return, // sent
         };
         if let Err(error) = is_asked {
             self.end_waiting(waiting, Err(error));
@@ -149,7 +156,7 @@ impl Reactor {
         self.go_on_waiting(waiting, false, |unit, task| unit.looked(task, runs));
     }
 
-    fn go_on_waiting(
+    pub(super) fn go_on_waiting(
         &mut self,
         waiting: Waiting,
         is_error: bool,

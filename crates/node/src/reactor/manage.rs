@@ -9,7 +9,7 @@
 use dyad_iscsi::{
     CloseReason, LoginRefusal, Management, ManagementFunction, ManagementOutcome, ManagementTag, SessionKey, TaskTag,
 };
-use dyad_mirror::{OpId, PartEvent};
+use dyad_mirror::OpId;
 use dyad_scsi::{Attention, Drain, NexusId, Response, Who};
 use dyad_units::{Moment, Period};
 
@@ -169,6 +169,7 @@ impl Reactor {
                 self.abort_all(at, index, left);
             }
         }
+        self.give_up_errands(index, Some(nexuses), left);
     }
 
     /// Does `then` when what has to be given up is over, here and at other nodes (M19, M20).
@@ -214,15 +215,7 @@ impl Reactor {
         let held = self.conns.get_mut(at)?.session.as_mut()?.take(task);
         self.release(at, task, &held);
         let Held::Volume { op, .. } = held else { return None };
-        let volume = self.volume_mut(index)?;
-        let (id, is_at_part) = volume.ops.give_up(op)?;
-        if !is_at_part {
-            // It waited for the state, and took no effect.
-            self.forget_op(index, id);
-            return None;
-        }
-        self.volume_event(index, PartEvent::Abort { id });
-        Some(id)
+        self.give_up_op(index, op)
     }
 
     /// Aborts all tasks of a session.
@@ -232,12 +225,13 @@ impl Reactor {
         }
     }
 
-    /// Aborts all tasks of all sessions of a volume.
+    /// Aborts all tasks of all sessions of a volume, and what copies from or to other volumes have run there.
     fn abort_everyones(&mut self, index: u32, left: &mut Vec<OpId>) {
         let sessions = self.volume(index).map(|volume| volume.sessions.clone()).unwrap_or_default();
         for at in sessions {
             self.abort_all(at, index, left);
         }
+        self.give_up_errands(index, None, left);
     }
 
     /// Does `then` when the operations are over: at once, if there are none.

@@ -3,10 +3,11 @@
 use dyad_contract::volume::VolumeOp;
 use dyad_iscsi::TaskTag;
 use dyad_mirror::OpId;
-use dyad_scsi::Task;
-use dyad_units::Moment;
+use dyad_scsi::{NexusId, Task};
+use dyad_units::{Moment, VolumeId};
 
 use super::conns::ConnRef;
+use super::errand::Sender;
 
 /// What an operation is counted as.
 #[derive(Clone, Copy, Debug)]
@@ -42,6 +43,8 @@ pub(super) enum Whose {
     Unit,
     /// This node's: it reads the shared state.
     Node,
+    /// An errand of a copy at another volume.
+    Copy,
 }
 
 /// Whether an operation ended, or will end, without effect, to be looked at again (M20).
@@ -73,6 +76,10 @@ pub(super) struct Op {
     pub(super) is_parked: bool,
     /// How often it did.
     pub(super) tries: u8,
+    /// Whose errand it is.
+    pub(super) errand: Option<Box<Sender>>,
+    /// The errand that it waits for: at which volume, and its number there.
+    pub(super) sent: Option<(VolumeId, OpId)>,
 }
 
 impl Op {
@@ -92,6 +99,8 @@ impl Op {
             returned: Returned::No,
             is_parked: false,
             tries: 0,
+            errand: None,
+            sent: None,
         }
     }
 }
@@ -121,6 +130,11 @@ impl Ops {
     pub(super) fn get_mut(&mut self, id: OpId) -> Option<&mut Op> {
         let (generation, op) = self.slots.get_mut(id.0 as u32 as usize)?;
         op.as_mut().filter(|_| u64::from(*generation) == id.0 >> 32)
+    }
+
+    pub(super) fn get(&self, id: OpId) -> Option<&Op> {
+        let (generation, op) = self.slots.get(id.0 as u32 as usize)?;
+        op.as_ref().filter(|_| u64::from(*generation) == id.0 >> 32)
     }
 
     /// Forgets an operation; the bytes of the budget that it used.
@@ -159,9 +173,32 @@ impl Ops {
     pub(super) fn given_up(&self) -> impl Iterator<Item = OpId> + '_ {
         let of = |(index, (generation, op)): (usize, &(u32, Option<Op>))| {
             let id = OpId(u64::from(*generation) << 32 | index as u64);
-            op.as_ref().filter(|op| op.whose == Whose::Host && op.host.is_none()).map(|_| id)
+            let is_given_up = |op: &&Op| match op.whose {
+                Whose::Host => op.host.is_none(),
+                Whose::Copy => op.task.is_none(),
+                Whose::Unit | Whose::Node => false,
+            };
+            op.as_ref().filter(is_given_up).map(|_| id)
         };
         self.slots.iter().enumerate().filter_map(of)
+    }
+
+    /// Errands, and the nexus of each.
+    pub(super) fn errands(&self) -> impl Iterator<Item = (OpId, NexusId)> + '_ {
+        self.slots.iter().enumerate().filter_map(|(index, (generation, op))| {
+            let id = OpId(u64::from(*generation) << 32 | index as u64);
+            Some((id, op.as_ref()?.errand.as_ref()?.nexus))
+        })
+    }
+
+    /// Whose errands run here, and which errands elsewhere are waited for here.
+    pub(super) fn take_errands(&mut self) -> (Vec<Sender>, Vec<(VolumeId, OpId)>) {
+        let (mut senders, mut sent) = (Vec::new(), Vec::new());
+        for op in self.slots.iter_mut().filter_map(|(_, op)| op.as_mut()) {
+            senders.extend(op.errand.take().map(|sender| *sender));
+            sent.extend(op.sent.take());
+        }
+        (senders, sent)
     }
 }
 

@@ -61,6 +61,7 @@ impl Reactor {
             PartAction::CloseSessions => {
                 if self.has_neighbours {
                     self.close_sessions(index, "this node was not running for a while");
+                    self.give_up_errands(index, None, &mut Vec::new());
                 }
                 self.volume_event(index, PartEvent::SessionsClosed);
             }

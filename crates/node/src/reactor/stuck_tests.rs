@@ -127,3 +127,43 @@ fn with_the_last_image_the_range_stays_locked_until_the_write_is_over() {
     }
     assert_eq!(stage.handle().node().unwrap().faults, 0);
 }
+
+/// A copy whose other volume hangs: it is over when its errand is, and a reset there ends it.
+#[test]
+fn a_copy_to_a_volume_that_hangs_is_given_up_like_a_write_to_it() {
+    const THIRD_PARTY_FAILURE: (u8, u8, u8) = (0x0a, 0x0d, 1);
+    const TASK_ABORTED: u8 = 0x40;
+    let stage = Stage::new();
+    stage.add_pool("a");
+    stage.add_pool("b");
+    stage.add_volume("v", &["a"]);
+    stage.add_volume("w", &["b"]);
+    let (mut v, mut w) = (host(&stage, "v", 1), host(&stage, "w", 1));
+    done(|| v.write(0, block(0xee)));
+    let names = [v.name().unwrap(), w.name().unwrap()];
+    let begin = |v: &mut Disk| {
+        let list = cdb::copy_list(names, 512, 0, 0, BLOCK as u16);
+        v.session().submit(8, cdb::extended_copy(list.len() as u32), Transfer::Out(list)).unwrap();
+        // What was read at the source came before the answer to a read that was sent later: the errand is out.
+        v.session().submit(9, cdb::read(0, BLOCK), Transfer::In(block(0))).unwrap();
+        assert_eq!(v.session().wait().unwrap().user, 9);
+    };
+    // Aborted: answered while it hangs, in bounded time; what the errand wrote nobody overtakes.
+    stick(&stage, "b", true);
+    begin(&mut v);
+    timed(|| assert_eq!(v.session().manage(ABORT_TASK, Some(8)).unwrap(), TmfOutcome::COMPLETE));
+    let mut other = host(&stage, "w", 2);
+    assert!(matches!(timed(|| other.write(0, block(1))), Err(DiskError::Status { status: BUSY, .. })), "still locked");
+    stick(&stage, "b", false);
+    done(|| other.write(0, block(1)));
+    assert_eq!(done(|| w.read(0, BLOCK)), block(1), "the copy does not go on");
+
+    // A reset at the other volume: the copy has its answer with it.
+    stick(&stage, "b", true);
+    begin(&mut v);
+    timed(|| assert_eq!(other.session().manage(LOGICAL_UNIT_RESET, None).unwrap(), TmfOutcome::COMPLETE));
+    stick(&stage, "b", false);
+    let ended = timed(|| v.session().wait().unwrap());
+    assert_eq!((ended.sense_codes(), ended.sense[18]), (Some(THIRD_PARTY_FAILURE), TASK_ABORTED));
+    assert_eq!(stage.handle().node().unwrap().faults, 0);
+}

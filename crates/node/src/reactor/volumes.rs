@@ -319,8 +319,9 @@ impl Reactor {
             return;
         }
         self.close_sessions(index, "the volume is taken out of service");
-        if let Some(volume) = self.volumes[index as usize].take() {
+        if let Some(mut volume) = self.volumes[index as usize].take() {
             self.budget.give_back_all(volume.ops.asked_bytes());
+            self.scatter_errands(&mut volume.ops);
             self.refuse_looks(&volume.looks);
             self.unroute(index);
             self.withdraw(volume.part.record().id);
@@ -336,7 +337,7 @@ impl Reactor {
         let Some(volume) = self.volume(index) else { return };
         tracing::error!(volume = %volume.record.name, fault, "volume out of service after a fault of this program; restart the node");
         let sessions = volume.sessions.clone();
-        let Some(volume) = self.volumes[index as usize].take() else { return };
+        let Some(mut volume) = self.volumes[index as usize].take() else { return };
         // It answers nothing any more: this node neither owns the segment nor promises anything for it.
         let segment = volume.part.record().id;
         self.beats.leases().disown(segment);
@@ -346,6 +347,7 @@ impl Reactor {
         self.budget.give_back_all(volume.ops.asked_bytes());
         self.failed_volumes.push((volume.record.id, fault.to_owned()));
         self.unroute(index);
+        self.scatter_errands(&mut volume.ops);
         for at in sessions {
             self.close(at, CloseReason::Node("the volume failed"), false);
         }

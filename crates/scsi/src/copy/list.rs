@@ -4,7 +4,8 @@
 use crate::cdb::{be16, be32, be64};
 use crate::sense::{Asc, Condition, SenseKey};
 use crate::unit::LogicalUnit;
-use crate::vpd;
+
+use super::errand::{UnitName, Unreached};
 
 pub(super) const HEADER_BYTES: usize = 16;
 /// MAXIMUM CSCD DESCRIPTOR COUNT: one of each would do; some hosts repeat it.
@@ -21,11 +22,19 @@ const CSCD_BYTES: usize = 32;
 pub(super) const BLOCK_TO_BLOCK: u8 = 0x02;
 const BLOCK_TO_BLOCK_BYTES: usize = 28;
 
-/// What to copy, within the volume.
+/// One end of a segment.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct End {
+    /// None: in this volume.
+    pub(super) other: Option<UnitName>,
+    pub(super) lba: u64,
+}
+
+/// What to copy.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Segment {
-    pub(super) source: u64,
-    pub(super) destination: u64,
+    pub(super) source: End,
+    pub(super) destination: End,
     pub(super) blocks: u64,
 }
 
@@ -121,42 +130,42 @@ fn split_segments(mut bytes: &[u8], mut at: usize) -> Result<Vec<(&[u8], usize)>
     Ok(all)
 }
 
-/// DC does not matter: the blocks of source and destination are the same.
+/// DC does not matter: the blocks of source and destination are of one length.
 fn segment(unit: &LogicalUnit, cscds: &[[u8; CSCD_BYTES]], descriptor: &[u8], at: usize) -> Result<Segment, Condition> {
     const CAT: u8 = 0x01;
     if descriptor[1] & CAT != 0 {
         return Err(Condition::invalid_list(at as u16 + 1)); // whole blocks leave no residue to be added
     }
-    for index_at in [4, 6] {
+    let end = |index_at, lba_at| {
         let cscd = cscds.get(be16(descriptor, index_at) as usize).ok_or(UNREACHABLE)?;
-        reach(unit, cscd)?;
+        Ok::<End, Condition>(End { other: reach(unit, cscd)?, lba: be64(descriptor, lba_at) })
+    };
+    let (source, destination) = (end(4, 12)?, end(6, 20)?);
+    if source.other.is_some() && destination.other.is_some() {
+        return Err(Unreached::NotThere.condition());
     }
-    Ok(Segment { blocks: be16(descriptor, 10), source: be64(descriptor, 12), destination: be64(descriptor, 20) })
+    Ok(Segment { blocks: be16(descriptor, 10), source, destination })
 }
 
-/// Whether a CSCD descriptor names this volume.
-fn reach(unit: &LogicalUnit, cscd: &[u8; CSCD_BYTES]) -> Result<(), Condition> {
+/// Which volume a CSCD descriptor names; none: this one.
+fn reach(unit: &LogicalUnit, cscd: &[u8; CSCD_BYTES]) -> Result<Option<UnitName>, Condition> {
     const NUL: u8 = 0x20;
     const DISK: u8 = 0x00;
+    // CODE SET, ASSOCIATION and DESIGNATOR TYPE, and how long it is: as in the Device Identification page.
+    const NAA: (u8, u8, u8) = (0x01, 0x03, 16);
     if cscd[1] & NUL != 0 {
         return Err(UNREACHABLE);
     }
     if cscd[1] & 0x1f != DISK {
-        return Err(Condition::new(SenseKey::CopyAborted, Asc::COPY_TARGET_TYPE));
+        return Err(Unreached::OtherBlocks.condition());
     }
-    // CODE SET, ASSOCIATION and DESIGNATOR TYPE, DESIGNATOR: as in the Device Identification page.
-    let (code_set, kind, len) = (cscd[4] & 0x0f, cscd[5] & 0x3f, usize::from(cscd[7]));
-    let is_it = vpd::unit_designators(&unit.settings.identity).iter().any(|known| {
-        // Only 20 bytes of a designator fit; a longer one is no name here.
-        known.code_set == code_set && known.kind == kind && known.bytes.as_slice() == &cscd[8..8 + len]
-    });
+    // A T10 designator does not fit: it is longer than 20 bytes.
+    let name = (cscd[4] & 0x0f, cscd[5] & 0x3f, cscd[7]) == NAA;
+    let name = cscd[8..].first_chunk().filter(|_| name).map(|bytes| UnitName(*bytes));
+    let name = name.ok_or(Unreached::NotThere.condition())?;
     let block_bytes = be32(cscd, 28) & 0x00ff_ffff;
-    match is_it {
-        false => Err(Condition::new(SenseKey::CopyAborted, Asc::COPY_TARGET_NOT_REACHABLE)),
-        true if block_bytes != u64::from(unit.settings.shape.block().bytes()) => {
-            // DISK BLOCK LENGTH: counts in blocks of another length mean other bytes.
-            Err(Condition::new(SenseKey::CopyAborted, Asc::COPY_TARGET_TYPE))
-        }
-        true => Ok(()),
+    if block_bytes != u64::from(unit.settings.shape.block().bytes()) {
+        return Err(Unreached::OtherBlocks.condition());
     }
+    Ok(Some(name).filter(|name| !unit.is_named(name)))
 }

@@ -6,7 +6,7 @@ use dyad_contract::volume::{Edition, VolumeDone, VolumeOp, VolumeResult};
 use dyad_payload::{Payload, Slab};
 use dyad_scsi::{
     AccessState, Attention, Begun, BlockSize, InitiatorPort, LogicalUnit, NexusId, NodeOp, PortGroup, Response, Task,
-    Transfer,
+    Transfer, Unreached,
 };
 use dyad_units::Epoch;
 
@@ -135,6 +135,7 @@ impl Cluster {
                     match op {
                         NodeOp::Look { .. } => unit.looked(task, &[]).into(),
                         NodeOp::Move { .. } => unit.finish(task, Ok(VolumeDone::Done)).into(),
+                        NodeOp::Errand(_) => unit.ran(task, Err(Unreached::NotThere)).into(),
                     }
                 }
             };

@@ -3,13 +3,14 @@
 #![allow(dead_code)] // each test file uses its part
 
 pub mod cluster;
+pub mod copying;
 pub mod play;
 
 use dyad_contract::volume::{Edition, VolumeDone, VolumeError, VolumeOp, VolumeResult};
 use dyad_payload::{Payload, Slab};
 use dyad_scsi::{
-    AccessState, Begun, BlockSize, Identity, LogicalUnit, NexusId, NodeOp, PortGroup, Response, Run, Settings, Shape,
-    Status, Step, Task, Transfer,
+    AccessState, Begun, BlockSize, Errand, Identity, InitiatorPort, LogicalUnit, NexusId, NodeOp, PortGroup, Response,
+    Right, Run, Settings, Shape, Status, Step, Task, Transfer, Unreached,
 };
 use dyad_units::{Bytes, Epoch, Span, VolumeId};
 
@@ -148,7 +149,14 @@ pub struct Bench {
     pub slab: Slab,
     /// LUN that commands go to.
     pub lun: u64,
+    /// Where errands go.
+    pub other: Option<Box<Bench>>,
+    /// What errands may do here.
+    pub right: Right,
 }
+
+/// The nexus of errands.
+pub const ERRAND: NexusId = NexusId(99);
 
 impl Bench {
     pub fn new() -> Self {
@@ -166,7 +174,7 @@ impl Bench {
         let mut unit = LogicalUnit::new(settings, slab.clone());
         unit.adopt(EDITION, &[]).unwrap();
         unit.add_nexus(HOST, None).unwrap();
-        Self { unit, volume: Memory::new(memory), slab, lun: 0 }
+        Self { unit, volume: Memory::new(memory), slab, lun: 0, other: None, right: Right::Full }
     }
 
     /// A command that takes data in, or none.
@@ -220,10 +228,36 @@ impl Bench {
                     step = self.make_owner(task, group);
                     continue;
                 }
+                Step::Node { task, op: NodeOp::Errand(errand) } => {
+                    step = self.run_errand(task, errand);
+                    continue;
+                }
             };
             let result = self.volume.run(&self.slab, op);
             step = self.unit.finish(task, result);
         }
+    }
+
+    /// As a node does that knows one other volume, and whose hosts may do there what the unit lets them.
+    fn run_errand(&mut self, mut task: Task, errand: Errand) -> Step {
+        let data = task.take_data().to_vec();
+        let ended = match &mut self.other {
+            Some(other) if !other.unit.is_named(&errand.to) => Err(Unreached::NotThere),
+            Some(other) if other.unit.shape().block() != errand.block => Err(Unreached::OtherBlocks),
+            Some(other) => Ok(other.serve(errand, &data)),
+            None => Err(Unreached::NotThere),
+        };
+        self.unit.ran(task, ended)
+    }
+
+    fn serve(&mut self, errand: Errand, data: &[u8]) -> Response {
+        let port = InitiatorPort::new("iqn.2026-11.example:host", [1; 6]);
+        self.unit.add_errand(ERRAND, self.right, port).unwrap();
+        let (cdb, transfer) = errand.command();
+        let begun = self.unit.begin(ERRAND, 0, &cdb, transfer);
+        let response = self.complete(begun, data);
+        self.unit.remove_errand(ERRAND);
+        response
     }
 
     /// Blocks of zeros count as never written here.
