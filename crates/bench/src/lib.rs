@@ -17,5 +17,6 @@ pub mod histogram;
 pub mod hold;
 pub mod initiator;
 pub mod load;
+pub mod paths;
 pub mod random;
 pub mod verify;

@@ -2,7 +2,7 @@
 //! learn when that changes (SPC-4 §5.11, M18).
 
 use dyad_bench::disk::{Disk, DiskError};
-use dyad_bench::initiator::{Cdb, Options, Transfer, cdb};
+use dyad_bench::initiator::{Options, Transfer, cdb};
 use dyad_e2e::cluster::Cluster;
 
 const MIB: u64 = 64;
@@ -18,53 +18,23 @@ fn open(cluster: &Cluster, node: usize, session: u32) -> Result<Disk, DiskError>
     Disk::open(&Options { session, ..path })
 }
 
-fn answer(disk: &mut Disk, what: &'static str, cdb: Cdb) -> Result<Vec<u8>, DiskError> {
-    disk.run(what, cdb, Transfer::In(vec![0; 1024])).map(Transfer::into_bytes)
-}
-
-/// Designators of the Device Identification page: association and type, and the name.
-fn designators(disk: &mut Disk) -> Vec<(u8, Vec<u8>)> {
-    let page = answer(disk, "INQUIRY", cdb::inquiry(Some(0x83), 1024)).unwrap();
-    let end = 4 + usize::from(u16::from_be_bytes([page[2], page[3]]));
-    let (mut all, mut at) = (Vec::new(), 4);
-    while at < end {
-        let len = usize::from(page[at + 3]);
-        all.push((page[at + 1] & 0x3f, page[at + 4..at + 4 + len].to_vec()));
-        at += 4 + len;
-    }
-    all
-}
-
 /// Those of the volume itself.
 fn names(disk: &mut Disk) -> Vec<(u8, Vec<u8>)> {
-    designators(disk).into_iter().filter(|(kind, _)| kind & 0x30 == 0).collect()
+    disk.designators().unwrap().into_iter().filter(|(kind, _)| kind & 0x30 == 0).collect()
 }
 
-/// The target port group that a session goes through.
 fn own_group(disk: &mut Disk) -> u16 {
-    let all = designators(disk);
-    let (_, group) = all.iter().find(|(kind, _)| *kind == 0x15).expect("a target port group designator");
-    u16::from_be_bytes([group[2], group[3]])
+    disk.own_group().unwrap()
 }
 
-/// Target port groups in their order, each with the first byte of its descriptor.
-fn groups(disk: &mut Disk) -> Result<Vec<(u16, u8)>, DiskError> {
-    let mut report = [0; 16];
-    (report[0], report[1], report[8]) = (0xa3, 0x0a, 4);
-    let data = answer(disk, "REPORT TARGET PORT GROUPS", report)?;
-    let end = 4 + u32::from_be_bytes([data[0], data[1], data[2], data[3]]) as usize;
-    // One port each: eight bytes and four.
-    Ok(data[4..end].chunks(12).map(|group| (u16::from_be_bytes([group[2], group[3]]), group[0])).collect())
-}
-
-/// Target port groups and their states, in the order of groups.
+/// Target port groups and their states.
 fn states(disk: &mut Disk) -> Result<Vec<(u16, u8)>, DiskError> {
-    Ok(groups(disk)?.into_iter().map(|(group, first)| (group, first & 0x0f)).collect())
+    Ok(disk.port_groups()?.into_iter().map(|group| (group.number, group.state)).collect())
 }
 
 /// Target port groups with PREF.
 fn preferred(disk: &mut Disk) -> Result<Vec<u16>, DiskError> {
-    Ok(groups(disk)?.into_iter().filter(|(_, first)| first & 0x80 != 0).map(|(group, _)| group).collect())
+    Ok(disk.port_groups()?.into_iter().filter(|group| group.is_preferred).map(|group| group.number).collect())
 }
 
 /// The next unit attention of a session, if one waits.

@@ -83,17 +83,10 @@ fn work(disk: &mut Disk, name: u32) {
 
 /// SET TARGET PORT GROUPS, there and back, until all is done; how often.
 fn move_owner(disk: &mut Disk, is_over: &AtomicBool) -> usize {
-    let mut report: Cdb = [0; 16];
-    (report[0], report[1], report[8]) = (0xa3, 0x0a, 4);
-    let mut set: Cdb = [0; 16];
-    (set[0], set[1], set[9]) = (0xa4, 0x0a, 8);
     let mut moves = 0;
     while !is_over.load(Ordering::Relaxed) {
-        let groups = done(|| disk.run("REPORT TARGET PORT GROUPS", report, Transfer::In(vec![0; 1024]))).unwrap();
-        let groups = groups.into_bytes();
-        let at = 4 + 12 * (moves % 2);
-        let list = vec![0, 0, 0, 0, 0, 0, groups[at + 2], groups[at + 3]];
-        done(|| disk.run("SET TARGET PORT GROUPS", set, Transfer::Out(list.clone()))).unwrap();
+        let groups = done(|| disk.port_groups()).unwrap();
+        done(|| disk.make_optimized(groups[moves % 2].number)).unwrap();
         moves += 1;
     }
     moves

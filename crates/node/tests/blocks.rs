@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use cast::Ends;
 use cast::pair::{OTHER_OWNER, Pair, host, patiently, wait_until};
 use dyad_bench::disk::{Disk, DiskError};
-use dyad_bench::initiator::{Cdb, Transfer, cdb};
+use dyad_bench::initiator::{Cdb, Transfer};
 
 const BUSY: u8 = 0x08;
 const MAPPED: u8 = 0;
@@ -33,32 +33,13 @@ fn status(disk: &mut Disk, lba: u64) -> Vec<(u64, u64, u8)> {
     data[8..len].chunks(16).map(|bytes| (be(&bytes[..8]), be(&bytes[8..12]), bytes[12])).collect()
 }
 
-/// The target port group that a session goes through.
 fn own_group(disk: &mut Disk) -> u16 {
-    let page = done(|| disk.run("INQUIRY", cdb::inquiry(Some(0x83), 1024), Transfer::In(vec![0; 1024]))).into_bytes();
-    let mut at = 4;
-    while page[at + 1] & 0x3f != 0x15 {
-        at += 4 + usize::from(page[at + 3]);
-    }
-    u16::from_be_bytes([page[at + 6], page[at + 7]])
+    done(|| disk.own_group())
 }
 
 /// The group that is active/optimized, as a session is told.
 fn short_way(disk: &mut Disk) -> Option<u16> {
-    let mut cdb: Cdb = [0; 16];
-    (cdb[0], cdb[1], cdb[8]) = (0xa3, 0x0a, 4);
-    let data = done(|| disk.run("REPORT TARGET PORT GROUPS", cdb, Transfer::In(vec![0; 1024]))).into_bytes();
-    let end = 4 + u32::from_be_bytes(*data.first_chunk().unwrap()) as usize;
-    let mut groups = data[4..end].chunks(12);
-    groups.find(|group| group[0] & 0x0f == 0).map(|group| u16::from_be_bytes([group[2], group[3]]))
-}
-
-/// SET TARGET PORT GROUPS: this one becomes active/optimized.
-fn set_short_way(disk: &mut Disk, group: u16) -> Result<(), DiskError> {
-    let mut cdb: Cdb = [0; 16];
-    (cdb[0], cdb[1], cdb[9]) = (0xa4, 0x0a, 8);
-    let [high, low] = group.to_be_bytes();
-    disk.run("SET TARGET PORT GROUPS", cdb, Transfer::Out(vec![0, 0, 0, 0, 0, 0, high, low])).map(drop)
+    done(|| disk.port_groups()).into_iter().find(|group| group.state == 0).map(|group| group.number)
 }
 
 #[test]
@@ -81,7 +62,7 @@ fn both_nodes_say_the_same_of_every_block_whichever_is_owner() {
     ];
     for group in [groups[0], groups[1], groups[0]] {
         let [one, other] = &mut hosts;
-        done(|| set_short_way(one, group));
+        done(|| one.make_optimized(group));
         for disk in [one, other] {
             assert_eq!(status(disk, 0), expected);
             assert_eq!(status(disk, 20), [&[(20, 4, MAPPED)], &expected[2..]].concat());
@@ -109,7 +90,7 @@ fn what_was_acknowledged_is_never_called_deallocated() {
         let moves = scope.spawn(|| {
             let mut moves = 0;
             while !is_over.load(Ordering::Relaxed) {
-                done(|| set_short_way(&mut mover, groups[moves % 2]));
+                done(|| mover.make_optimized(groups[moves % 2]));
                 moves += 1;
             }
             moves
@@ -134,12 +115,12 @@ fn the_owner_stays_where_the_other_node_is_gone() {
     let mut pair = Pair::new();
     let mut other = host(&pair.other, 2);
     let groups = [own_group(&mut host(&pair.one, 1)), own_group(&mut other)];
-    done(|| set_short_way(&mut other, groups[1]));
+    done(|| other.make_optimized(groups[1]));
     pair.one.stop();
     wait_until("the other one is alone", || cast::pair::in_sync(&pair.other) == 1);
     let mut other = host(&pair.other, 2);
     let refused = (0..1000)
-        .find_map(|_| match set_short_way(&mut other, groups[0]) {
+        .find_map(|_| match other.make_optimized(groups[0]) {
             Err(DiskError::Status { status: BUSY, .. } | DiskError::Status { sense: Some(OTHER_OWNER), .. }) => None,
             ended => Some(ended),
         })

@@ -4,10 +4,9 @@
 use dyad_contract::image::{Request, Token, Write};
 use dyad_mirror::PeerMessage;
 use dyad_payload::Payload;
-use dyad_units::{EXTENT_BYTES, ImageId, Stamp, WriteNumber};
+use dyad_units::{ImageId, Stamp, WriteNumber};
 
-/// Longest payload of all of them: no more than one mend may have.
-const BYTES_MAX: usize = EXTENT_BYTES as usize;
+use crate::frame::Kind;
 
 /// What mends of one frame have in common.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -39,7 +38,8 @@ impl Mends {
 
     /// Whether the mend may wait with those that do.
     pub fn takes(&self, segment: u32, common: &Common, write: &Write) -> bool {
-        self.of.is_none_or(|of| of == (segment, *common)) && self.bytes + write.data.len() <= BYTES_MAX
+        self.of.is_none_or(|of| of == (segment, *common))
+            && self.bytes + write.data.len() <= Kind::AskMend.payload_bytes_max()
     }
 
     /// It waits. Only what it [takes](Self::takes).
