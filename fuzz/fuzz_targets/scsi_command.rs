@@ -73,8 +73,9 @@ fn run(unit: &mut LogicalUnit, slab: &Slab, lun: u64, cdb: &[u8; 16], transfer: 
                 step = unit.looked(task, &bytes.iter().map(run).collect::<Vec<_>>());
             }
             Step::Node { task, op: NodeOp::Move { .. } } => step = unit.finish(task, Ok(VolumeDone::Done)),
-            Step::Node { mut task, op: NodeOp::Errand(errand) } => {
-                let data = task.take_data();
+            Step::Node { task, op: NodeOp::Pause { .. } } => step = unit.paused(task),
+            Step::Node { task, op: NodeOp::Errand(errand) } => {
+                let data = task.errand_data();
                 let ended = match errand.command().1 {
                     Transfer::In(len) => Ok(Response::data(filled(slab, len as usize, fate))),
                     Transfer::Out(len) => {

@@ -132,7 +132,8 @@ pub enum VolumeError {
     /// A pool that the write needs is full; nothing was written (P15).
     #[error("a pool of the volume is full")]
     NoSpace,
-    /// Not now: the host should send the command again (M2, M18, M19, A4). It had no effect.
+    /// Not now: the host should send the command again (M2, M18, M19, A4). As a rule it had no effect. Where its owner was
+    /// lost it may have had it (M9): whoever asks again asks for the same, and a compare may differ from what it wrote itself.
     #[error("the volume cannot serve the command now; send it again")]
     Busy,
     /// The command was aborted before it took effect (M19).

@@ -107,21 +107,14 @@ fn a_copy_goes_both_ways_through_either_node_whoever_is_owner() {
     let names = [v.name().unwrap(), w.name().unwrap()];
     assert_eq!(copy_all(&mut v, names).status, GOOD);
     assert_eq!(done(|| w.read_all())[..data.len()], data);
-    // Through the other node, sent to the destination, and while the owner of the source moves about.
+    // Through the other node, sent to the destination, and while the owner of the source moves there and back.
     let mut again = host(&pair.other, "v");
     done(|| again.unmap(0, u32::from(BLOCKS)));
-    let is_over = AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        scope.spawn(|| {
-            while !is_over.load(Ordering::Relaxed) {
-                // It may be refused while the one before it is settling.
-                let _ = pair.one.handle().move_owner("w", None);
-            }
-        });
-        let ended = (0..20).map(|_| copy_all(&mut again, [names[1], names[0]])).find(|ended| ended.status == GOOD);
-        is_over.store(true, Ordering::Relaxed);
-        ended.expect("a copy that finds an owner each time");
+    let ended = std::thread::scope(|scope| {
+        scope.spawn(|| ["one", "other"].map(|to| pair.one.handle().move_owner("w", Some(to)).unwrap()));
+        copy_all(&mut again, [names[1], names[0]])
     });
+    assert_eq!(ended.status, GOOD, "{ended:?}");
     assert_eq!(done(|| v.read_all())[..data.len()], data);
     for stage in [&pair.one, &pair.other] {
         assert_eq!(stage.handle().node().unwrap().faults, 0);
@@ -247,4 +240,37 @@ fn a_volume_that_is_deleted_ends_the_copies_to_it() {
     assert_eq!(copy(&mut v, names, 0, 0, 8).sense_codes(), Some(NOT_REACHABLE));
     assert_eq!(v.read(0, 8).unwrap(), pattern(8));
     assert_eq!(stage.handle().node().unwrap().faults, 0);
+}
+
+/// A long copy waits for the state more often, and is older, than any one of its steps may: it was told BUSY for that, half
+/// done, so that its host sent it again; with overlapping ranges that is another copy.
+#[test]
+fn a_copy_goes_on_however_often_others_change_the_state() {
+    const REGISTER_AND_IGNORE: u8 = 6;
+    const SEGMENTS: u32 = 16;
+    let pair = Pair::new();
+    let mut v = host(&pair.one, "v");
+    let data = pattern(BLOCKS);
+    fill(&mut v, &data);
+    let name = v.name().unwrap();
+    let mut list = cdb::copy_list([name, name], 512, 0, 1 << 16, BLOCKS);
+    let segment = list[80..].to_vec();
+    (1..SEGMENTS).for_each(|_| list.extend(&segment));
+    list[8..12].copy_from_slice(&(28 * SEGMENTS).to_be_bytes());
+    // At the other node, so that neither knows the state by itself after a change.
+    let mut other = login(&pair.other, "v", OTHER).unwrap();
+    let is_over = AtomicBool::new(false);
+    let (ended, changes) = std::thread::scope(|scope| {
+        let changing = scope.spawn(|| {
+            let keys = std::iter::successors(Some(1_u64), |key| Some(key + 1));
+            let mut change = |key: &u64| done(|| other.reserve(REGISTER_AND_IGNORE, 0, 0, *key % 2));
+            keys.take_while(|_| !is_over.load(Ordering::Relaxed)).map(|key| change(&key)).count()
+        });
+        let ended = v.session().call(cdb::extended_copy(list.len() as u32), Transfer::Out(list));
+        is_over.store(true, Ordering::Relaxed);
+        (ended.unwrap(), changing.join().unwrap())
+    });
+    assert_eq!(ended.status, GOOD, "{ended:?}");
+    assert!(changes > 16, "{changes}");
+    assert_eq!(done(|| v.read_all())[1 << 25..][..data.len()], data);
 }

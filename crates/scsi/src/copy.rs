@@ -29,6 +29,7 @@ use std::sync::Arc;
 
 use dyad_contract::volume::{VolumeDone, VolumeError, VolumeOp, VolumeResult};
 use dyad_payload::Payload;
+use dyad_units::Period;
 use smallvec::smallvec;
 
 use crate::cdb::{be32, length};
@@ -49,9 +50,11 @@ use list::{End, HEADER_BYTES, LIST_BYTES_MAX, Segment};
 /// Moved at once: four extents, as much as a host's longest request gains by. Held in memory for as long as it takes to
 /// write them.
 const CHUNK_BYTES: u64 = 1 << 20;
-/// Times that a chunk is asked for again after BUSY, which the volume says after seconds, as a rule (M19): a change of
-/// owners is over then.
+/// Times that a chunk is asked for again after BUSY.
 const BUSY_MAX: u8 = 4;
+/// Before the first of them; twice as long before each further one, so three seconds in all. An owner that hands over says
+/// BUSY at once, and so would four tries in a row.
+const PAUSE: Period = Period::from_millis(200);
 
 /// How far a copy is.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -124,6 +127,9 @@ fn next(unit: &LogicalUnit, mut task: Task, mut at: At) -> Step {
         copy.end(true);
         return Step::Answer(Response::good());
     };
+    if is_kept_out(unit, &task) {
+        return abort(&task, at, CopySide::Source, &Response::status(Status::ReservationConflict));
+    }
     let (source, _) = chunk(unit, segment, at);
     if let Some(to) = segment.source.other {
         task.phase = Phase::CopyRead(at);
@@ -162,7 +168,7 @@ fn chunk(unit: &LogicalUnit, segment: &Segment, at: At) -> (Range, Range) {
 pub(crate) fn finish(unit: &mut LogicalUnit, task: Task, result: VolumeResult) -> Step {
     let (at, side) = side_of(&task);
     match (side, result) {
-        (_, Err(VolumeError::Busy)) if at.busy < BUSY_MAX => next(unit, task, At { busy: at.busy + 1, ..at }),
+        (_, Err(VolumeError::Busy)) if at.busy < BUSY_MAX => again(task, at, side),
         (side, Err(error)) => fail(unit, &task, at, side, error),
         (CopySide::Source, Ok(VolumeDone::Data(data))) => write(unit, task, at, data),
         (CopySide::Source, Ok(VolumeDone::Done)) => panic!("a read without data"),
@@ -178,13 +184,54 @@ pub(crate) fn ran(unit: &mut LogicalUnit, task: Task, ended: Result<Response, Un
             CopySide::Source => write(unit, task, at, data_in),
             CopySide::Destination => written(unit, task, at),
         },
-        Ok(response) if is_passing(&response) && at.busy < BUSY_MAX => next(unit, task, At { busy: at.busy + 1, ..at }),
+        Ok(response) if is_passing(&response) && at.busy < BUSY_MAX => again(task, at, side),
         Ok(response) => abort(&task, at, side, &response),
         Err(unreached) => {
             copy_of(&task).end(false);
             Step::Answer(unit.check_condition(unreached.condition()))
         }
     }
+}
+
+/// Asks for the same once more, after a pause.
+fn again(mut task: Task, at: At, side: CopySide) -> Step {
+    let period = Period::from_nanos(PAUSE.as_nanos() << at.busy);
+    let at = At { busy: at.busy + 1, ..at };
+    task.phase = match side {
+        CopySide::Source => Phase::CopyRead(at),
+        CopySide::Destination => Phase::CopyWrite(at),
+    };
+    Step::Node { task, op: NodeOp::Pause { period } }
+}
+
+/// The pause is over. What was to be written is written again and not read again: BUSY may say that the owner was lost which
+/// had the write already (M9), and where source and destination overlap the source is another by then.
+pub(crate) fn paused(unit: &LogicalUnit, task: Task) -> Step {
+    match side_of(&task) {
+        (at, CopySide::Source) => next(unit, task, at),
+        (at, CopySide::Destination) => {
+            let data = task.kept.clone();
+            write(unit, task, at, data)
+        }
+    }
+}
+
+/// The answer of a command that cannot go on. BUSY, RESERVATION CONFLICT, a unit attention say that it was not carried out,
+/// and its host sends it again: where a copy has written something, its source may be another by now.
+pub(crate) fn ended_early(task: &Task, response: Response) -> Response {
+    const UNTOUCHED: Phase = Phase::CopyRead(At { segment: 0, done: 0, busy: 0 });
+    let (at, side) = match task.phase {
+        Phase::CopyRead(at) => (at, CopySide::Source),
+        Phase::CopyWrite(at) => (at, CopySide::Destination),
+        _ => return response,
+    };
+    copy_of(task).end(false);
+    if task.phase == UNTOUCHED { response } else { aborted(Asc::THIRD_PARTY_FAILURE, at.segment, side, &response) }
+}
+
+/// Whether a reservation keeps the host from going on, since it began (SPC-4 §5.13.1).
+fn is_kept_out(unit: &LogicalUnit, task: &Task) -> bool {
+    !unit.shared.is_open() && unit.is_kept_out(task)
 }
 
 /// Whether the other volume would take the same command later. An attention there is the errand's alone, and is of no
@@ -207,7 +254,7 @@ fn written(unit: &LogicalUnit, mut task: Task, at: At) -> Step {
     let copy = copy_of(&task);
     let (_, written) = chunk(unit, &copy.segments()[usize::from(at.segment)], at);
     copy.note_bytes(unit.byte_len(written.blocks));
-    task.phase = Phase::End;
+    (task.phase, task.kept) = (Phase::End, Payload::new());
     next(unit, task, At { done: at.done + written.blocks as u32, busy: 0, ..at })
 }
 
@@ -215,12 +262,15 @@ fn written(unit: &LogicalUnit, mut task: Task, at: At) -> Step {
 fn write(unit: &LogicalUnit, mut task: Task, at: At, data: Payload) -> Step {
     let copy = copy_of(&task);
     let segment = &copy.segments()[usize::from(at.segment)];
+    if is_kept_out(unit, &task) {
+        return abort(&task, at, CopySide::Destination, &Response::status(Status::ReservationConflict));
+    }
     let (_, destination) = chunk(unit, segment, at);
     assert_eq!(data.len() as u64, u64::from(unit.byte_len(destination.blocks)), "a read of another length");
     if let Some(to) = segment.destination.other {
         task.phase = Phase::CopyWrite(at);
         let access = if data.is_zero() { Access::Zero } else { Access::Write };
-        task.kept = if access == Access::Write { data } else { Payload::new() };
+        task.kept = data;
         return run_errand(unit, task, to, access, destination);
     }
     if steps::still_within(unit, destination).is_err() {
@@ -232,6 +282,7 @@ fn write(unit: &LogicalUnit, mut task: Task, at: At, data: Payload) -> Step {
     }
     let span = unit.settings.shape.span(destination);
     let durable = unit.is_durable(false);
+    task.kept = data.clone();
     let op = if data.is_zero() {
         VolumeOp::Unmap { spans: smallvec![span], durable }
     } else {

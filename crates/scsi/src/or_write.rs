@@ -45,6 +45,7 @@ pub(crate) fn finish(unit: &mut LogicalUnit, mut task: Task, result: VolumeResul
     match (task.phase, result) {
         (Phase::OrWriteRead { durable, tries }, Ok(VolumeDone::Data(found))) => {
             let range = steps::still_within(unit, task.range)?;
+            steps::check_kept_out(unit, &task)?;
             unit.check_writable(task.nexus())?;
             let data = or(&unit.slab, &found, &task.kept).ok_or(Refusal::Busy)?;
             task.phase = Phase::OrWriteSwap { durable, tries };

@@ -2,7 +2,7 @@
 
 use dyad_contract::volume::VolumeOp;
 use dyad_payload::Payload;
-use dyad_units::Span;
+use dyad_units::{Period, Span};
 
 use crate::copy::Errand;
 use crate::sense::Sense;
@@ -137,6 +137,11 @@ pub enum NodeOp {
     Move {
         /// TARGET PORT GROUP; one that the node told the unit.
         group: u16,
+    },
+    /// Wait for so long; nothing is under way meanwhile. -> [`crate::LogicalUnit::paused`].
+    Pause {
+        /// A few seconds at most.
+        period: Period,
     },
     /// Run a command at another volume, for a copy. -> [`crate::LogicalUnit::ran`].
     Errand(Errand),

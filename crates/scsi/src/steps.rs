@@ -162,6 +162,7 @@ pub(crate) fn finish(unit: &mut LogicalUnit, task: Task, result: VolumeResult) -
         Phase::Read => Step::Answer(Response::data(read_data(unit, task.range, done))),
         Phase::End | Phase::EndRepeated | Phase::Moving => Step::Answer(Response::good()),
         Phase::FlushThenRead => {
+            check_kept_out(unit, &task)?;
             let op = VolumeOp::Read { span: unit.settings.shape.span(still_within(unit, task.range)?) };
             Step::Volume { task: Task { phase: Phase::Read, ..task }, op }
         }
@@ -181,6 +182,11 @@ pub(crate) fn finish(unit: &mut LogicalUnit, task: Task, result: VolumeResult) -
         }
         phase => panic!("an answer of the volume for a task in phase {phase:?}"),
     })
+}
+
+/// A command of several steps: a reservation may have come since it began (SPC-4 §5.13.1). Nothing was written yet.
+pub(crate) fn check_kept_out(unit: &LogicalUnit, task: &Task) -> Result<(), Refusal> {
+    if !unit.shared.is_open() && unit.is_kept_out(task) { Err(Refusal::Conflict) } else { Ok(()) }
 }
 
 fn read_data(unit: &LogicalUnit, range: Range, done: VolumeDone) -> Payload {

@@ -32,9 +32,9 @@ impl Task {
         Self { nexus, phase, range, kept: Payload::new(), copy: None, rule: Rule::FREE, share: None }
     }
 
-    /// What an [`crate::Errand`] that writes brings along.
-    pub fn take_data(&mut self) -> Payload {
-        std::mem::take(&mut self.kept)
+    /// What an [`crate::Errand`] that writes brings along; the task keeps it, as it may have to be written again.
+    pub fn errand_data(&self) -> Payload {
+        self.kept.clone()
     }
 
     /// The nexus that sent the command.

@@ -196,6 +196,14 @@ impl LogicalUnit {
         copy::ran(self, task, ended)
     }
 
+    /// A [`crate::NodeOp::Pause`] is over.
+    ///
+    /// # Panics
+    /// If the task asked for something else: a fault of the caller.
+    pub fn paused(&mut self, task: Task) -> Step {
+        copy::paused(self, task)
+    }
+
     /// A unit attention for some nexuses.
     pub fn attend(&mut self, who: Who, what: Attention) {
         self.nexuses.attend(who, what);

@@ -9,7 +9,7 @@ use dyad_scsi::{
     Attention, Begun, BlockSize, COMMANDS, Errand, InitiatorPort, LogicalUnit, NodeOp, Response, Run, Status, Step,
     Task, Transfer, Unreached, Who,
 };
-use dyad_units::{Bytes, Epoch, Span};
+use dyad_units::{Bytes, Epoch, Period, Span};
 use proptest::collection::vec;
 use proptest::prelude::{Just, ProptestConfig, Strategy, any, prop_oneof, proptest};
 
@@ -223,6 +223,10 @@ impl Checker {
     /// Runs of any length: what the node says is not trusted to fit.
     fn ask_node(&mut self, task: Task, op: NodeOp, case: &Case) -> Step {
         match (op, case.error) {
+            (NodeOp::Pause { period }, _) => {
+                assert!(period <= Period::from_secs(2));
+                self.unit.paused(task)
+            }
             (NodeOp::Errand(errand), error) => self.run_errand(task, errand, error),
             (_, Some(error)) => self.unit.finish(task, Err(error)),
             (NodeOp::Look { span }, None) => {
@@ -236,9 +240,9 @@ impl Checker {
     }
 
     /// The other volume has as many blocks as a chunk, or refuses with whatever the case has for an error.
-    fn run_errand(&mut self, mut task: Task, errand: Errand, error: Option<VolumeError>) -> Step {
+    fn run_errand(&mut self, task: Task, errand: Errand, error: Option<VolumeError>) -> Step {
         let (cdb, transfer) = errand.command();
-        let data = task.take_data();
+        let data = task.errand_data();
         let ended = match (transfer, error) {
             (_, Some(VolumeError::NoSpace)) => Err(Unreached::NotThere),
             (_, Some(VolumeError::Medium { .. })) => Err(Unreached::OtherBlocks),
@@ -253,7 +257,7 @@ impl Checker {
                 Ok(Response::good())
             }
             (Transfer::None, None) => {
-                assert_eq!((cdb[0], data.len()), (0x93, 0));
+                assert_eq!((cdb[0], data.is_zero()), (0x93, true));
                 Ok(Response::good())
             }
         };

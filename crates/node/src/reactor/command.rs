@@ -184,8 +184,11 @@ impl Reactor {
         if returned.is_so(&result) {
             return match again {
                 Some(op) => self.park(index, id, task, Some(op)),
-                None => self.end_op(index, id, Response::status(Status::Busy), true),
+                None => self.end_busy(index, id, &task),
             };
+        }
+        if result.is_ok() {
+            op.got_on();
         }
         let is_error = result.is_err();
         let unit = &mut volume.unit;

@@ -14,13 +14,15 @@
 //!   another host's name, and have what that host may.
 //! - **M19.** While an errand is out its copy is not over, so an abort, a reset, a logout, a new login at the copy's volume wait
 //!   for it; they have it given up. What ends commands at the other volume, a reset, PREEMPT AND ABORT, a pause of this node,
-//!   ends its errands, and the copy with TASK ABORTED as the third party's status.
+//!   ends its errands, and the copy with TASK ABORTED as the third party's status. A copy that began before a pause has no
+//!   errand run after it.
 //! - **Bounds.** A copy has one errand at a time, and a unit runs so many copies (`dyad_scsi`); each keeps one chunk in memory.
 
 use dyad_iscsi::SessionKey;
 use dyad_mirror::{OpId, PartEvent};
 use dyad_payload::Payload;
-use dyad_scsi::{Begun, Errand, InitiatorPort, NexusId, NodeOp, Response, Right, Status, Task, Unreached};
+use dyad_scsi::{Begun, Errand, InitiatorPort, NexusId, NodeOp, Response, Right, Status, Task, Transfer, Unreached};
+use dyad_units::{Moment, Period};
 
 use super::adjust::right_of_unit;
 use super::ops::{Op, Ops, Whose};
@@ -40,6 +42,11 @@ pub(super) struct Sender {
 impl Reactor {
     /// A copy has something to be done at another volume. Its operation waits meanwhile.
     pub(super) fn send_errand(&mut self, index: u32, copy: Waiting, errand: Errand, data: Payload) {
+        let begun = self.volume(index).and_then(|volume| volume.ops.get(copy.id)).map(|op| op.begun);
+        if begun.is_none_or(|begun| self.paused_at.is_some_and(|at| begun <= at)) {
+            // Its session is about to be closed: its volume has not noticed the pause yet, the other one has.
+            return self.answer_copy(copy, Ok(Response::status(Status::TaskAborted)));
+        }
         let is_it = |volume: &super::volumes::Volume| volume.stop.is_none() && volume.unit.is_named(&errand.to);
         let at = self.volumes.iter().position(|slot| slot.as_deref().is_some_and(is_it)).map(|at| at as u32);
         let admitted = at.and_then(|at| Some((at, self.admit_errand(index, copy.id, at)?)));
@@ -95,6 +102,31 @@ impl Reactor {
             Err(fault) => self.fail_volume(index, &fault.0),
         }
         None
+    }
+
+    /// A copy waits before it asks for a chunk again.
+    pub(super) fn pause(&mut self, index: u32, copy: Waiting, period: Period) {
+        let until = self.now + period;
+        if let Some(volume) = self.volume_mut(index) {
+            volume.pauses.push((until, copy));
+            self.wake_in(period);
+        }
+    }
+
+    /// Looks whose pause is over; of copies that were given up meanwhile nothing is left to go on.
+    pub(super) fn wake_paused(&mut self) {
+        let now = self.now;
+        let pauses = self.volumes.iter_mut().flatten().flat_map(|volume| {
+            let is_over = |(until, _): &mut (Moment, Waiting)| *until <= now;
+            volume.pauses.extract_if(.., is_over)
+        });
+        for (_, copy) in pauses.collect::<Vec<_>>() {
+            self.go_on_waiting(copy, false, |unit, task| unit.paused(task));
+        }
+        let next = self.volumes.iter().flatten().flat_map(|volume| &volume.pauses).map(|(until, _)| *until).min();
+        if let Some(next) = next {
+            self.wake_in(next.since(now));
+        }
     }
 
     /// An errand has ended, in whatever way.
@@ -162,9 +194,12 @@ impl Reactor {
 }
 
 /// What a task of a copy has to have run elsewhere, with what it writes.
-pub(super) fn errand_of(op: NodeOp, task: &mut Task) -> Option<(Errand, Payload)> {
+pub(super) fn errand_of(op: NodeOp, task: &Task) -> Option<(Errand, Payload)> {
     match op {
-        NodeOp::Errand(errand) => Some((errand, task.take_data())),
-        NodeOp::Look { .. } | NodeOp::Move { .. } => None,
+        NodeOp::Errand(errand) => {
+            let writes = matches!(errand.command().1, Transfer::Out(_));
+            Some((errand, if writes { task.errand_data() } else { Payload::new() }))
+        }
+        NodeOp::Look { .. } | NodeOp::Move { .. } | NodeOp::Pause { .. } => None,
     }
 }

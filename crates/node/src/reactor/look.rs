@@ -58,8 +58,8 @@ impl Looks {
 
 impl Reactor {
     /// A host's command needs something of the node.
-    pub(super) fn ask_of_node(&mut self, index: u32, id: OpId, mut task: Task, op: NodeOp) {
-        let errand = errand_of(op, &mut task);
+    pub(super) fn ask_of_node(&mut self, index: u32, id: OpId, task: Task, op: NodeOp) {
+        let errand = errand_of(op, &task);
         let Some(volume) = self.volume_mut(index) else { return };
         let waiting = Waiting { volume: volume.record.id, id, op };
         let Some(entry) = volume.ops.get_mut(id) else { return };
@@ -67,13 +67,14 @@ impl Reactor {
         entry.weight.get_or_insert(Weight::Other);
         // A look has no effect, and whoever gives it up waits for nothing. A move that began goes on to its end, and what an
         // errand wrote is written (M19).
-        entry.is_parked = matches!(op, NodeOp::Look { .. });
+        entry.is_parked = matches!(op, NodeOp::Look { .. } | NodeOp::Pause { .. });
         if let Some((errand, data)) = errand {
             return self.send_errand(index, waiting, errand, data);
         }
         let is_asked = match op {
             NodeOp::Look { span } => self.look_for_host(index, waiting, span),
             NodeOp::Move { group } => self.move_for_host(index, waiting, group),
+            NodeOp::Pause { period } => return self.pause(index, waiting, period),
             NodeOp::Errand(_) => return, // sent
         };
         if let Err(error) = is_asked {

@@ -4,7 +4,7 @@ use dyad_contract::volume::VolumeOp;
 use dyad_iscsi::TaskTag;
 use dyad_mirror::OpId;
 use dyad_scsi::{NexusId, Task};
-use dyad_units::{Moment, VolumeId};
+use dyad_units::{Moment, Period, VolumeId};
 
 use super::conns::ConnRef;
 use super::errand::Sender;
@@ -74,8 +74,9 @@ pub(super) struct Op {
     pub(super) returned: Returned,
     /// It waits for the shared state; the part does not have it.
     pub(super) is_parked: bool,
-    /// How often it did.
+    /// How often it did, and since when, since the part answered it last.
     pub(super) tries: u8,
+    pub(super) parked_since: Option<Moment>,
     /// Whose errand it is.
     pub(super) errand: Option<Box<Sender>>,
     /// The errand that it waits for: at which volume, and its number there.
@@ -99,9 +100,34 @@ impl Op {
             returned: Returned::No,
             is_parked: false,
             tries: 0,
+            parked_since: None,
             errand: None,
             sent: None,
         }
+    }
+}
+
+impl Op {
+    /// It has to wait for the shared state; its task comes back if it did so too often.
+    pub(super) fn park(&mut self, now: Moment, task: Task, again: Option<VolumeOp>, tries_max: u8) -> Option<Task> {
+        self.tries = self.tries.saturating_add(1);
+        if self.tries > tries_max {
+            return Some(task);
+        }
+        self.parked_since.get_or_insert(now);
+        (self.task, self.again, self.is_parked) = (Some(task), again, true);
+        None
+    }
+
+    /// Whether it waited for longer than this. A command of many steps waits at each anew: what is measured is no part of
+    /// how long it runs.
+    pub(super) fn has_waited(&self, now: Moment, patience: Period) -> bool {
+        self.parked_since.is_some_and(|since| now.since(since) >= patience)
+    }
+
+    /// The part carried something out for it: it got on.
+    pub(super) fn got_on(&mut self) {
+        (self.tries, self.parked_since) = (0, None);
     }
 }
 
@@ -213,5 +239,42 @@ mod tests {
         assert!(ops.give_up(0).is_none());
         ops.remove(OpId(7));
         assert_eq!(ops.len(), 0);
+    }
+
+    /// A copy runs for a minute. It was told BUSY, half done, when the state changed later than three seconds after its
+    /// beginning, or for the seventeenth time.
+    #[test]
+    fn how_long_a_command_runs_is_not_how_long_it_waits() {
+        const PATIENCE: Period = Period::from_secs(3);
+        let at = |secs| Moment::START + Period::from_secs(secs);
+        let mut op = Op::own(Whose::Host, at(0));
+        for step in 1..50 {
+            assert!(op.park(at(10 * step), task(), None, 2).is_none());
+            assert!(!op.has_waited(at(10 * step + 2), PATIENCE));
+            assert!(op.park(at(10 * step + 2), task(), None, 2).is_none());
+            assert!(op.has_waited(at(10 * step + 3), PATIENCE), "for one answer of the part, however often");
+            op.got_on();
+            assert!(!op.has_waited(at(10 * step + 3), PATIENCE));
+        }
+        for is_in_time in [true, true, false] {
+            assert_eq!(op.park(at(500), task(), None, 2).is_none(), is_in_time);
+        }
+    }
+
+    /// One that a unit handed out.
+    fn task() -> Task {
+        use dyad_scsi::{Begun, BlockSize, Identity, LogicalUnit, Settings, Shape, Transfer};
+        let target_name = "iqn.2026-11.example:v".to_owned();
+        let volume = VolumeId::from_bytes([1; 16]);
+        let identity = Identity { volume, target_name, target_port: 1, target_port_group: 1 };
+        let shape = Shape::new(BlockSize::Native4096, dyad_units::Bytes::mib(1)).unwrap();
+        let settings = Settings { identity, shape, write_cache: true, read_only: false };
+        let mut unit = LogicalUnit::new(settings, dyad_payload::Slab::new(1 << 20));
+        unit.add_nexus(NexusId(1), None).unwrap();
+        let read = [0x28, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0];
+        match unit.begin(NexusId(1), 0, &read, Transfer::In(4096)) {
+            Begun::State { task } | Begun::Volume { task, .. } => task,
+            begun => panic!("{begun:?}"),
+        }
     }
 }

@@ -12,6 +12,7 @@ use super::message::{Asked, Question};
 use super::pools::PoolRoom;
 use super::run::{Reactor, guarded};
 use super::volumes::Place;
+use crate::clock;
 use crate::disk::End;
 
 impl Reactor {
@@ -62,6 +63,7 @@ impl Reactor {
                 if self.has_neighbours {
                     self.close_sessions(index, "this node was not running for a while");
                     self.give_up_errands(index, None, &mut Vec::new());
+                    self.paused_at = Some(clock::now());
                 }
                 self.volume_event(index, PartEvent::SessionsClosed);
             }

@@ -122,6 +122,8 @@ pub(crate) struct Reactor {
     pub(super) nodes: Vec<NodeId>,
     /// How hosts come to them.
     pub(super) ways: Vec<Way>,
+    /// When sessions were closed last because this process had not been running (M19).
+    pub(super) paused_at: Option<Moment>,
     /// Volumes are there as far as they can be.
     pub(super) is_open: bool,
     pub(super) stopping: Option<Stopping>,
@@ -197,6 +199,7 @@ impl Reactor {
             has_neighbours: false,
             nodes: Vec::new(),
             ways: Vec::new(),
+            paused_at: None,
             is_open: false,
             stopping: None,
             is_done: false,
@@ -322,6 +325,7 @@ impl Reactor {
                 self.end_silent_peers();
                 self.wake_listeners();
                 self.wake_waiters();
+                self.wake_paused();
             }
         }
     }

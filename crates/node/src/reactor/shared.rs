@@ -191,13 +191,12 @@ impl Reactor {
 
     /// The command waits until the state was read.
     pub(super) fn park(&mut self, index: u32, id: OpId, task: Task, op: Option<VolumeOp>) {
+        let now = self.now;
         let Some(volume) = self.volume_mut(index) else { return };
         let Some(entry) = volume.ops.get_mut(id) else { return };
-        entry.tries += 1;
-        if entry.tries > TRIES_MAX {
-            return self.end_op(index, id, Response::status(Status::Busy), true);
+        if let Some(task) = entry.park(now, task, op, TRIES_MAX) {
+            return self.end_busy(index, id, &task);
         }
-        (entry.task, entry.again, entry.is_parked) = (Some(task), op, true);
         volume.shared.later.push(id);
         self.read_state(index);
     }
@@ -280,9 +279,9 @@ impl Reactor {
         let Some((task, op)) = self.unpark(index, id) else { return };
         let now = self.now;
         let Some(volume) = self.volume_mut(index) else { return };
-        let is_late = volume.ops.get_mut(id).is_none_or(|op| now.since(op.begun) >= PATIENCE);
+        let is_late = volume.ops.get(id).is_none_or(|op| op.has_waited(now, PATIENCE));
         if is_late {
-            return self.end_op(index, id, Response::status(Status::Busy), true);
+            return self.end_busy(index, id, &task);
         }
         let unit = &mut volume.unit;
         let begun = guarded(|| match op {
@@ -298,13 +297,22 @@ impl Reactor {
     /// The state is not known, for a while or for good.
     fn end_all(&mut self, index: u32, waiting: &[OpId], for_good: bool) {
         for &id in waiting {
-            if self.unpark(index, id).is_none() {
-                continue;
-            }
+            let Some((task, _)) = self.unpark(index, id) else { continue };
             let Some(volume) = self.volume(index) else { return };
-            let response = if for_good { volume.unit.without_state() } else { Response::status(Status::Busy) };
-            self.end_op(index, id, response, true);
+            if for_good {
+                let response = volume.unit.ended_early(&task, volume.unit.without_state());
+                self.end_op(index, id, response, true);
+            } else {
+                self.end_busy(index, id, &task);
+            }
         }
+    }
+
+    /// The command was not carried out, or not all of it, and its host should send it again if it can.
+    pub(super) fn end_busy(&mut self, index: u32, id: OpId, task: &Task) {
+        let Some(volume) = self.volume(index) else { return };
+        let response = volume.unit.ended_early(task, Response::status(Status::Busy));
+        self.end_op(index, id, response, true);
     }
 
     /// This node is about to become owner: what its part holds was checked against a state of the owner before, and would

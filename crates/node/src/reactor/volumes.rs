@@ -20,7 +20,7 @@ use super::paths::{Paths, port_number};
 use super::run::{Reactor, guarded};
 use super::service::Service;
 use super::shared::Shared;
-use super::talk::{Asker, Commanded};
+use super::talk::{Asker, Commanded, Waiting};
 use super::timers::Timer;
 use crate::clock;
 use crate::control::IoCounters;
@@ -53,6 +53,8 @@ pub(crate) struct Volume {
     /// Where commands wait that are over its limit; `None`: it has none.
     pub(super) door: Option<Box<Door>>,
     pub(super) waiters: Vec<Waiter>,
+    /// Copies that wait before they ask again, and until when.
+    pub(super) pauses: Vec<(Moment, Waiting)>,
     /// Operations of lost sessions, with the host that had sent them.
     pub(super) orphans: Vec<(OpId, Arc<str>)>,
     /// What the part wants done and has not been done yet.
@@ -158,6 +160,7 @@ impl Reactor {
             looks: Looks::default(),
             sessions: Vec::new(),
             waiters: Vec::new(),
+            pauses: Vec::new(),
             orphans: Vec::new(),
             actions: Vec::new(),
             io: IoCounters::default(),

@@ -31,7 +31,7 @@ pub struct UnitName(pub(super) [u8; 16]);
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Access {
     Read,
-    /// With data that the task keeps: [`crate::Task::take_data`].
+    /// With data that the task keeps: [`crate::Task::errand_data`].
     Write,
     /// What is written is all zeros, and unmapped.
     Zero,

@@ -2,6 +2,7 @@
 
 use dyad_contract::volume::{Edition, VolumeOp};
 
+use crate::copy;
 use crate::nexus::NexusId;
 use crate::reserve::bytes::StateError;
 use crate::reserve::port::InitiatorPort;
@@ -84,12 +85,14 @@ impl LogicalUnit {
         if task.phase == Phase::Share {
             return self.attempt(task);
         }
-        // Who lost a registration hears of that first (SAM-5 §5.14.1).
-        if let Some(attention) = self.nexuses.take(task.nexus()) {
+        // Who lost a registration hears of that first (SAM-5 §5.14.1). A copy began before: its host hears with the next one.
+        if task.copy.is_none()
+            && let Some(attention) = self.nexuses.take(task.nexus())
+        {
             return Begun::Answer(self.check_condition(attention_condition(attention)));
         }
         if self.is_kept_out(&task) {
-            return Begun::Answer(Response::status(Status::ReservationConflict));
+            return Begun::Answer(self.ended_early(&task, Response::status(Status::ReservationConflict)));
         }
         // What MODE SELECT switched meanwhile holds for it, too.
         if let VolumeOp::Write { durable, .. }
@@ -98,11 +101,17 @@ impl LogicalUnit {
         | VolumeOp::CompareAndWrite { durable, .. } = &mut op
         {
             if let Err(protected) = self.check_writable(task.nexus()) {
-                return Begun::Answer(self.check_condition(protected));
+                return Begun::Answer(self.ended_early(&task, self.check_condition(protected)));
             }
             *durable = self.is_durable(*durable);
         }
         Begun::Volume { task, op }
+    }
+
+    /// The answer of a command that cannot go on, in the place of `response`: a copy that is half done says so, for what was
+    /// not carried out its host would send again.
+    pub fn ended_early(&self, task: &Task, response: Response) -> Response {
+        copy::ended_early(task, response)
     }
 
     fn attempt(&mut self, task: Task) -> Begun {

@@ -135,6 +135,7 @@ impl Cluster {
                     match op {
                         NodeOp::Look { .. } => unit.looked(task, &[]).into(),
                         NodeOp::Move { .. } => unit.finish(task, Ok(VolumeDone::Done)).into(),
+                        NodeOp::Pause { .. } => unit.paused(task).into(),
                         NodeOp::Errand(_) => unit.ran(task, Err(Unreached::NotThere)).into(),
                     }
                 }

@@ -44,6 +44,8 @@ pub struct Memory {
     pub failures: Vec<VolumeError>,
     /// The same, of flushes alone.
     pub flush_failures: Vec<VolumeError>,
+    /// Answers of the next writes, which are carried out all the same: their owner was lost before it could say so.
+    pub forgotten: Vec<VolumeError>,
     /// What was asked, in short.
     pub asked: Vec<String>,
     /// Writes of another host: one takes place before each compare-and-write, first first.
@@ -57,6 +59,7 @@ impl Memory {
         Self {
             bytes: vec![0; size.value() as usize],
             failures: Vec::new(),
+            forgotten: Vec::new(),
             flush_failures: Vec::new(),
             asked: Vec::new(),
             meanwhile: Vec::new(),
@@ -100,6 +103,7 @@ impl Memory {
         if !self.failures.is_empty() {
             return Err(self.failures.remove(0));
         }
+        let is_write = matches!(op, VolumeOp::Write { .. } | VolumeOp::Unmap { .. });
         match op {
             VolumeOp::Flush if !self.flush_failures.is_empty() => return Err(self.flush_failures.remove(0)),
             VolumeOp::Read { span } => return Ok(VolumeDone::Data(payload(slab, self.at(span)))),
@@ -126,6 +130,9 @@ impl Memory {
             VolumeOp::ReadState => return Ok(VolumeDone::Data(payload(slab, &self.state))),
             VolumeOp::WriteState { data } => self.state = data.to_vec(),
             VolumeOp::Flush => {}
+        }
+        if is_write && !self.forgotten.is_empty() {
+            return Err(self.forgotten.remove(0));
         }
         Ok(VolumeDone::Done)
     }
@@ -189,7 +196,11 @@ impl Bench {
 
     /// A command with data-out, announced in its length.
     pub fn send(&mut self, cdb: &[u8], data: &[u8]) -> Response {
-        let begun = self.unit.begin(HOST, self.lun, &padded(cdb), Transfer::Out(data.len() as u32));
+        self.send_as(HOST, cdb, data)
+    }
+
+    pub fn send_as(&mut self, nexus: NexusId, cdb: &[u8], data: &[u8]) -> Response {
+        let begun = self.unit.begin(nexus, self.lun, &padded(cdb), Transfer::Out(data.len() as u32));
         self.complete(begun, data)
     }
 
@@ -228,6 +239,10 @@ impl Bench {
                     step = self.make_owner(task, group);
                     continue;
                 }
+                Step::Node { task, op: NodeOp::Pause { .. } } => {
+                    step = self.unit.paused(task);
+                    continue;
+                }
                 Step::Node { task, op: NodeOp::Errand(errand) } => {
                     step = self.run_errand(task, errand);
                     continue;
@@ -239,8 +254,8 @@ impl Bench {
     }
 
     /// As a node does that knows one other volume, and whose hosts may do there what the unit lets them.
-    fn run_errand(&mut self, mut task: Task, errand: Errand) -> Step {
-        let data = task.take_data().to_vec();
+    fn run_errand(&mut self, task: Task, errand: Errand) -> Step {
+        let data = task.errand_data().to_vec();
         let ended = match &mut self.other {
             Some(other) if !other.unit.is_named(&errand.to) => Err(Unreached::NotThere),
             Some(other) if other.unit.shape().block() != errand.block => Err(Unreached::OtherBlocks),
