@@ -86,7 +86,8 @@ impl Session {
         if task.lun != request.lun {
             return self.answer_management(request.task_tag, ManagementOutcome::TaskDoesNotExist.code(), io);
         }
-        if task.is_with_node() {
+        // What the node began of a command whose data failed later may not be over yet.
+        if task.held.is_none() {
             return self.hand_over(bhs, request, ManagementFunction::AbortTask(tag), io);
         }
         // Its answer only waited for the host to stop sending.

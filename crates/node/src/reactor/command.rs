@@ -107,14 +107,6 @@ impl Reactor {
         }
     }
 
-    /// The data of a command will not come; its host has its answer.
-    pub(super) fn on_data_out_failed(&mut self, at: ConnRef, tag: TaskTag) {
-        if let Some(session) = self.conns.get_mut(at).and_then(|conn| conn.session.as_mut()) {
-            let held = session.take(tag);
-            self.release(at, tag, &held);
-        }
-    }
-
     /// A command is over whose data was not taken: what it had of the budget, or its place in line, is for others.
     pub(super) fn release(&mut self, at: ConnRef, tag: TaskTag, held: &Held) {
         match held {

@@ -221,14 +221,15 @@ impl Session {
         }
     }
 
-    /// Notes what a task waits for.
+    /// Notes what a task waits for that waits for nothing yet.
     pub(crate) fn hold(&mut self, tag: TaskTag, held: Held) {
         if self.tasks.len() <= tag.slot() {
             self.tasks.resize_with(tag.slot() + 1, || Held::Nothing);
         }
-        let before = std::mem::replace(&mut self.tasks[tag.slot()], held);
-        if matches!(before, Held::Nothing) {
-            self.in_flight += 1;
-        }
+        let place = &mut self.tasks[tag.slot()];
+        // Whatever was overwritten here would go on unknown to its session, and be answered for when it is aborted (M19).
+        assert!(matches!(place, Held::Nothing), "a command's place is taken");
+        *place = held;
+        self.in_flight += 1;
     }
 }

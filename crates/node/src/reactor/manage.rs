@@ -87,10 +87,12 @@ impl Reactor {
         let effect = match function {
             ManagementFunction::AbortTask(task) => {
                 left.extend(self.abort(at, index, task));
+                left.extend(self.orphans_at(at, index));
                 Effect::Nothing
             }
             ManagementFunction::AbortTaskSet => {
                 self.abort_all(at, index, &mut left);
+                left.extend(self.orphans_at(at, index));
                 Effect::Nothing
             }
             ManagementFunction::ClearTaskSet => {
@@ -120,6 +122,7 @@ impl Reactor {
         let Some((index, _)) = self.use_of(at) else { return self.finish_logout(at) };
         let mut left = Vec::new();
         self.abort_all(at, index, &mut left);
+        left.extend(self.orphans_at(at, index));
         self.wait_for(index, left, Then::Logout { conn: at });
     }
 
@@ -145,6 +148,18 @@ impl Reactor {
             volume.orphans.extend(left.into_iter().map(|id| (id, session.initiator.clone())));
         }
         self.forget_nexus(Some(index), nexus, at);
+    }
+
+    /// The data of a command will not come; its host has its answer. What the volume has of it is given up, and waited for
+    /// like what a lost session left.
+    pub(super) fn on_data_out_failed(&mut self, at: ConnRef, tag: TaskTag) {
+        let Some((index, _)) = self.use_of(at) else { return };
+        let Some(id) = self.give_up(at, index, tag) else { return };
+        let initiator =
+            self.conns.get(at).and_then(|conn| conn.session.as_ref()).map(|session| session.initiator.clone());
+        if let (Some(initiator), Some(volume)) = (initiator, self.volume_mut(index)) {
+            volume.orphans.push((id, initiator));
+        }
     }
 
     pub(super) fn forget_nexus(&mut self, volume: Option<u32>, nexus: NexusId, at: ConnRef) {
@@ -201,6 +216,12 @@ impl Reactor {
     pub(super) fn orphans_of(&self, index: u32, initiator: &str) -> Vec<OpId> {
         let orphans = self.volume(index).map(|volume| &volume.orphans[..]).unwrap_or_default();
         orphans.iter().filter(|(_, of)| of.eq_ignore_ascii_case(initiator)).map(|(id, _)| *id).collect()
+    }
+
+    /// The same for the host of a session: of one that goes on, what it began is here whose data failed later.
+    fn orphans_at(&self, at: ConnRef, index: u32) -> Vec<OpId> {
+        let session = self.conns.get(at).and_then(|conn| conn.session.as_ref());
+        session.map(|session| self.orphans_of(index, &session.initiator)).unwrap_or_default()
     }
 
     /// Gives up one task, which its connection forgets; the operation that is to be waited for, if the volume

@@ -4,7 +4,8 @@
 use std::time::{Duration, Instant};
 
 use dyad_bench::disk::{Disk, DiskError};
-use dyad_bench::initiator::{ABORT_TASK, LOGICAL_UNIT_RESET, Options, TmfOutcome, Transfer, cdb};
+use dyad_bench::initiator::pdu::{FINAL, Header, NO_TAG, opcode};
+use dyad_bench::initiator::{ABORT_TASK, LOGICAL_UNIT_RESET, Options, Session, TmfOutcome, Transfer, cdb};
 
 use super::message::{Message, Part};
 use super::tests::cast::Stage;
@@ -166,4 +167,53 @@ fn a_copy_to_a_volume_that_hangs_is_given_up_like_a_write_to_it() {
     let ended = timed(|| v.session().wait().unwrap());
     assert_eq!((ended.sense_codes(), ended.sense[18]), (Some(THIRD_PARTY_FAILURE), TASK_ABORTED));
     assert_eq!(stage.handle().node().unwrap().faults, 0);
+}
+
+/// A command that wants no data, and Data-Out that goes wrong for it, once the volume has the command.
+fn send_and_fail(session: &mut Session) {
+    const TAG: u32 = 7000;
+    let mut command = Header::new(opcode::COMMAND | opcode::IMMEDIATE, 0x20);
+    let mut zero = cdb::write_16(0, BLOCK);
+    (zero[0], zero[1]) = (0x93, 0x01); // WRITE SAME(16) with NDOB
+    command.set_u32(16, TAG).set_u32(20, 4096).set(32, &zero);
+    session.stream().push(command, &[]).unwrap();
+    session.ping(b"?").unwrap();
+    let mut data = Header::new(opcode::DATA_OUT, FINAL);
+    data.set_u32(16, TAG).set_u32(20, NO_TAG).set_u32(40, 1);
+    session.stream().push(data, &[0; 4]).unwrap();
+    session.stream().flush().unwrap();
+    let answer = session.stream().header().unwrap();
+    assert_eq!((answer.opcode(), answer.itt(), answer.0[3]), (opcode::RESPONSE, TAG, 2));
+    session.stream().data(&mut vec![0; answer.data_len()]).unwrap();
+}
+
+/// What broke: a command whose data failed after the volume had it was forgotten, and went on. A reset was answered past it, and
+/// it was executed afterwards (M19).
+#[test]
+fn a_reset_waits_for_a_command_whose_data_failed() {
+    const TMF: u32 = 8000;
+    const PING: u32 = 8001;
+    let stage = Stage::new();
+    stage.add_pool("a");
+    stage.add_volume("v", &["a"]);
+    let unasked = |number: u32| {
+        let initiator = format!("iqn.2026-11.example:host{number}");
+        Options { initiator, session: number, immediate_data: false, initial_r2t: false, ..stage.login("v") }
+    };
+    let mut one = Disk::open(&unasked(1)).unwrap();
+    let mut other = Disk::open(&unasked(2)).unwrap();
+    stick(&stage, "a", true);
+    send_and_fail(one.session());
+    let stream = other.session().stream();
+    let mut reset = Header::new(opcode::TASK_MANAGEMENT | opcode::IMMEDIATE, FINAL | LOGICAL_UNIT_RESET);
+    reset.set_u32(16, TMF).set_u32(20, NO_TAG);
+    let mut ping = Header::new(opcode::NOP_OUT | opcode::IMMEDIATE, FINAL);
+    ping.set_u32(16, PING).set_u32(20, NO_TAG);
+    stream.push(reset, &[]).unwrap();
+    stream.push(ping, &[]).unwrap();
+    stream.flush().unwrap();
+    assert_eq!(stream.header().unwrap().itt(), PING, "the reset is not answered at once");
+    stick(&stage, "a", false);
+    let answer = stream.header().unwrap();
+    assert_eq!((answer.opcode(), answer.itt(), answer.0[2]), (opcode::TASK_MANAGEMENT_RESPONSE, TMF, 0));
 }
