@@ -18,6 +18,8 @@ mod command;
 mod conns;
 mod copy;
 mod errand;
+#[cfg(test)]
+mod held_up_tests;
 mod limit;
 mod listen;
 mod login;

@@ -77,6 +77,8 @@ pub(crate) enum Part {
     Pool(PoolId),
     /// Its disk hangs, or goes on.
     Stick(PoolId, bool),
+    /// The reactor itself is held up, as by a system call, until the other end goes.
+    Reactor(std::sync::mpsc::Receiver<()>),
 }
 
 /// An image was not made or deleted.

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use dyad_cluster::Incarnation;
 use dyad_contract::image::{Reply, Token};
-use dyad_mirror::PartAction;
+use dyad_mirror::{LeaseTuning, PartAction};
 use dyad_payload::Slab;
 use dyad_pool::{DiskOp, ImageHandle};
 use dyad_scsi::NexusId;
@@ -215,9 +215,28 @@ impl Reactor {
     pub(crate) fn run(&mut self) {
         let mut events = Vec::with_capacity(EVENTS_PER_TURN);
         while !self.is_done {
+            self.look_at_turn();
             self.wait(&mut events);
             self.turn(&events);
         }
+    }
+
+    /// Nothing is read from sockets of hosts that waited for a turn longer than a lease, as a system call can hold one up
+    /// where a disk hangs (M19): their hosts may have gone on at another node with what lies there. The thread that
+    /// beats goes on meanwhile, so nobody else notices.
+    pub(super) fn look_at_turn(&mut self) {
+        let now = clock::now();
+        let took = now.since(self.now);
+        if !self.has_neighbours || took <= LeaseTuning::default().length {
+            return;
+        }
+        self.now = now;
+        tracing::warn!(%took, "sessions of hosts are closed: this node was held up for longer than a lease");
+        for index in 0..self.volumes.len() as u32 {
+            self.close_sessions(index, "this node was held up for a while");
+        }
+        self.settle();
+        self.disks.flush();
     }
 
     /// Waits for something to do, at most until the next deadline.

@@ -192,6 +192,7 @@ impl Reactor {
 
     /// Connections that found no buffer try again.
     pub(super) fn wake_starved(&mut self) {
+        self.look_at_turn();
         for at in std::mem::take(&mut self.starved) {
             if let Some(conn) = self.conns.get_mut(at) {
                 conn.is_starved = false;

@@ -78,6 +78,7 @@ impl Reactor {
     fn break_part(&mut self, part: &super::message::Part) {
         use super::message::Part;
         match *part {
+            Part::Reactor(ref until) => drop(until.recv()),
             Part::Session(id) => {
                 let is_it = |session: &super::conns::Session| session.id == id;
                 let found = self.conns.iter().find(|(_, conn)| conn.session.as_deref().is_some_and(is_it));
