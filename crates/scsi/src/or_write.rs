@@ -48,6 +48,8 @@ pub(crate) fn finish(unit: &mut LogicalUnit, mut task: Task, result: VolumeResul
             steps::check_kept_out(unit, &task)?;
             unit.check_writable(task.nexus())?;
             let data = or(&unit.slab, &found, &task.kept).ok_or(Refusal::Busy)?;
+            // The cache may have been switched off since the command began (A2).
+            let durable = unit.is_durable(durable);
             task.phase = Phase::OrWriteSwap { durable, tries };
             let span = unit.settings.shape.span(range);
             Ok(Step::Volume { task, op: VolumeOp::CompareAndWrite { span, expected: found, data, durable } })

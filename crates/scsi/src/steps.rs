@@ -23,7 +23,8 @@ pub(crate) fn data_out(unit: &mut LogicalUnit, mut task: Task, data: Payload) ->
     }
     let mut next = Phase::End;
     let op = match task.phase {
-        Phase::WriteData { durable, check } => return Ok(write(unit, task, data, durable, check)),
+        // The cache may have been switched off since the command began (A2).
+        Phase::WriteData { durable, check } => return Ok(write(unit, task, data, unit.is_durable(durable), check)),
         Phase::VerifyData { repeated } => {
             next = if repeated { Phase::EndRepeated } else { Phase::End };
             compare(unit, range, repeated, data)?
@@ -34,7 +35,7 @@ pub(crate) fn data_out(unit: &mut LogicalUnit, mut task: Task, data: Payload) ->
         }
         Phase::CompareAndWriteData { durable } => {
             let both = exactly(data, 2 * unit.byte_len(range.blocks))?;
-            compare_write::with_data(unit, range, durable, &both)
+            compare_write::with_data(unit, range, unit.is_durable(durable), &both)
         }
         Phase::UnmapList { len } => match unmap::with_list(unit, &list(data, len)?)? {
             Some(op) => op,

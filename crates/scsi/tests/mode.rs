@@ -3,6 +3,7 @@
 mod common;
 
 use common::{Bench, HOST, field, good, padded, payload, sense, settings};
+use dyad_contract::volume::{VolumeDone, VolumeOp};
 use dyad_scsi::{Attention, Begun, BlockSize, NexusId, Step, Transfer, Who};
 use dyad_units::Bytes;
 
@@ -245,6 +246,35 @@ fn a_host_switches_the_write_cache_off_and_on() {
     (list[0], list[4 + 2], list[4 + 20 + 4]) = (0, 0x04, 0x08);
     good(bench.send(&[0x15, 0x10, 0, 0, list.len() as u8, 0], &list));
     assert_eq!((sense_6(&mut bench, 0x08, 0x08, 0)[6], sense_6(&mut bench, 0x08, 0x0a, 0)[8]), (0x04, 0x08));
+}
+
+/// What broke: writes whose data were still awaited when a host switched the cache off were acknowledged without being durable,
+/// after that host had been told that the cache is off (A2): the bit was looked at when they began, and not when they went to
+/// the volume.
+#[test]
+fn a_cache_that_is_switched_off_is_off_for_writes_that_wait_for_their_data() {
+    const COMPARE_AND_WRITE: [u8; 16] = [0x89, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0];
+    const OR_WRITE: [u8; 16] = [0x8b, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0];
+    for (cdb, blocks) in [(&WRITE[..], 1), (&COMPARE_AND_WRITE, 2), (&OR_WRITE, 1)] {
+        let mut bench = Bench::new();
+        let other = NexusId(99);
+        bench.unit.add_nexus(other, None).unwrap();
+        let len = blocks * 512;
+        let begun = bench.unit.begin(other, 0, &padded(cdb), Transfer::Out(len));
+        let Begun::DataOut { task, .. } = begun else { panic!("no data wanted") };
+        good(select_caching(&mut bench, 0));
+        let data = payload(&bench.slab, &vec![0; len as usize]);
+        let mut step = bench.unit.data_out(task, data);
+        if let Step::Volume { task, op: VolumeOp::Read { .. } } = step {
+            let found = payload(&bench.slab, &[0; 512]);
+            step = bench.unit.finish(task, Ok(VolumeDone::Data(found)));
+        }
+        let Step::Volume { op, .. } = step else { panic!("it ends without a write") };
+        let (VolumeOp::Write { durable, .. } | VolumeOp::CompareAndWrite { durable, .. }) = op else {
+            panic!("not a write: {op:?}")
+        };
+        assert!(durable, "{cdb:02x?}");
+    }
 }
 
 /// Switched off by the administrator it cannot be switched on, and what hosts may change says so.
