@@ -2,13 +2,14 @@
 
 mod common;
 
-use common::cluster::{At, Cluster, reserve_in};
+use common::cluster::{At, Cluster, reserve_in, reserve_out};
 use common::play::{
-    A, B, C, EXCLUSIVE_ACCESS, Play, REGISTER, REGISTER_AND_IGNORE, RELEASE, RELEASE_6, RESERVE, RESERVE_6,
-    TEST_UNIT_READY, WRITE, WRITE_EXCLUSIVE_REGISTRANTS, conflict,
+    A, B, C, EXCLUSIVE_ACCESS, PREEMPT_AND_ABORT, Play, REGISTER, REGISTER_AND_IGNORE, REGISTRATIONS_PREEMPTED,
+    RELEASE, RELEASE_6, RESERVE, RESERVE_6, TEST_UNIT_READY, WRITE, WRITE_EXCLUSIVE_REGISTRANTS, conflict,
 };
 use common::{good, sense};
-use dyad_scsi::Status;
+use dyad_contract::volume::{VolumeDone, VolumeError, VolumeOp};
+use dyad_scsi::{Begun, Drain, Status, Step, Task, Transfer};
 
 /// SPC-2 §5.5.1; SPC-4 §5.13.3 (CRH).
 #[test]
@@ -110,7 +111,6 @@ fn a_conflict_is_not_answered_from_an_old_copy() {
 /// A command whose data are on the way when the reservation comes does not slip through.
 #[test]
 fn the_reservation_is_looked_at_again_when_the_data_come() {
-    use dyad_scsi::{Begun, Step, Transfer};
     let mut cluster = Cluster::new(1, 3);
     cluster.register(A, 1);
     let Begun::DataOut { task, .. } =
@@ -122,6 +122,65 @@ fn the_reservation_is_looked_at_again_when_the_data_come() {
     let data = common::payload(&cluster.slab, &[1; 512]);
     let Step::Answer(response) = cluster.nodes[0].unit.data_out(task, data) else { panic!("it was written") };
     conflict(&response);
+}
+
+/// PREEMPT AND ABORT by A of what B, at the same node, registered; up to the write of the state.
+fn preempt_and_abort(cluster: &mut Cluster) -> (Task, Vec<u8>) {
+    cluster.register(A, 1);
+    cluster.register(B, 2);
+    let (cdb, list) = reserve_out(PREEMPT_AND_ABORT, EXCLUSIVE_ACCESS, 1, 2, 0);
+    let data = common::payload(&cluster.slab, &list);
+    let unit = &mut cluster.nodes[0].unit;
+    let Begun::State { task } = unit.begin(A.nexus(), 0, &common::padded(&cdb), Transfer::Out(24)) else {
+        panic!("it does not look at the state")
+    };
+    unit.adopt(cluster.edition, &cluster.state).unwrap();
+    let Begun::DataOut { task, .. } = unit.again(task) else { panic!("it wants no list") };
+    let Step::Volume { task, op: VolumeOp::WriteState { data } } = unit.data_out(task, data) else {
+        panic!("it changes nothing")
+    };
+    assert_eq!(unit.take_drain(), None, "nothing is aborted before the change is durable");
+    (task, data.to_vec())
+}
+
+/// What broke: whose commands a PREEMPT AND ABORT ends was found where the change is adopted. When the set of images changed
+/// while it was written, as it does at the moment of fencing, the copy was forgotten instead, and it was answered without any
+/// command being ended.
+#[test]
+fn a_preempt_and_abort_ends_commands_although_the_state_is_of_a_newer_edition() {
+    let mut cluster = Cluster::new(2, 3);
+    let (task, state) = preempt_and_abort(&mut cluster);
+    cluster.state = state;
+    cluster.next_epoch();
+    let unit = &mut cluster.nodes[0].unit;
+    unit.forget_state();
+    assert!(
+        matches!(unit.finish(task, Ok(VolumeDone::Done)), Step::Answer(response) if response.status == Status::Good)
+    );
+    assert_eq!(unit.take_drain(), Some(Drain { nexuses: vec![B.nexus()], is_elsewhere: false }));
+    // What B sends from the answer on is not ended by the same one again.
+    cluster.bring_state(0);
+    assert_eq!(cluster.nodes[0].unit.take_drain(), None);
+    assert_eq!(sense(&cluster.write(B)), REGISTRATIONS_PREEMPTED);
+}
+
+/// What broke: its outcome was not known, the state told of it, commands were ended with that, and then it was answered without
+/// waiting for them, as it found nobody to end.
+#[test]
+fn a_preempt_and_abort_of_unknown_outcome_waits_for_the_commands_that_it_ended() {
+    let mut cluster = Cluster::new(2, 3);
+    let (task, state) = preempt_and_abort(&mut cluster);
+    cluster.state = state;
+    cluster.next_epoch();
+    let unit = &mut cluster.nodes[0].unit;
+    let Step::State { task } = unit.finish(task, Err(VolumeError::Busy)) else {
+        panic!("it does not look what became of it")
+    };
+    unit.adopt(cluster.edition, &cluster.state).unwrap();
+    let ended = Drain { nexuses: vec![B.nexus()], is_elsewhere: false };
+    assert_eq!(unit.take_drain().as_ref(), Some(&ended));
+    assert!(matches!(unit.again(task), Begun::Answer(response) if response.status == Status::Good));
+    assert_eq!(unit.take_drain(), Some(ended), "its answer waits for them");
 }
 
 /// The bound of registrations is reached with an answer, not with a fault.

@@ -110,9 +110,7 @@ impl Reactor {
         };
         if is_target_wide || matches!(effect, Effect::Reset | Effect::Cleared(_)) {
             // What others had given up before counts as well: it must not take effect after the reset.
-            left.extend(self.volume(index).into_iter().flat_map(|volume| volume.ops.given_up()));
-            left.sort_unstable();
-            left.dedup();
+            self.add_given_up(index, &mut left);
         }
         self.wait_for(index, left, Then::Management { conn: at, tag, effect });
     }
@@ -191,11 +189,19 @@ impl Reactor {
     pub(super) fn drain_then(&mut self, index: u32, drain: Drain, then: Then) {
         let mut left = Vec::new();
         self.abort_nexuses(index, &drain.nexuses, &mut left);
+        // What the state told of before its answer came ended them already (M20).
+        self.add_given_up(index, &mut left);
         let until = (drain.is_elsewhere && self.has_neighbours).then(|| self.now + ELSEWHERE);
         if until.is_some() {
             self.wake_in(ELSEWHERE);
         }
         self.wait_until(index, then, left, until);
+    }
+
+    fn add_given_up(&self, index: u32, left: &mut Vec<OpId>) {
+        left.extend(self.volume(index).into_iter().flat_map(|volume| volume.ops.given_up()));
+        left.sort_unstable();
+        left.dedup();
     }
 
     /// Looks whether somebody's time has come.

@@ -132,6 +132,8 @@ fn answer(unit: &mut LogicalUnit, task: &Task, state: &State) -> Step {
         let is_elsewhere = aborted.any(|notice| !unit.shared.is_here(notice.whom));
         unit.drains = true;
         unit.drains_elsewhere |= is_elsewhere;
+        // Here and now, and not where the change is adopted: the state may be of a newer edition by then, and not known.
+        unit.shared.abort_by(state);
     }
     good(task)
 }

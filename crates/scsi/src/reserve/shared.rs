@@ -51,6 +51,8 @@ pub(crate) struct Shared {
     named: Vec<Named>,
     /// Nexuses whose commands another host's PREEMPT AND ABORT ends; taken by [`crate::LogicalUnit::take_drain`].
     aborted: Vec<NexusId>,
+    /// The serial of the last one that was carried out here: whom it aborts was found then.
+    aborted_by: u64,
 }
 
 impl Shared {
@@ -125,7 +127,22 @@ impl Shared {
             }
             for named in self.named.iter().filter(|named| named.path.digest() == notice.whom) {
                 nexuses.attend(Who::Only(named.id), attention_of(notice.what));
-                if notice.what == What::Aborted && !self.aborted.contains(&named.id) {
+                let is_news = notice.serial > self.aborted_by;
+                if notice.what == What::Aborted && is_news && !self.aborted.contains(&named.id) {
+                    self.aborted.push(named.id);
+                }
+            }
+        }
+    }
+
+    /// A PREEMPT AND ABORT made this state, and is about to be answered: whom it aborts.
+    pub(crate) fn abort_by(&mut self, state: &State) {
+        self.aborted_by = state.serial;
+        let of_now =
+            state.notices.iter().filter(|notice| notice.serial == state.serial && notice.what == What::Aborted);
+        for notice in of_now {
+            for named in self.named.iter().filter(|named| named.path.digest() == notice.whom) {
+                if !self.aborted.contains(&named.id) {
                     self.aborted.push(named.id);
                 }
             }
