@@ -5,7 +5,7 @@ mod cast;
 use cast::Stage;
 use cast::pair::{Pair, wait_until};
 use dyad_bench::disk::{Disk, DiskError};
-use dyad_bench::initiator::{Options, Session, Transfer, cdb};
+use dyad_bench::initiator::{ABORT_TASK_SET, LOGICAL_UNIT_RESET, Options, Session, TmfOutcome, Transfer, cdb};
 use dyad_cluster::{InitiatorName, Right, Whom};
 
 const HOST: &str = "iqn.2004-10.com.example:host";
@@ -13,6 +13,7 @@ const OTHER: &str = "iqn.2004-10.com.example:other";
 const WRITE_PROTECTED: (u8, u8, u8) = (7, 0x27, 0);
 const LUNS_CHANGED: (u8, u8, u8) = (6, 0x3f, 0x0e);
 const NO_SUCH_UNIT: (u8, u8, u8) = (5, 0x25, 0);
+const REJECTED: TmfOutcome = TmfOutcome(255);
 const REPORT_LUNS: [u8; 16] = [0xa0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0];
 
 fn whom(name: &str) -> Whom {
@@ -50,6 +51,9 @@ fn a_right_that_changes_is_felt_by_a_host_that_is_logged_in() {
     assert_eq!(told(), Some((6, 0x2a, 1)), "told once: mode parameters changed (WP)");
     assert_eq!(told(), Some(WRITE_PROTECTED));
     assert_eq!(host.read(0, 1).unwrap(), vec![1; 512]);
+    let mut end = |function| host.session().manage(function, None).unwrap();
+    assert_eq!(end(LOGICAL_UNIT_RESET), REJECTED, "it would end the commands of those who may write");
+    assert_eq!(end(ABORT_TASK_SET), TmfOutcome::COMPLETE, "its own");
 
     stage.handle().change_access("v", whom(OTHER), Some(Right::ReadWrite)).unwrap();
     stage.handle().change_access("v", whom(HOST), None).unwrap();
@@ -61,6 +65,7 @@ fn a_right_that_changes_is_felt_by_a_host_that_is_logged_in() {
     assert_eq!(call(cdb::read(0, 1)).0, Some(NO_SUCH_UNIT));
     assert_eq!(call(cdb::inquiry(None, 96)).1[0], 0x7f);
     assert_eq!(call(REPORT_LUNS).1[..4], [0; 4]);
+    assert_eq!(host.session().manage(LOGICAL_UNIT_RESET, None).unwrap(), REJECTED);
     assert!(!shown(&stage, HOST).contains(":v") && shown(&stage, OTHER).contains(":v"));
     assert!(Disk::open(&Options { session: 2, ..options(&stage, HOST) }).is_err());
     Disk::open(&options(&stage, OTHER)).unwrap().write(0, vec![3; 512]).unwrap();

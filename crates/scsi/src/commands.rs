@@ -22,12 +22,15 @@ pub const COMMANDS: &[Command] = &[
         .data_out(LengthRule::ParameterList)
         .governs()
         .conflict(Conflict::Always),
-    Command::new("RESERVE(6)", &[0x16, 0, 0, 0, 0, 0], old::begin).shares().passes_reserve(),
+    Command::new("RESERVE(6)", &[0x16, 0, 0, 0, 0, 0], old::begin).governs().shares().passes_reserve(),
     Command::new("RELEASE(6)", &[0x17, 0, 0, 0, 0, 0], old::begin).shares().passes_reserve(),
     Command::new("MODE SENSE(6)", &[0x1a, 0x08, 0xff, 0xff, 0xff, 0], mode::sense)
         .data_in(LengthRule::Allocation)
         .conflict(Conflict::UnlessWriteExclusive),
-    Command::new("START STOP UNIT", &[0x1b, 0x01, 0, 0, 0xf7, 0], status::start_stop).conflict(Conflict::Always).long(),
+    Command::new("START STOP UNIT", &[0x1b, 0x01, 0, 0, 0xf7, 0], status::start_stop)
+        .governs()
+        .conflict(Conflict::Always)
+        .long(),
     Command::new("READ CAPACITY(10)", &[0x25, 0, 0, 0, 0, 0, 0, 0, 0, 0], capacity::read_capacity_10)
         .data_in(LengthRule::Fixed8)
         .needs_ready(),
@@ -88,7 +91,7 @@ pub const COMMANDS: &[Command] = &[
         .data_out(LengthRule::ParameterList)
         .governs()
         .conflict(Conflict::Always),
-    Command::new("RESERVE(10)", &[0x56, 0, 0, 0, 0, 0, 0, 0, 0, 0], old::begin).shares().passes_reserve(),
+    Command::new("RESERVE(10)", &[0x56, 0, 0, 0, 0, 0, 0, 0, 0, 0], old::begin).governs().shares().passes_reserve(),
     Command::new("RELEASE(10)", &[0x57, 0, 0, 0, 0, 0, 0, 0, 0, 0], old::begin).shares().passes_reserve(),
     Command::new("MODE SENSE(10)", &[0x5a, 0x18, 0xff, 0xff, 0, 0, 0, 0xff, 0xff, 0], mode::sense)
         .data_in(LengthRule::Allocation)
@@ -97,14 +100,17 @@ pub const COMMANDS: &[Command] = &[
     reserve_in("PERSISTENT RESERVE IN, READ RESERVATION", &RESERVE_IN[1]),
     reserve_in("PERSISTENT RESERVE IN, REPORT CAPABILITIES", &RESERVE_IN[2]),
     reserve_in("PERSISTENT RESERVE IN, READ FULL STATUS", &RESERVE_IN[3]),
+    // A host that may only read registers and gives up what is its own: where only registrants may read (EXCLUSIVE ACCESS -
+    // REGISTRANTS ONLY) it could not read without. It takes no reservation, nobody's registration and nobody's commands:
+    // that would keep those out who may write.
     reserve_out("PERSISTENT RESERVE OUT, REGISTER", &RESERVE_OUT[0]),
-    reserve_out("PERSISTENT RESERVE OUT, RESERVE", &RESERVE_OUT[1]),
+    reserve_out("PERSISTENT RESERVE OUT, RESERVE", &RESERVE_OUT[1]).governs(),
     reserve_out("PERSISTENT RESERVE OUT, RELEASE", &RESERVE_OUT[2]),
-    reserve_out("PERSISTENT RESERVE OUT, CLEAR", &RESERVE_OUT[3]),
-    reserve_out("PERSISTENT RESERVE OUT, PREEMPT", &RESERVE_OUT[4]),
-    reserve_out("PERSISTENT RESERVE OUT, PREEMPT AND ABORT", &RESERVE_OUT[5]),
+    reserve_out("PERSISTENT RESERVE OUT, CLEAR", &RESERVE_OUT[3]).governs(),
+    reserve_out("PERSISTENT RESERVE OUT, PREEMPT", &RESERVE_OUT[4]).governs(),
+    reserve_out("PERSISTENT RESERVE OUT, PREEMPT AND ABORT", &RESERVE_OUT[5]).governs(),
     reserve_out("PERSISTENT RESERVE OUT, REGISTER AND IGNORE EXISTING KEY", &RESERVE_OUT[6]),
-    reserve_out("PERSISTENT RESERVE OUT, REGISTER AND MOVE", &RESERVE_OUT[7]),
+    reserve_out("PERSISTENT RESERVE OUT, REGISTER AND MOVE", &RESERVE_OUT[7]).governs(),
     Command::new("EXTENDED COPY(LID1)", &EXTENDED_COPY, copy::extended_copy)
         .service_action()
         .data_out(LengthRule::ParameterList)

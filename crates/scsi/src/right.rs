@@ -82,6 +82,16 @@ impl LogicalUnit {
         if is_full { Ok(()) } else { Err(PROTECTED) }
     }
 
+    /// Whether the nexus may still change how the unit serves others: see [`Self::check_writable`].
+    pub(crate) fn check_governs(&self, nexus: NexusId) -> Result<(), Condition> {
+        if self.right(nexus) == Right::Full { Ok(()) } else { Err(PROTECTED) }
+    }
+
+    /// What a nexus may do.
+    pub fn right(&self, nexus: NexusId) -> Right {
+        if self.nexuses.is_restricted() { self.nexuses.right(nexus) } else { Right::Full }
+    }
+
     /// WP, as the nexus sees it.
     pub(crate) fn is_protected_from(&self, nexus: NexusId) -> bool {
         self.settings.read_only || self.check_writable(nexus).is_err()

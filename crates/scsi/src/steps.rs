@@ -14,6 +14,9 @@ use crate::{compare_write, copy, groups, mode, or_write, same, unmap};
 
 /// Data-out came, all of what was asked for or as much as the host announced.
 pub(crate) fn data_out(unit: &mut LogicalUnit, mut task: Task, data: Payload) -> Result<Step, Refusal> {
+    if task.rule.governs {
+        unit.check_governs(task.nexus())?;
+    }
     if let Phase::ReserveList { .. } = task.phase {
         return out::with_list(unit, &task, &data);
     }

@@ -86,11 +86,13 @@ pub(crate) struct Rule {
     pub(crate) conflict: Conflict,
     /// Carried out although another nexus holds the unit by RESERVE (SPC-2 §5.5.1).
     pub(crate) passes_reserve: bool,
+    /// Changes how the unit serves everybody: not for a host that may only read.
+    pub(crate) governs: bool,
 }
 
 impl Rule {
     /// Of what no reservation is about.
-    pub(crate) const FREE: Self = Self { conflict: Conflict::Never, passes_reserve: true };
+    pub(crate) const FREE: Self = Self { conflict: Conflict::Never, passes_reserve: true, governs: false };
 }
 
 /// One row: everything known about one operation code, or one service action of it.
@@ -210,7 +212,8 @@ impl Command {
     /// How it fares with reservations.
     #[inline]
     pub(crate) const fn rule(&self) -> Rule {
-        Rule { conflict: self.conflict, passes_reserve: self.passes_reserve || self.under_attention }
+        let passes_reserve = self.passes_reserve || self.under_attention;
+        Rule { conflict: self.conflict, passes_reserve, governs: self.governs }
     }
 
     /// Whether the shared state has to be known before it is carried out.

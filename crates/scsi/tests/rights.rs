@@ -2,6 +2,11 @@
 
 mod common;
 
+use common::cluster::{At, Cluster, register_and_move, reserve_out};
+use common::play::{
+    CLEAR, EXCLUSIVE_ACCESS, EXCLUSIVE_ACCESS_REGISTRANTS, PREEMPT, PREEMPT_AND_ABORT, Play, REGISTER,
+    REGISTER_AND_IGNORE, RELEASE_6, RESERVE, RESERVE_6,
+};
 use common::{Bench, HOST, good, padded, payload, sense};
 use dyad_scsi::{Attention, Begun, NexusId, Right, Status, Step, Transfer, Who};
 
@@ -16,6 +21,7 @@ const WRITE_SAME_OF_ZEROS: [u8; 16] = [0x93, 0x01, 0, 0, 0, 0, 0, 0, 0, 9, 0, 0,
 const UNMAP: [u8; 10] = [0x42, 0, 0, 0, 0, 0, 0, 0, 24, 0];
 const OTHER: NexusId = NexusId(8);
 const WP: u8 = 0x80;
+const PROTECTED: (u8, u8, u8) = (7, 0x27, 0);
 
 /// Two hosts that learned of everything.
 fn two_hosts() -> Bench {
@@ -118,4 +124,54 @@ fn a_host_that_may_only_read_changes_nothing_for_the_others() {
     }
     assert_eq!(bench.asked(), [""; 0]);
     good(bench.run(&[0x1a, 0x08, 0x3f, 0, 255, 0]));
+}
+
+/// What broke: a host that may only read fenced off who may write, ended their commands, reserved the unit, or stopped it.
+#[test]
+fn a_host_that_may_only_read_keeps_nobody_out() {
+    const START_STOP: [u8; 6] = [0x1b, 0, 0, 0, 0, 0];
+    let mut cluster = Cluster::new(1, 2);
+    let (writer, reader) = (At { node: 0, host: 0 }, At { node: 0, host: 1 });
+    let set_right = |cluster: &mut Cluster, right| {
+        cluster.nodes[0].unit.set_right(reader.nexus(), right);
+        assert_eq!(sense(&cluster.run(reader, &TEST_UNIT_READY, &[])), (6, 0x2a, 1));
+    };
+    cluster.register(writer, 1);
+    set_right(&mut cluster, Right::ReadOnly);
+    cluster.register(reader, 2);
+    good(cluster.out(reader, REGISTER_AND_IGNORE, 0, 0, 2));
+    let (move_cdb, move_list) = register_and_move(2, 1, 0, writer);
+    for (action, key, other) in [(RESERVE, 2, 0), (CLEAR, 2, 0), (PREEMPT, 2, 1), (PREEMPT_AND_ABORT, 2, 1)] {
+        assert_eq!(sense(&cluster.out(reader, action, EXCLUSIVE_ACCESS, key, other)), PROTECTED, "{action}");
+    }
+    assert_eq!(sense(&cluster.run(reader, &move_cdb, &move_list)), PROTECTED);
+    for cdb in [&RESERVE_6[..], &[0x56, 0, 0, 0, 0, 0, 0, 0, 0, 0], &START_STOP] {
+        assert_eq!(sense(&cluster.run(reader, cdb, &[])), PROTECTED, "{cdb:02x?}");
+    }
+    // Its own: it reads where only registrants may, and gives up what it holds.
+    good(cluster.out(writer, RESERVE, EXCLUSIVE_ACCESS_REGISTRANTS, 1, 0));
+    good(cluster.read(reader));
+    assert_eq!(cluster.keys(reader), (3, vec![1, 2]));
+    good(cluster.run(reader, &RELEASE_6, &[]));
+    good(cluster.out(reader, REGISTER, 0, 2, 0));
+    good(cluster.write(writer));
+    assert_eq!(cluster.keys(writer), (4, vec![1]));
+}
+
+/// A reservation whose list was on its way when the right was taken away is not made.
+#[test]
+fn a_right_that_is_gone_is_gone_for_lists_that_are_on_their_way() {
+    let mut cluster = Cluster::new(1, 2);
+    let host = At { node: 0, host: 0 };
+    cluster.register(host, 1);
+    let (cdb, list) = reserve_out(RESERVE, EXCLUSIVE_ACCESS, 1, 0, 0);
+    let unit = &mut cluster.nodes[0].unit;
+    let Begun::State { task } = unit.begin(host.nexus(), 0, &padded(&cdb), Transfer::Out(24)) else {
+        panic!("it does not look")
+    };
+    unit.adopt(cluster.edition, &cluster.state).unwrap();
+    let Begun::DataOut { task, .. } = unit.again(task) else { panic!("it wants no list") };
+    unit.set_right(host.nexus(), Right::ReadOnly);
+    let Step::Answer(response) = unit.data_out(task, payload(&cluster.slab, &list)) else { panic!("it goes on") };
+    assert_eq!(sense(&response), PROTECTED);
 }

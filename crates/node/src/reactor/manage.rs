@@ -10,7 +10,7 @@ use dyad_iscsi::{
     CloseReason, LoginRefusal, Management, ManagementFunction, ManagementOutcome, ManagementTag, SessionKey, TaskTag,
 };
 use dyad_mirror::OpId;
-use dyad_scsi::{Attention, Drain, NexusId, Response, Who};
+use dyad_scsi::{Attention, Drain, NexusId, Response, Right, Who};
 use dyad_units::{Moment, Period};
 
 use super::conns::{Conn, ConnRef, Held};
@@ -68,20 +68,18 @@ impl Reactor {
         let Management { tag, function, lun } = management;
         let Some((index, nexus)) = self.use_of(at) else {
             // A discovery session has no tasks.
-            if let Some(conn) = self.conns.get_mut(at) {
-                conn.iscsi.management_done(tag, ManagementOutcome::Rejected);
-                self.list(at);
-            }
-            return;
+            return self.end_management(at, tag, ManagementOutcome::Rejected);
         };
         let is_target_wide =
             matches!(function, ManagementFunction::TargetWarmReset | ManagementFunction::TargetColdReset);
         if !LUN_ZERO.contains(&lun) && !is_target_wide {
-            if let Some(conn) = self.conns.get_mut(at) {
-                conn.iscsi.management_done(tag, ManagementOutcome::LunDoesNotExist);
-                self.list(at);
-            }
-            return;
+            return self.end_management(at, tag, ManagementOutcome::LunDoesNotExist);
+        }
+        let is_of_own = matches!(function, ManagementFunction::AbortTask(_) | ManagementFunction::AbortTaskSet);
+        let is_governing = self.volume(index).is_some_and(|volume| volume.unit.right(nexus) == Right::Full);
+        if !is_of_own && !is_governing {
+            // It would end the commands of hosts that may write.
+            return self.end_management(at, tag, ManagementOutcome::Rejected);
         }
         let mut left = Vec::new();
         let effect = match function {
@@ -113,6 +111,13 @@ impl Reactor {
             self.add_given_up(index, &mut left);
         }
         self.wait_for(index, left, Then::Management { conn: at, tag, effect });
+    }
+
+    fn end_management(&mut self, at: ConnRef, tag: ManagementTag, outcome: ManagementOutcome) {
+        if let Some(conn) = self.conns.get_mut(at) {
+            conn.iscsi.management_done(tag, outcome);
+            self.list(at);
+        }
     }
 
     /// The host logs out.
