@@ -34,6 +34,8 @@ mod peers;
 mod pools;
 mod pump;
 mod redirect;
+#[cfg(test)]
+mod reset_tests;
 mod run;
 mod service;
 mod shared;

@@ -10,7 +10,7 @@ use dyad_units::Period;
 use super::conns::{Asking, Conn, ConnRef, Held};
 use super::manage::Then;
 use super::memory::Wish;
-use super::ops::{Op, Returned, Weight};
+use super::ops::{Op, Returned, Weight, Whose};
 use super::run::{Reactor, guarded};
 
 use crate::clock;
@@ -206,6 +206,7 @@ impl Reactor {
         let Some(volume) = self.volume_mut(index) else { return };
         let Some(op) = volume.ops.get_mut(id) else { return };
         let (host, weight, took) = (op.host, op.weight.unwrap_or(Weight::Other), clock::now().since(op.begun));
+        let is_own = op.whose == Whose::Unit;
         if let Some(sender) = op.errand.take() {
             count(&mut volume.io, weight, took, is_error);
             self.forget_op(index, id);
@@ -214,6 +215,9 @@ impl Reactor {
         }
         let Some((at, tag)) = host else {
             self.forget_op(index, id);
+            if is_own {
+                return self.on_own_task_over(index, id, response.status == Status::Good);
+            }
             return self.on_op_over(index, id);
         };
         count(&mut volume.io, weight, took, is_error);

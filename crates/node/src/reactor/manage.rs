@@ -20,6 +20,8 @@ use super::run::Reactor;
 pub(super) enum Then {
     /// A task management function is answered, after it had its effect on the unit.
     Management { conn: ConnRef, tag: ManagementTag, effect: Effect },
+    /// It is answered, after its effect was told to other nodes and is over there.
+    Told { conn: ConnRef, tag: ManagementTag },
     /// A logout is answered.
     Logout { conn: ConnRef },
     /// A session begins.
@@ -48,6 +50,8 @@ pub(super) struct Waiter {
     until: Option<Moment>,
     /// Then, whatever is left.
     latest: Option<Moment>,
+    /// What it waits for was not done.
+    is_failed: bool,
 }
 
 /// T, by another node's clock (M19): what other nodes forwarded before then has its lock, or never will. As long as a
@@ -174,7 +178,7 @@ impl Reactor {
                 self.forget_at_door(index, at);
             }
             if let Some((index, task)) = index.zip(task) {
-                self.run_own_task(index, task);
+                self.end_reserve(index, task);
             }
         }
     }
@@ -275,10 +279,10 @@ impl Reactor {
         let latest = Some(self.now + STUCK);
         match self.volume_mut(index) {
             Some(volume) if !left.is_empty() || until.is_some() => {
-                volume.waiters.push(Waiter { then, left, until, latest });
+                volume.waiters.push(Waiter { then, left, until, latest, is_failed: false });
                 self.wake_in(STUCK);
             }
-            _ => self.proceed(index, then),
+            _ => self.proceed(index, then, false),
         }
     }
 
@@ -309,11 +313,12 @@ impl Reactor {
                 let volume = self.volume(index).map(|volume| volume.record.name.as_str());
                 tracing::error!(volume, count, "commands that were given up do not end: a disk hangs");
             }
-            self.proceed(index, waiter.then);
+            let is_failed = waiter.is_failed || !waiter.left.is_empty();
+            self.proceed(index, waiter.then, is_failed);
         }
     }
 
-    fn proceed(&mut self, index: u32, then: Then) {
+    fn proceed(&mut self, index: u32, then: Then, is_failed: bool) {
         match then {
             Then::Logout { conn } => self.finish_logout(conn),
             Then::Start { conn, key } => {
@@ -324,23 +329,43 @@ impl Reactor {
             }
             Then::Respond { id, response, is_error } => self.respond_op(index, id, response, is_error),
             Then::Management { conn, tag, effect } => {
-                if let Some(told) = self.take_effect(index, effect) {
-                    // The other nodes are told before the host.
-                    let then = Then::Management { conn, tag, effect: Effect::Nothing };
-                    // A reset ends in bounded time, whatever is stuck.
-                    let latest = Some(self.now + ELSEWHERE);
-                    self.wake_in(ELSEWHERE);
-                    if let Some(volume) = self.volume_mut(index) {
-                        volume.waiters.push(Waiter { then, left: vec![told], until: None, latest });
-                    }
-                    return;
-                }
-                if let Some(Conn { iscsi, .. }) = self.conns.get_mut(conn) {
-                    iscsi.management_done(tag, ManagementOutcome::Complete);
-                    self.list(conn);
-                }
+                let told = self.take_effect(index, effect);
+                let then = Then::Told { conn, tag };
+                // Other nodes end nothing for it: what they forwarded before has its lock by then, or never will (M19).
+                let is_elsewhere = self.has_neighbours && !matches!(effect, Effect::Nothing);
+                self.wait_told(index, then, told, is_elsewhere);
+            }
+            // The other nodes were told before the host, or the host is told that it was not done: it asks again.
+            Then::Told { conn, tag } => {
+                let outcome = if is_failed { ManagementOutcome::Rejected } else { ManagementOutcome::Complete };
+                self.end_management(conn, tag, outcome);
             }
         }
+    }
+
+    /// A reset ends in bounded time, whatever is stuck.
+    fn wait_told(&mut self, index: u32, then: Then, told: Option<OpId>, is_elsewhere: bool) {
+        let at = self.now + ELSEWHERE;
+        let until = is_elsewhere.then_some(at);
+        match self.volume_mut(index) {
+            Some(volume) if told.is_some() || until.is_some() => {
+                let left = told.into_iter().collect();
+                volume.waiters.push(Waiter { then, left, until, latest: Some(at), is_failed: false });
+                self.wake_in(ELSEWHERE);
+            }
+            _ => self.proceed(index, then, false),
+        }
+    }
+
+    /// A task of the unit itself ended.
+    pub(super) fn on_own_task_over(&mut self, index: u32, id: OpId, is_done: bool) {
+        self.on_release_over(index, id, is_done);
+        if !is_done && let Some(volume) = self.volume_mut(index) {
+            for waiter in volume.waiters.iter_mut().filter(|waiter| waiter.left.contains(&id)) {
+                waiter.is_failed = true;
+            }
+        }
+        self.on_op_over(index, id);
     }
 
     /// The operation by which other nodes hear of it, if they have to.

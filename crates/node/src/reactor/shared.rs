@@ -29,6 +29,9 @@ const TRIES_MAX: u8 = 16;
 /// As long as a command may wait for its lock (T, M19), so long it may wait for the state before that.
 const PATIENCE: Period = Period::from_secs(3);
 
+/// One path holds a unit by RESERVE at a time; others may be owed whose end another node brought about meanwhile.
+const OWED_MAX: usize = 8;
+
 /// Who makes the change that is under way, at the owner.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Writer {
@@ -64,6 +67,10 @@ pub(super) struct Shared {
     editions: VecDeque<Option<Edition>>,
     /// The next answer of the part is of an operation that the owner refused as stale.
     is_stale_answer: bool,
+    /// Ends of what lost nexuses held by RESERVE, under way, and how to begin each anew.
+    releases: Vec<(OpId, Task)>,
+    /// Those that came to nothing: tried again when the state was read next.
+    owed: VecDeque<Task>,
 }
 
 impl Shared {
@@ -258,6 +265,7 @@ impl Reactor {
         for &id in waiting {
             self.resume(index, id);
         }
+        self.release_owed(index);
     }
 
     /// They wait for the next read.
@@ -335,6 +343,36 @@ impl Reactor {
         let id = self.volume_mut(index)?.ops.add(Op::own(Whose::Unit, now));
         self.go_on(index, id, Begun::State { task }, false);
         Some(id)
+    }
+
+    /// A nexus is lost that held the unit by RESERVE: that ends (SPC-2 §5.5.1).
+    pub(super) fn end_reserve(&mut self, index: u32, task: Task) {
+        let anew = task.clone();
+        let id = self.run_own_task(index, task);
+        if let (Some(id), Some(volume)) = (id, self.volume_mut(index)) {
+            volume.shared.releases.push((id, anew));
+        }
+    }
+
+    /// If it did not, as without an owner, the unit would stay with a path that is gone.
+    pub(super) fn on_release_over(&mut self, index: u32, id: OpId, is_done: bool) {
+        let Some(shared) = self.volume_mut(index).map(|volume| &mut volume.shared) else { return };
+        let Some(at) = shared.releases.iter().position(|(release, _)| *release == id) else { return };
+        let (_, anew) = shared.releases.swap_remove(at);
+        if !is_done {
+            shared.owed.truncate(OWED_MAX - 1);
+            shared.owed.push_front(anew);
+        }
+    }
+
+    fn release_owed(&mut self, index: u32) {
+        let owed = self.volume_mut(index).map(|volume| std::mem::take(&mut volume.shared.owed)).unwrap_or_default();
+        for task in owed {
+            // A host that came back by the same path may have reserved anew.
+            if self.volume(index).is_some_and(|volume| volume.unit.is_lost(&task)) {
+                self.end_reserve(index, task);
+            }
+        }
     }
 
     // --- other nodes ------------------------------------------------------------------------------------------------

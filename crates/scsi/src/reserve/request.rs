@@ -51,6 +51,13 @@ pub(crate) struct Share {
     written: Option<(Edition, State)>,
 }
 
+impl Share {
+    /// The path whose loss it is about.
+    pub(crate) fn lost_path(&self) -> Option<&Path> {
+        if let Request::Lost(path) = &self.request { Some(path) } else { None }
+    }
+}
+
 /// The nexus of what the unit does by itself.
 const NOBODY: NexusId = NexusId(u64::MAX);
 

@@ -141,6 +141,12 @@ impl LogicalUnit {
         (self.shared.state().reserved.as_ref() == Some(path)).then(|| Request::Lost(path.clone()))
     }
 
+    /// Whether the nexus whose loss this task tells of did not come back meanwhile, by the same path.
+    pub fn is_lost(&self, task: &Task) -> bool {
+        let path = task.share.as_ref().and_then(|share| share.lost_path());
+        path.is_some_and(|path| !self.shared.is_here(path.digest()))
+    }
+
     /// Names a change, so that it is known again.
     pub(crate) fn next_author(&mut self) -> u64 {
         self.changes += 1;
