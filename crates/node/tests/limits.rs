@@ -154,3 +154,18 @@ fn a_line_of_more_than_ten_seconds_is_answered_task_set_full() {
     let full = (0..10).filter(|_| session.wait().unwrap().status == TASK_SET_FULL).count();
     assert!(full >= 5, "{full}");
 }
+
+/// What broke: a command was charged with what its host said that it expected, up to 4 GiB, before anybody looked at what it
+/// reads: one of them used up the limit of all hosts for minutes.
+#[test]
+fn a_senseless_length_costs_no_more_than_the_longest_command() {
+    const SENSELESS: usize = 1 << 30;
+    let stage = stage();
+    stage.handle().limit_volume("v", limits(0, 16 << 20, BURST_SECS)).unwrap();
+    let (mut one, mut other) = (session(&stage, "v", 1), session(&stage, "v", 2));
+    let read = one.call(cdb::read(0, 1), Transfer::In(vec![0; SENSELESS])).unwrap();
+    assert_eq!((read.status, read.residual), (0, (SENSELESS - 512) as i64));
+    // As many bytes take a minute at this limit.
+    other.stream().set_patience(Duration::from_secs(20)).unwrap();
+    assert_eq!(other.call(cdb::read(0, 1), Transfer::In(vec![0; 512])).unwrap().status, 0);
+}

@@ -59,7 +59,7 @@ pub use reserve::{Drain, InitiatorPort, StateError};
 pub use response::{Begun, NodeOp, Response, Status, Step, Transfer};
 pub use right::Right;
 pub use sense::{Asc, Condition, Field, Sense, SenseFormat, SenseKey};
-pub use shape::{BlockSize, Shape, SizeError};
+pub use shape::{BlockSize, Shape, SizeError, TRANSFER_BYTES_MAX};
 pub use table::{Command, Conflict, Direction, LengthRule};
 pub use task::Task;
 pub use unit::{Identity, LogicalUnit, Settings};

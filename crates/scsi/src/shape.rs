@@ -107,8 +107,9 @@ pub(crate) struct Limits {
     pub(crate) granularity: u32,
 }
 
-/// A command's data are held in memory while it runs; this times the queue depth bounds them.
-const TRANSFER_BYTES_MAX: u32 = 8 << 20;
+/// The most bytes that one command reads or writes; longer ones are refused. Its data are held in memory while it runs; this
+/// times the queue depth bounds them.
+pub const TRANSFER_BYTES_MAX: u32 = 8 << 20;
 /// Hosts split their requests at this length. Longer ones gain nothing: it is four extents.
 const TRANSFER_BYTES_OPTIMAL: u32 = 1 << 20;
 /// Some 2,048 extents: milliseconds of work on the map, well below the time that a lock may be waited for.
