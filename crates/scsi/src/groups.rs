@@ -65,6 +65,12 @@ impl LogicalUnit {
         }
     }
 
+    /// The owner was not moved to this group, and who had asked for it waits for no answer any more: a change that comes
+    /// later was not asked for.
+    pub fn not_moved(&mut self, group: u16) {
+        self.moving.take_if(|(_, asked)| *asked == group);
+    }
+
     fn is_optimized(&self, group: u16) -> bool {
         self.groups.iter().any(|known| known.group == group && known.state == AccessState::Optimized)
     }
@@ -127,13 +133,17 @@ pub(crate) fn with_list(unit: &mut LogicalUnit, mut task: Task, list: &[u8]) -> 
         return Ok(Step::Answer(Response::good()));
     }
     unit.moving = Some((task.nexus, group));
-    task.phase = Phase::Moving;
+    task.phase = Phase::Moving { group };
     Ok(Step::Node { task, op: NodeOp::Move { group } })
 }
 
 /// The owner was not moved.
 pub(crate) fn failed(unit: &mut LogicalUnit, task: &Task, error: VolumeError) -> Response {
-    unit.moving = None;
+    if let Phase::Moving { group } = task.phase
+        && unit.moving == Some((task.nexus, group))
+    {
+        unit.moving = None;
+    }
     match error {
         VolumeError::WriteFault => {
             unit.check_condition(Condition::new(SenseKey::HardwareError, Asc::SET_GROUPS_FAILED))

@@ -159,12 +159,14 @@ pub(crate) fn finish(unit: &mut LogicalUnit, task: Task, result: VolumeResult) -
             let is_unknown = error == VolumeError::Busy;
             return Ok(if is_unknown { Step::State { task } } else { Step::Answer(failed(unit, &task, error)) });
         }
-        Err(error) if task.phase == Phase::Moving => return Ok(Step::Answer(groups::failed(unit, &task, error))),
+        Err(error) if matches!(task.phase, Phase::Moving { .. }) => {
+            return Ok(Step::Answer(groups::failed(unit, &task, error)));
+        }
         Err(error) => return Ok(Step::Answer(failed(unit, &task, error))),
     };
     Ok(match task.phase {
         Phase::Read => Step::Answer(Response::data(read_data(unit, task.range, done))),
-        Phase::End | Phase::EndRepeated | Phase::Moving => Step::Answer(Response::good()),
+        Phase::End | Phase::EndRepeated | Phase::Moving { .. } => Step::Answer(Response::good()),
         Phase::FlushThenRead => {
             check_kept_out(unit, &task)?;
             let op = VolumeOp::Read { span: unit.settings.shape.span(still_within(unit, task.range)?) };

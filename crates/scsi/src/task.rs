@@ -150,7 +150,10 @@ pub(crate) enum Phase {
         len: u16,
     },
     /// Another node is becoming owner.
-    Moving,
+    Moving {
+        /// Its target port group.
+        group: u16,
+    },
     /// What the node knows of which blocks were written comes.
     Look {
         /// ALLOCATION LENGTH.

@@ -109,6 +109,7 @@ impl LogicalUnit {
     pub fn remove_nexus(&mut self, nexus: NexusId) -> Option<Task> {
         self.nexuses.remove(nexus);
         self.copies.forget(nexus);
+        self.moving.take_if(|(asker, _)| *asker == nexus);
         let lost = self.reserved_by(nexus);
         self.shared.unname(nexus);
         lost.map(request::own_task)

@@ -3,8 +3,8 @@
 mod common;
 
 use common::{Bench, HOST, field, good, sense};
-use dyad_contract::volume::VolumeError;
-use dyad_scsi::{AccessState, NexusId, PORT_GROUPS_MAX, PortGroup};
+use dyad_contract::volume::{VolumeDone, VolumeError};
+use dyad_scsi::{AccessState, Begun, NexusId, PORT_GROUPS_MAX, PortGroup, Step, Transfer};
 
 const TEST_UNIT_READY: [u8; 6] = [0; 6];
 
@@ -193,4 +193,44 @@ fn a_move_that_fails_leaves_all_as_it_was() {
         bench.unit.set_port_groups(&[group(1, AccessState::NonOptimized), group(2, AccessState::Optimized)]);
         assert_eq!(sense(&bench.run(&TEST_UNIT_READY)), (6, 0x2a, 6));
     }
+}
+
+/// What broke: who asked for a move and gave it up before it failed was not told of any later change, and the failure of
+/// another host's move was taken for the end of one that went on.
+#[test]
+fn who_gave_a_move_up_is_told_of_what_comes_later() {
+    let begin = |bench: &mut Bench, nexus: NexusId, to: u16| {
+        let cdb = common::padded(&[0xa4, 0x0a, 0, 0, 0, 0, 0, 0, 0, 8, 0, 0]);
+        let Begun::DataOut { task, .. } = bench.unit.begin(nexus, 0, &cdb, Transfer::Out(8)) else { panic!("no list") };
+        let [high, low] = to.to_be_bytes();
+        let list = common::payload(&bench.slab, &[0, 0, 0, 0, 0, 0, high, low]);
+        let Step::Node { task, .. } = bench.unit.data_out(task, list) else { panic!("no move") };
+        task
+    };
+    let owned_by = |owner: u16| {
+        let state = |number| if number == owner { AccessState::Optimized } else { AccessState::NonOptimized };
+        [1, 2, 3].map(|number| group(number, state(number)))
+    };
+    let other = NexusId(8);
+    let start = || {
+        let mut bench = Bench::new();
+        bench.unit.add_nexus(other, None).unwrap();
+        bench.unit.set_port_groups(&owned_by(1));
+        bench
+    };
+
+    let mut bench = start();
+    drop(begin(&mut bench, HOST, 2));
+    bench.unit.not_moved(2);
+    bench.unit.set_port_groups(&owned_by(3));
+    assert_eq!(sense(&bench.run(&TEST_UNIT_READY)), (6, 0x2a, 6));
+
+    let mut bench = start();
+    let failing = begin(&mut bench, other, 3);
+    let going_on = begin(&mut bench, HOST, 2);
+    bench.unit.finish(failing, Err(VolumeError::Busy));
+    bench.unit.set_port_groups(&owned_by(2));
+    bench.unit.finish(going_on, Ok(VolumeDone::Done));
+    good(bench.run(&TEST_UNIT_READY));
+    assert_eq!(sense(&bench.run_as(other, &TEST_UNIT_READY)), (6, 0x2a, 6));
 }

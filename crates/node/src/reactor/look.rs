@@ -170,6 +170,11 @@ impl Reactor {
         entry.is_parked = false;
         let Some(task) = entry.task.take() else {
             // Its host gave it up; whoever waits for its end may go on now (M19).
+            if let NodeOp::Move { group } = waiting.op
+                && is_error
+            {
+                volume.unit.not_moved(group);
+            }
             self.forget_op(index, id);
             return self.on_op_over(index, id);
         };
