@@ -51,7 +51,7 @@ pub(crate) enum Request {
     OpenPool(String, SyncSender<Result<(), OpenPoolError>>),
     DeletePool(String, SyncSender<Result<(), DeletePoolError>>),
     CreateVolume(Box<CreateVolume>, SyncSender<Result<(), CreateVolumeError>>),
-    DeleteVolume(String, bool, SyncSender<Result<(), DeleteVolumeError>>),
+    DeleteVolume(String, SyncSender<Result<(), DeleteVolumeError>>),
     /// Change a volume in use.
     Adjust(String, Adjustment, SyncSender<Result<(), AdjustError>>),
     DrainNode(String, bool, SyncSender<Result<DrainReport, NodeChangeError>>),
@@ -114,9 +114,7 @@ impl Admin {
                 Request::OpenPool(which, reply) => drop(reply.try_send(self.open_again(&which))),
                 Request::DeletePool(which, reply) => drop(reply.try_send(self.delete_pool(&which))),
                 Request::CreateVolume(request, reply) => drop(reply.try_send(self.create_volume(&request))),
-                Request::DeleteVolume(which, force, reply) => {
-                    drop(reply.try_send(self.delete_volume(&which, force)));
-                }
+                Request::DeleteVolume(which, reply) => drop(reply.try_send(self.delete_volume(&which))),
                 Request::Adjust(which, adjustment, reply) => {
                     drop(reply.try_send(self.adjust(&which, &adjustment)));
                 }

@@ -195,12 +195,16 @@ impl NodeHandle {
         Ok(self.volume(&name)?)
     }
 
-    /// Deletes a volume and its data; `which` is a name or an id. With sessions only if `force`.
+    /// Deletes a volume and its data; `which` is a name or an id. With sessions at any node, or while a node cannot be asked
+    /// for its sessions, only if `force`.
     ///
     /// # Errors
     /// See [`DeleteVolumeError`].
     pub fn delete_volume(&self, which: &str, force: bool) -> Result<(), DeleteVolumeError> {
-        self.request(|reply| Request::DeleteVolume(which.into(), force, reply))?
+        if !force {
+            self.check_unused(which)?;
+        }
+        self.request(|reply| Request::DeleteVolume(which.into(), reply))?
     }
 
     /// Closes a host's session; the host may come back at once.

@@ -135,6 +135,10 @@ pub(super) fn delete_volume(error: DeleteVolumeError) -> ControlError {
             let by = if sessions == 1 { "1 session is open".into() } else { format!("{sessions} sessions are open") };
             ControlError::InUse { kind: Kind::Volume, name: volume, by }
         }
+        DeleteVolumeError::Silent { .. } => ControlError::Unavailable {
+            what: chain(&error),
+            advice: "start that node again, or add --force (`force=true`) if no host uses the volume through it".into(),
+        },
         DeleteVolumeError::Pool { .. } => ControlError::Unavailable {
             what: chain(&error),
             advice: "hosts no longer see the volume; restart the node when the pool works again".into(),

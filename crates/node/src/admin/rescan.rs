@@ -87,7 +87,7 @@ impl Admin {
         for id in gone {
             // Created after the list was made?
             if matches!(self.store.get(Key::Volume(id)), Ok(None)) {
-                let _ = self.ask(|reply| Message::RemoveVolume { volume: id, force: true, reply });
+                let _ = self.ask(|reply| Message::RemoveVolume { volume: id, reply });
                 self.catalog.lock().forget_volume(id);
             }
         }
@@ -110,7 +110,7 @@ impl Admin {
             VolumeState::Creating if self.segments_of(&volume).len() != volume.segments.len() => return,
             VolumeState::Creating => {}
             VolumeState::Deleting => {
-                if self.ask(|reply| Message::RemoveVolume { volume: id, force: true, reply }).is_err() {
+                if self.ask(|reply| Message::RemoveVolume { volume: id, reply }).is_err() {
                     return;
                 }
             }

@@ -386,13 +386,14 @@ impl Admin {
         Ok(images)
     }
 
-    pub(super) fn delete_volume(&self, which: &str, force: bool) -> Result<(), DeleteVolumeError> {
+    /// Whoever asks made sure that nobody uses it.
+    pub(super) fn delete_volume(&self, which: &str) -> Result<(), DeleteVolumeError> {
         let known = self.catalog.lock().volume(which).cloned();
         let known = known.ok_or_else(|| QueryError::Unknown { kind: "volume", name: which.into() })?;
         let (id, name) = (known.record.id, known.record.name);
-        let removed = self.ask(|reply| Message::RemoveVolume { volume: id, force, reply })?;
-        removed.map_err(|sessions| DeleteVolumeError::InUse { volume: name.to_string(), sessions })?;
+        // First, so that it goes on being served where that cannot be recorded.
         self.begin_deletion(id).map_err(|error| DeleteVolumeError::Store(Box::new(error)))?;
+        self.ask(|reply| Message::RemoveVolume { volume: id, reply })?;
         let outcome = self.carry_to_end(id);
         self.settle(id, outcome.as_ref().err().map(|halt| chain(halt)));
         outcome.map_err(|halt| match halt {

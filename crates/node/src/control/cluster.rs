@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use dyad_units::{NodeId, Period};
 
-use super::{IoCounters, NodeHandle, NodeStatus, VolumeInfo};
+use super::{DeleteVolumeError, IoCounters, NodeHandle, NodeStatus, QueryError, VolumeInfo};
 use crate::orders::Orders;
 use crate::talk::{Ask, STATUS_MAX, Told};
 
@@ -31,6 +31,20 @@ impl NodeHandle {
             take_in(&mut own, node, status);
         }
         own
+    }
+
+    /// Whether no host uses the volume through any node.
+    pub(super) fn check_unused(&self, which: &str) -> Result<(), DeleteVolumeError> {
+        let status = self.status()?;
+        let found = status.volumes.iter().find(|volume| volume.name == which || volume.id.to_string() == which);
+        let volume = found.ok_or_else(|| QueryError::Unknown { kind: "volume", name: which.into() })?;
+        if volume.sessions > 0 {
+            return Err(DeleteVolumeError::InUse { volume: volume.name.clone(), sessions: volume.sessions });
+        }
+        match status.neighbours.into_iter().find(|node| node.told.is_none()) {
+            Some(node) => Err(DeleteVolumeError::Silent { volume: volume.name.clone(), node: node.name }),
+            None => Ok(()),
+        }
     }
 
     /// Gives orders to parts.

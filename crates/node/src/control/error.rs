@@ -228,6 +228,14 @@ pub enum DeleteVolumeError {
         /// How many.
         sessions: u32,
     },
+    /// Hosts may use it through a node that cannot be asked.
+    #[error("whether hosts use the volume `{volume}` through node `{node}` is not known: it does not answer")]
+    Silent {
+        /// The volume.
+        volume: String,
+        /// Name of the node.
+        node: String,
+    },
     /// A pool could not free an image; the volume stays in the state `deleting` and is finished at the next start.
     #[error("the pool `{pool}` could not free its image yet: {reason}; it is done at the next start")]
     Pool {

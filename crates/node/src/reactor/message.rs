@@ -34,8 +34,8 @@ pub(crate) enum Message {
     AddVolume { volume: Box<VolumeRecord>, segment: Box<SegmentRecord>, reply: Reply<Result<(), String>> },
     /// A volume's record was changed in use.
     VolumeChanged(Box<VolumeRecord>),
-    /// Stop serving a volume: drain, flush, close. Refused with the count of sessions, unless forced.
-    RemoveVolume { volume: VolumeId, force: bool, reply: Reply<Result<(), u32>> },
+    /// Stop serving a volume: close its sessions, drain, flush, close.
+    RemoveVolume { volume: VolumeId, reply: Reply<()> },
     /// What the config store answered to a volume's part.
     Answer { volume: VolumeId, part: u64, answer: StoreAnswer },
     /// A connection to another node.

@@ -40,7 +40,7 @@ impl Reactor {
                 self.add_volume(*volume, *segment, reply);
             }
             Message::VolumeChanged(volume) => self.change_volume(*volume),
-            Message::RemoveVolume { volume, force, reply } => self.remove_volume(volume, force, Some(reply)),
+            Message::RemoveVolume { volume, reply } => self.remove_volume(volume, Some(reply)),
             Message::Answer { volume, part, answer } => {
                 let index = self.volume_with_id(volume);
                 let asked = |index: &u32| self.volume(*index).is_some_and(|volume| volume.part_no == part);
@@ -128,7 +128,7 @@ impl Reactor {
         }
         let volumes: Vec<_> = self.volumes.iter().flatten().map(|volume| volume.record.id).collect();
         for id in volumes {
-            self.remove_volume(id, true, None);
+            self.remove_volume(id, None);
         }
     }
 

@@ -73,7 +73,7 @@ pub(crate) struct Volume {
 /// A volume on its way out.
 #[derive(Default)]
 pub(super) struct Stop {
-    pub(super) reply: Option<Reply<Result<(), u32>>>,
+    pub(super) reply: Option<Reply<()>>,
     pub(super) is_stopped: bool,
 }
 
@@ -274,26 +274,18 @@ impl Reactor {
     }
 
     /// Begins to close a volume. Refused with the count of sessions, unless forced.
-    pub(super) fn remove_volume(&mut self, id: VolumeId, force: bool, reply: Option<Reply<Result<(), u32>>>) {
-        let tell = |reply: Option<Reply<_>>, answer| reply.map(|reply| reply.try_send(answer));
+    pub(super) fn remove_volume(&mut self, id: VolumeId, reply: Option<Reply<()>>) {
         let Some(index) = self.volume_with_id(id) else {
-            tell(reply, Ok(()));
+            reply.map(|reply| reply.try_send(()));
             return;
         };
         let Some(volume) = self.volume_mut(index) else { return };
-        let sessions = volume.sessions.len() as u32;
-        if sessions > 0 && !force {
-            tell(reply, Err(sessions));
-            return;
-        }
         if let Some(stop) = &mut volume.stop {
             stop.reply = reply.or(stop.reply.take());
             return;
         }
         volume.stop = Some(Stop { reply, is_stopped: false });
-        if force {
-            self.close_sessions(index, "the volume is taken out of service");
-        }
+        self.close_sessions(index, "the volume is taken out of service");
         // Nobody waits for the answer: the end is told by an action of its own.
         self.volume_event(index, PartEvent::Command { id: 0, command: Command::Stop });
     }
@@ -329,7 +321,7 @@ impl Reactor {
             self.unroute(index);
             self.withdraw(volume.part.record().id);
             if let Some(reply) = volume.stop.and_then(|stop| stop.reply) {
-                let _ = reply.try_send(Ok(()));
+                let _ = reply.try_send(());
             }
         }
     }
@@ -355,7 +347,7 @@ impl Reactor {
             self.close(at, CloseReason::Node("the volume failed"), false);
         }
         if let Some(reply) = volume.stop.and_then(|stop| stop.reply) {
-            let _ = reply.try_send(Ok(()));
+            let _ = reply.try_send(());
         }
     }
 }

@@ -1,0 +1,44 @@
+//! A volume is deleted on purpose only.
+
+mod cast;
+
+use cast::pair::{Pair, host, wait_until};
+use dyad_node::control::DeleteVolumeError;
+
+/// What broke: only the sessions of the node that was asked counted. Asked at the other one, it deleted a volume with all its
+/// data under the hosts that used it.
+#[test]
+fn a_volume_that_hosts_use_through_another_node_is_not_deleted() {
+    let mut pair = Pair::new();
+    let mut user = host(&pair.one, 1);
+    user.write(0, vec![1; 4096]).unwrap();
+    for stage in [&pair.other, &pair.one] {
+        let refused = stage.handle().delete_volume("v", false);
+        assert!(matches!(refused, Err(DeleteVolumeError::InUse { sessions: 1, .. })), "{refused:?}");
+    }
+    assert_eq!(user.read(0, 8).unwrap(), vec![1; 4096]);
+    drop(user);
+    // A node that cannot be asked may have hosts.
+    pair.one.stop();
+    wait_until("nobody knows", || {
+        let refused = pair.other.handle().delete_volume("v", false);
+        matches!(refused, Err(DeleteVolumeError::Silent { ref node, .. }) if node == "one")
+    });
+    pair.one.start();
+    wait_until("it is deleted", || pair.other.handle().delete_volume("v", false).is_ok());
+    wait_until("the other node heard", || pair.one.handle().volume("v").is_err());
+}
+
+/// What broke: the volume was taken out of service first. Where its deletion could not be recorded it stayed so at this node
+/// until the next start.
+#[test]
+fn a_volume_whose_deletion_cannot_be_recorded_goes_on_being_served() {
+    let mut pair = Pair::new();
+    let mut user = host(&pair.one, 1);
+    user.write(0, vec![1; 4096]).unwrap();
+    pair.arbiter = None;
+    let refused = pair.one.handle().delete_volume("v", true);
+    assert!(matches!(refused, Err(DeleteVolumeError::Store(_))), "{refused:?}");
+    user.write(0, vec![2; 4096]).unwrap();
+    assert_eq!(host(&pair.one, 2).read(0, 8).unwrap(), vec![2; 4096]);
+}
