@@ -18,7 +18,7 @@ mod token;
 pub use guest::{Admitted, JoinError, join};
 pub use host::TokenError;
 pub(crate) use host::{JoinRefused, Reception};
-pub use talk::StoreWay;
+pub use talk::{Password, StoreWay};
 pub use token::{ParseTokenError, Token};
 
 /// First bytes of a connection of a machine that wants to join.

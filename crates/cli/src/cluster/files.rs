@@ -26,12 +26,13 @@ pub struct Files {
 /// Written and removed to see whether the directory takes files.
 const PROBE: &str = "probe";
 /// All that these commands write.
-const NAMES: [&str; 9] = [
+const NAMES: [&str; 10] = [
     "ca.key",
     "ca.pem",
     "node.pem",
     "node.key",
     "store-ca.pem",
+    "etcd-password",
     "dyad.toml",
     "arbiter/ca.pem",
     "arbiter/arbiter.pem",

@@ -19,6 +19,8 @@ pub use store::{accept, seed};
 
 /// Name in the arbiter's certificate.
 const ARBITER: &str = "arbiter";
+/// File with the password of etcd's user.
+const PASSWORD: &str = "etcd-password";
 /// As the program has it without a configuration.
 const PREFIX: &str = "iqn.2026-11.san.dyad";
 
@@ -58,7 +60,7 @@ pub fn init(args: &InitCluster) -> Result<(), Failure> {
 
 fn way(kind: &str, addresses: Vec<String>, name: Option<String>) -> StoreWay {
     let (kind, is_encrypted) = (kind.to_owned(), true);
-    StoreWay { kind, addresses, is_encrypted, authority: None, name, prefix: None, user: None }
+    StoreWay { kind, addresses, is_encrypted, authority: None, name, prefix: None, user: None, password: None }
 }
 
 fn after_init(args: &InitCluster, name: &Name) -> String {
@@ -91,17 +93,16 @@ pub fn join(args: &JoinNode) -> Result<(), Failure> {
     if let Some(authority) = &admitted.store.authority {
         files.add("store-ca.pem", authority, Kept::Open);
     }
+    if let Some(password) = &admitted.store.password {
+        files.add(PASSWORD, &format!("{}\n", password.reveal()), Kept::Secret);
+    }
     let config = configuration(&args.node, &name, &admitted.target_prefix, &admitted.store, None, &files);
     files.add("dyad.toml", &config, Kept::Open);
     let written = files.write()?;
     let dir = args.node.dir.display();
-    let password = admitted.store.user.as_ref().map(|user| {
-        format!("\nThe password of etcd's user {user} is not told here: put it into {dir}/etcd-password (mode 0600).\n")
-    });
     table::print(&format!(
-        "{written}{}\nThis machine is let in as node {name}. Start it:\n  dyad serve --config {dir}/dyad.toml      (or \
-         systemctl enable --now dyad)\nthen `dyad node list` shows it on every node.\n",
-        password.unwrap_or_default()
+        "{written}\nThis machine is let in as node {name}. Start it:\n  dyad serve --config {dir}/dyad.toml      (or \
+         systemctl enable --now dyad)\nthen `dyad node list` shows it on every node.\n"
     ));
     Ok(())
 }
@@ -156,7 +157,7 @@ fn configuration(
         }
     }
     if store.user.is_some() {
-        line("store.password_file", file("etcd-password"));
+        line("store.password_file", file(PASSWORD));
     }
     out
 }

@@ -12,7 +12,7 @@ use dyad_store::{Authority, ConfigError, Tls, fingerprint};
 use dyad_units::NodeId;
 use rustls::{ServerConnection, StreamOwned};
 
-use super::talk::{self, Answer, Ask, StoreWay, VERSION, Welcome};
+use super::talk::{self, Answer, Ask, Password, StoreWay, VERSION, Welcome};
 use super::token::{SECRET_BYTES, Token};
 use crate::settings::{Settings, StoreChoice};
 
@@ -180,6 +180,7 @@ impl Reception {
                 name: tls.as_ref().and_then(|tls| tls.name.clone()),
                 prefix: Some(prefix.clone()),
                 user: user.as_ref().map(|(user, _)| user.clone()),
+                password: user.as_ref().map(|(_, password)| Password::new(password)),
             },
             StoreChoice::Arbiter { addresses, tls } => StoreWay {
                 kind: "arbiter".into(),
@@ -189,6 +190,7 @@ impl Reception {
                 name: tls.as_ref().map(|(_, name)| name.clone()),
                 prefix: None,
                 user: None,
+                password: None,
             },
             StoreChoice::Local => StoreWay {
                 kind: "local".into(),
@@ -198,6 +200,7 @@ impl Reception {
                 name: None,
                 prefix: None,
                 user: None,
+                password: None,
             },
         }
     }

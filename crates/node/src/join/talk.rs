@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-/// Version of this talk.
-pub(super) const VERSION: u16 = 1;
+/// Version of this talk: 2 tells the password of etcd's user.
+pub(super) const VERSION: u16 = 2;
 /// Longest message: certificates of a few KiB.
 const MESSAGE_BYTES_MAX: usize = 64 << 10;
 
@@ -52,8 +52,31 @@ pub struct StoreWay {
     pub name: Option<String>,
     /// What all keys start with.
     pub prefix: Option<String>,
-    /// Its user; the password is not told.
+    /// Its user.
     pub user: Option<String>,
+    /// That user's password: whoever is let in needs it, and comes with a token over TLS.
+    pub password: Option<Password>,
+}
+
+/// A password, which no formatter shows.
+#[derive(Clone, Eq, PartialEq, Serialize, Deserialize)]
+pub struct Password(String);
+
+impl Password {
+    pub(super) fn new(password: &str) -> Self {
+        Self(password.to_owned())
+    }
+
+    /// For a file that nobody else can read.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for Password {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Password(..)")
+    }
 }
 
 /// A socket on which the whole talk ends at a time.
