@@ -77,6 +77,12 @@ pub trait Control: Send + Sync + 'static {
     /// Lets an image that is detached or taken out catch up.
     fn reattach_image(&self, image: ImageId, accept_loss: bool) -> Result<Image, ControlError>;
 
+    /// Exports a detached image as a read-only target of its own, at its node.
+    fn export_image(&self, image: ImageId) -> Result<Image, ControlError>;
+
+    /// Exports it no more.
+    fn unexport_image(&self, image: ImageId) -> Result<(), ControlError>;
+
     /// Up to 1 MiB of a detached image of this node, from a multiple of 256 KiB on; nothing behind its end.
     fn read_image(&self, image: ImageId, offset: u64) -> Result<Vec<u8>, ControlError>;
 

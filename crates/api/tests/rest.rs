@@ -162,6 +162,10 @@ fn images_and_owners_change_in_use() {
     stage.post("/v1/images", &json!({"volume": "vm1", "pol": "c"})).expect_problem(422, "invalid", "pol");
     let post = |what: &str, body: Value| stage.post(&format!("/v1/images/{id}/{what}"), &body);
     assert_eq!(post("detach", json!({})).body["state"], "detached");
+    let target = post("export", json!({})).body["export"].as_str().unwrap().to_owned();
+    assert!(target.ends_with(&format!(":vm1:{id}")), "{target}");
+    assert_eq!(stage.delete(&format!("/v1/images/{id}/export")).status, 204);
+    stage.delete("/v1/images/none/export").expect_problem(404, "not-found", "none");
     assert_eq!(post("reattach", json!({})).body["state"], "stale");
     assert_eq!(post("move", json!({"pool": "d"})).body["pool"], "d");
     post("promote", json!({})).expect_problem(409, "refused", "would be lost");

@@ -5,6 +5,7 @@
 //! is finished or undone at the next start.
 
 mod adjust;
+mod exports;
 mod images;
 mod news;
 mod nodes;
@@ -21,7 +22,8 @@ pub(crate) use adjust::{AdjustError, Adjustment};
 use dyad_cluster::{Incarnation, Key, Kind, NodeRecord, Record, SetError, Store, StoreError, Version, Versioned};
 use dyad_payload::Slab;
 use dyad_store::Cache;
-use dyad_units::NodeId;
+use dyad_units::{ImageId, NodeId, VolumeId};
+pub(crate) use exports::ExportError;
 use images::Tending;
 pub(crate) use news::News;
 use reopen::Retries;
@@ -31,6 +33,7 @@ use crate::control::{
     CreatePool, CreatePoolError, CreateVolume, CreateVolumeError, DeletePoolError, DeleteVolumeError, DrainReport,
     NodeChangeError, NodePhase, OpenPoolError, QueryError,
 };
+use crate::exported::Exported;
 use crate::peers::Peers;
 use crate::reactor::{Mailbox, Message, Reply};
 use crate::settings::Settings;
@@ -56,6 +59,8 @@ pub(crate) enum Request {
     Adjust(String, Adjustment, SyncSender<Result<(), AdjustError>>),
     DrainNode(String, bool, SyncSender<Result<DrainReport, NodeChangeError>>),
     RemoveNode(String, SyncSender<Result<(), NodeChangeError>>),
+    /// Export a detached image of this node, or end that.
+    Export(VolumeId, ImageId, bool, SyncSender<Result<(), ExportError>>),
     /// Something in the config store changed.
     Rescan,
     /// The node ends.
@@ -80,15 +85,19 @@ pub(crate) struct Admin {
     pub(crate) catalog: Arc<Catalog>,
     pub(crate) peers: Arc<Peers>,
     pub(crate) news: Arc<News>,
+    /// Images that are exported, as the file says.
+    pub(crate) exported: Mutex<Exported>,
 }
 
 impl Admin {
     /// Brings everything into service, then does what it is asked until the node ends.
     pub(crate) fn run(&self, requests: &Receiver<Request>) {
+        self.recall_exports();
         // First, so that the other nodes are connected when the volumes start.
         self.meet_nodes();
         self.open_pools();
         self.open_volumes();
+        self.tend_exports();
         self.mailbox.post(Message::Open);
         {
             let mut known = self.catalog.lock();
@@ -105,6 +114,7 @@ impl Admin {
                     // Whatever news were lost, and what waited for a node that was away.
                     self.rescan();
                     self.tend_images(&mut tending);
+                    self.tend_exports();
                     continue;
                 }
                 Err(RecvTimeoutError::Disconnected) => return,
@@ -122,9 +132,13 @@ impl Admin {
                     drop(reply.try_send(self.drain_node(&which, is_wanted)));
                 }
                 Request::RemoveNode(which, reply) => drop(reply.try_send(self.remove_node(&which))),
+                Request::Export(volume, image, is_wanted, reply) => {
+                    drop(reply.try_send(self.export(volume, image, is_wanted)));
+                }
                 Request::Rescan => {
                     self.rescan();
                     self.tend_images(&mut tending);
+                    self.tend_exports();
                 }
                 Request::End => return,
             }

@@ -9,6 +9,7 @@ mod adjust;
 mod cluster;
 mod copy;
 mod error;
+mod exports;
 mod images;
 mod info;
 mod loss;

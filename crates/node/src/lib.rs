@@ -22,6 +22,7 @@ pub mod clock;
 mod config_store;
 pub mod control;
 pub mod disk;
+mod exported;
 mod identity;
 pub mod join;
 mod keeper;

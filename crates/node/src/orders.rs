@@ -5,7 +5,7 @@ use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::{Duration, Instant};
 
 use dyad_mirror::{CommandError, LossReport};
-use dyad_units::{NodeId, VolumeId};
+use dyad_units::{ImageId, NodeId, VolumeId};
 
 use crate::control::LossInfo;
 use crate::reactor::{Mailbox, Message};
@@ -69,7 +69,16 @@ impl Orders {
         if node == self.me {
             return self.here(volume, order);
         }
-        let Some(answer) = self.ask(node, &Ask::Order { volume, order }) else {
+        self.tell(node, &Ask::Order { volume, order })
+    }
+
+    /// Lets another node export an image of its own, or end that.
+    pub(crate) fn export(&self, node: NodeId, volume: VolumeId, image: ImageId, is_wanted: bool) -> Told {
+        self.tell(node, &Ask::Export { volume, image, is_wanted })
+    }
+
+    fn tell(&self, node: NodeId, ask: &Ask) -> Told {
+        let Some(answer) = self.ask(node, ask) else {
             return passing("the node has too many requests waiting");
         };
         match answer.recv_timeout(self.patience) {

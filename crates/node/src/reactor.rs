@@ -18,6 +18,8 @@ mod command;
 mod conns;
 mod copy;
 mod errand;
+mod export_ops;
+mod exports;
 #[cfg(test)]
 mod held_up_tests;
 mod limit;
@@ -50,6 +52,7 @@ mod tests;
 mod timers;
 mod volumes;
 
+pub(crate) use exports::ExportFault;
 pub use listen::ListenError;
 pub(crate) use listen::Listener;
 pub(crate) use mailbox::Mailbox;

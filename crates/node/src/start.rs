@@ -212,6 +212,7 @@ impl Node {
             catalog: catalog.clone(),
             peers: peers.clone(),
             news,
+            exported: Mutex::default(),
         };
         let admin = spawn("admin", move || admin.run(&requested))?;
         let door = door.map(|mut door| door.open(&peers).map(|()| door)).transpose();

@@ -40,6 +40,8 @@ pub(crate) enum Ask {
     Status,
     /// Something of its part in a volume.
     Order { volume: VolumeId, order: Order },
+    /// Export a detached image of its own, or end that.
+    Export { volume: VolumeId, image: ImageId, is_wanted: bool },
     /// Which blocks of a volume were ever written, as its owner knows it; a host of the asking node wants to know.
     Look { volume: VolumeId, look: Look },
 }
@@ -163,6 +165,7 @@ fn answer(handle: &NodeHandle, body: &[u8]) -> Told {
     match serde_json::from_slice(body) {
         Ok(Ask::Status) => handle.own_status().map_or_else(refuse, |status| Told::Status(Box::new(status))),
         Ok(Ask::Order { volume, order }) => handle.orders().here(volume, order),
+        Ok(Ask::Export { volume, image, is_wanted }) => handle.export_here(volume, image, is_wanted),
         // The reactor answers looks.
         Ok(Ask::Look { .. }) | Err(_) => Told::Unknown,
     }

@@ -137,6 +137,7 @@ mod tests {
             out_seconds: None,
             progress: None,
             replaces: None,
+            export: None,
         }
     }
 

@@ -113,6 +113,8 @@ pub struct Image {
     /// The image whose place it takes once it is in-sync.
     #[schema(value_type = Option<String>, format = "uuid")]
     pub replaces: Option<ImageId>,
+    /// The read-only target under which its node exports it, of a detached image; none: it is not exported.
+    pub export: Option<String>,
 }
 
 /// How far an image's catching up is.

@@ -104,6 +104,33 @@ pub(super) async fn reattach(
     desk.change(move |node| node.reattach_image(id(node, &wanted)?, word.accept_loss)).await.map(Json)
 }
 
+/// Export a detached image as a read-only target of its own, at its node
+#[utoipa::path(post, path = "/v1/images/{image}/export", operation_id = "export_image", tag = "images",
+    params(("image" = String, Path, description = "Id")),
+    responses(
+        (status = 200, body = Image),
+        (status = "default", body = Problem, content_type = "application/problem+json"),
+    ))]
+pub(super) async fn export(
+    State(desk): State<Desk>,
+    Name(wanted): Name,
+    Nothing: Nothing,
+) -> Result<Json<Image>, Problem> {
+    desk.change(move |node| node.export_image(id(node, &wanted)?)).await.map(Json)
+}
+
+/// Export an image no more; sessions with its target are closed
+#[utoipa::path(delete, path = "/v1/images/{image}/export", operation_id = "unexport_image", tag = "images",
+    params(("image" = String, Path, description = "Id")),
+    responses(
+        (status = 204, description = "It is not exported any more"),
+        (status = "default", body = Problem, content_type = "application/problem+json"),
+    ))]
+pub(super) async fn unexport(State(desk): State<Desk>, Name(wanted): Name) -> Result<StatusCode, Problem> {
+    desk.change(move |node| node.unexport_image(id(node, &wanted)?)).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
 /// Move an image to another node or pool, in use; the answer is the new one
 #[utoipa::path(post, path = "/v1/images/{image}/move", operation_id = "move_image", tag = "images",
     params(("image" = String, Path, description = "Id")), request_body = Place,

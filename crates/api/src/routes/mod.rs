@@ -36,6 +36,7 @@ pub(crate) fn all() -> OpenApiRouter<Desk> {
         .routes(routes!(images::show, images::remove))
         .routes(routes!(images::detach))
         .routes(routes!(images::reattach))
+        .routes(routes!(images::export, images::unexport))
         .routes(routes!(images::relocate))
         .routes(routes!(images::content))
         .routes(routes!(images::loss))

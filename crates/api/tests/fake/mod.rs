@@ -288,6 +288,7 @@ impl Control for FakeNode {
                 out_seconds: None,
                 progress: None,
                 replaces: None,
+                export: None,
             });
         }
         let volume = Volume {
@@ -377,6 +378,16 @@ impl Control for FakeNode {
 
     fn reattach_image(&self, image: ImageId, _: bool) -> Result<Image, ControlError> {
         self.image(image).map(|image| Image { state: ImageState::Stale, ..image })
+    }
+
+    fn export_image(&self, image: ImageId) -> Result<Image, ControlError> {
+        let image = self.image(image)?;
+        let target = format!("iqn.2026-11.san.dyad:{}:{}", image.volume, image.id);
+        Ok(Image { state: ImageState::Detached, export: Some(target), ..image })
+    }
+
+    fn unexport_image(&self, image: ImageId) -> Result<(), ControlError> {
+        self.image(image).map(drop)
     }
 
     fn read_image(&self, image: ImageId, offset: u64) -> Result<Vec<u8>, ControlError> {

@@ -289,8 +289,10 @@ pub enum ImageCommand {
     Detach(NameImage),
     /// Let an image catch up that is detached or was taken out; only what changed is copied
     Reattach(ReattachImage),
-    /// Copy a detached image into a file; to be asked of its node
+    /// Make a detached image a read-only target of its own, or copy it into a file
     Export(ExportImage),
+    /// Make it a target no more; hosts that read it are disconnected
+    Unexport(NameImage),
     /// What a forced promotion of an image would lose, or what only a detached image has
     Loss(NameImage),
 }
@@ -304,20 +306,29 @@ pub struct NameImage {
     pub image: String,
 }
 
-/// An image to be copied into a file.
+/// An image to be read by itself.
 #[derive(Args, Debug)]
-#[command(after_help = "Example, a backup without a window:
+#[command(after_help = "\
+The target is at the portals of the image's node, for the hosts of the volume, write protected, a disk of its own for multipath
+drivers. It is the image as it was when it was detached, until `dyad image unexport`; reattaching or removing the image ends
+it, with the sessions of hosts.
+
+A backup without a window:
   dyad image detach vm1 two
-  dyad image export vm1 two --output vm1.img      (on node two)
-  dyad image reattach vm1 two")]
+  dyad image export vm1 two                       (prints the target)
+  qemu-img convert iscsi://192.0.2.2/TARGET/0 vm1.qcow2
+  dyad image reattach vm1 two                     (only what changed comes over)
+
+The same into a file, without a host:
+  dyad image export vm1 two --output vm1.img      (to be asked of node two)")]
 pub struct ExportImage {
     /// The volume, by name or id
     pub volume: String,
     /// The image: its id, NODE or NODE/POOL
     pub image: String,
-    /// File that gets the data; what is zero takes no space in it
+    /// Copy it into this file instead, to be asked of its node; what is zero takes no space in it
     #[arg(long, value_name = "FILE")]
-    pub output: PathBuf,
+    pub output: Option<PathBuf>,
 }
 
 /// An image to be added.

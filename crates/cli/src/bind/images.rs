@@ -60,6 +60,16 @@ pub(super) fn reattach(node: &NodeHandle, image: ImageId, accept_loss: bool) -> 
     node.reattach_image(&volume, &image, accept_loss).map(|image| told::image(&image)).map_err(failed)
 }
 
+pub(super) fn export(node: &NodeHandle, image: ImageId) -> Result<Image, ControlError> {
+    let (volume, image) = names(node, image)?;
+    node.export_image(&volume, &image).map(|image| told::image(&image)).map_err(failed)
+}
+
+pub(super) fn unexport(node: &NodeHandle, image: ImageId) -> Result<(), ControlError> {
+    let (volume, image) = names(node, image)?;
+    node.unexport_image(&volume, &image).map(drop).map_err(failed)
+}
+
 pub(super) fn read(node: &NodeHandle, image: ImageId, offset: u64) -> Result<Vec<u8>, ControlError> {
     node.read_detached(image, offset).map_err(failed)
 }

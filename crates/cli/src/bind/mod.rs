@@ -142,6 +142,14 @@ impl Control for BoundNode {
         images::reattach(&self.0, image, accept_loss)
     }
 
+    fn export_image(&self, image: ImageId) -> Result<Image, ControlError> {
+        images::export(&self.0, image)
+    }
+
+    fn unexport_image(&self, image: ImageId) -> Result<(), ControlError> {
+        images::unexport(&self.0, image)
+    }
+
     fn read_image(&self, image: ImageId, offset: u64) -> Result<Vec<u8>, ControlError> {
         images::read(&self.0, image, offset)
     }

@@ -233,6 +233,7 @@ pub(super) fn image(image: &ImageInfo) -> Image {
             seconds_left: progress.seconds_left,
         }),
         replaces: image.replaces,
+        export: image.export.clone(),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{Seek as _, SeekFrom, Write as _};
+use std::path::Path;
 
 use dyad_api::model::{AcceptLoss, AddImage, Image, Loss, NewOwner, Place, PreferredOwner, Volume};
 
@@ -45,6 +46,12 @@ pub fn run(at: &Session, command: ImageCommand) -> Result<(), Failure> {
             Ok(())
         }
         ImageCommand::Export(args) => export(at, &args),
+        ImageCommand::Unexport(args) => {
+            let image = find(at, &args.volume, &args.image)?;
+            at.client.delete(&format!("{}/export", path(&image.id.to_string())))?;
+            at.done(&format!("the image in pool {} is not exported any more", image.pool));
+            Ok(())
+        }
         ImageCommand::Loss(args) => {
             let image = find(at, &args.volume, &args.image)?;
             at.show(&format!("{}/loss", path(&image.id.to_string())), loss_told)
@@ -136,11 +143,23 @@ fn relocate(at: &Session, args: args::MoveImage) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Copies all of it; what is zero becomes a hole.
 fn export(at: &Session, args: &args::ExportImage) -> Result<(), Failure> {
     let image = find(at, &args.volume, &args.image)?;
-    let failed = |error: std::io::Error| Failure::failed(format!("{}: {error}", args.output.display()), "");
-    let mut file = File::create_new(&args.output).map_err(failed)?;
+    if let Some(output) = &args.output {
+        return copy(at, &image, output);
+    }
+    let image: Image = at.client.post(&format!("{}/export", path(&image.id.to_string())), &())?;
+    at.tell(&image, |image| {
+        let target = image.export.as_deref().unwrap_or_default();
+        format!("the image in pool {} is exported by node {}, read-only, as {target}\n", image.pool, image.node_name)
+    });
+    Ok(())
+}
+
+/// Copies all of it; what is zero becomes a hole.
+fn copy(at: &Session, image: &Image, output: &Path) -> Result<(), Failure> {
+    let failed = |error: std::io::Error| Failure::failed(format!("{}: {error}", output.display()), "");
+    let mut file = File::create_new(output).map_err(failed)?;
     let mut offset = 0;
     loop {
         let bytes = at.client.get_bytes(&format!("{}/content?offset={offset}", path(&image.id.to_string())))?;
@@ -157,7 +176,7 @@ fn export(at: &Session, args: &args::ExportImage) -> Result<(), Failure> {
         offset += bytes.len() as u64;
     }
     file.set_len(offset).and_then(|()| file.sync_all()).map_err(failed)?;
-    at.done(&format!("{} of volume {} are in {}", size(offset), image.volume, args.output.display()));
+    at.done(&format!("{} of volume {} are in {}", size(offset), image.volume, output.display()));
     Ok(())
 }
 
@@ -203,6 +222,7 @@ pub fn progress_told(image: &Image) -> String {
 
 pub fn more_told(image: &Image) -> String {
     pairs_told(&[
+        ("exported as", image.export.clone().unwrap_or_default()),
         ("replaces", image.replaces.map(|id| id.to_string()).unwrap_or_default()),
         ("progress", progress_told(image)),
     ])

@@ -70,6 +70,8 @@ fn images_and_owners_change_in_use() {
         "image add vm1 --node node-1 --pool c",
         "image move vm1 a --pool c",
         "image detach vm1 node-1/b",
+        "image export vm1 b",
+        "image unexport vm1 b",
         "image reattach vm1 b",
         "image loss vm1 b",
         "image remove vm1 b --yes",

@@ -91,7 +91,7 @@ fn take_in(own: &mut NodeStatus, node: NodeId, status: NodeStatus) {
         for image in &mut mine.images {
             let Some(said) = theirs.images.iter().find(|said| said.id == image.id) else { continue };
             if image.node == node {
-                image.allocated = said.allocated;
+                (image.allocated, image.export) = (said.allocated, said.export.clone());
             }
             if is_owner {
                 (image.state, image.reason) = (said.state.clone(), said.reason.clone());

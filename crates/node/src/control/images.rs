@@ -303,7 +303,7 @@ fn refuse_last(volume: &VolumeInfo, image: &ImageInfo) -> Result<(), ImageError>
     Ok(())
 }
 
-fn not_done(told: Told) -> ImageError {
+pub(super) fn not_done(told: Told) -> ImageError {
     match told {
         Told::Refused(refused) if refused.is_passing => refuse(refused.why, "try again in a moment"),
         Told::Refused(refused) => refuse(refused.why, "look at `dyad volume show`"),
@@ -326,7 +326,7 @@ pub(super) fn find_node(now: &NodeStatus, which: &str) -> Result<NodeId, ImageEr
 }
 
 /// An image by its id, or by its node where that has only one.
-fn find_image<'a>(volume: &'a VolumeInfo, which: &str) -> Result<&'a ImageInfo, ImageError> {
+pub(super) fn find_image<'a>(volume: &'a VolumeInfo, which: &str) -> Result<&'a ImageInfo, ImageError> {
     if let Some(found) = volume.images.iter().find(|image| image.id.to_string() == which) {
         return Ok(found);
     }

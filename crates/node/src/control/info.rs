@@ -356,6 +356,9 @@ pub struct ImageInfo {
     pub progress: Option<ProgressInfo>,
     /// The image whose place it takes once it is in sync.
     pub replaces: Option<ImageId>,
+    /// The read-only target under which its node exports it.
+    #[serde(default)]
+    pub export: Option<String>,
 }
 
 /// How far an image's catching up is.

@@ -224,6 +224,7 @@ fn image_info(
         out_seconds: known.outs.get(&image.id).map(|since| clock::now().since(*since).to_duration().as_secs()),
         progress: look.and_then(|look| progress_of(look.part.mirror.as_ref()?, image.id)),
         replaces: image.replaces,
+        export: snapshot.exports.iter().find(|export| export.image == image.id).map(|export| export.target.clone()),
     }
 }
 

@@ -32,9 +32,13 @@ impl Reactor {
                 volume.unit.set_right(nexus, right_of_unit(volume.record.access.right_of(initiator)));
             }
         }
+        let is_other_access = before.access != volume.record.access;
         let (limits, preferred) = (volume.record.limits, volume.record.preferred);
         if before.limits != limits {
             self.change_limits(index, limits);
+        }
+        if is_other_access {
+            self.look_at_exports(index);
         }
         if before.preferred != preferred {
             self.doubt_paths(index);

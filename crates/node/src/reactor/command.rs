@@ -20,7 +20,7 @@ impl Reactor {
     /// A command came.
     pub(super) fn on_command(&mut self, at: ConnRef, command: &Command) {
         // Discovery sessions have no commands; the connection rejects them before.
-        let Some((index, nexus)) = self.use_of(at) else { return };
+        let Some((index, nexus)) = self.use_of(at) else { return self.on_export_command(at, command) };
         if !self.holds_back(at, index, command) {
             self.begin(at, (index, nexus), command);
         }
@@ -44,7 +44,7 @@ impl Reactor {
     }
 
     /// Asks the host for a command's data, at once or when there is room for it.
-    fn want_data(&mut self, at: ConnRef, tag: TaskTag, task: Task, len: u32) {
+    pub(super) fn want_data(&mut self, at: ConnRef, tag: TaskTag, task: Task, len: u32) {
         if self.budget.is_crowded(&self.slab) {
             return self.respond(at, tag, Response::status(Status::TaskSetFull));
         }
@@ -85,7 +85,7 @@ impl Reactor {
 
     /// The data of a command came.
     pub(super) fn on_data_out(&mut self, at: ConnRef, tag: TaskTag, data: Payload) {
-        let Some((index, _)) = self.use_of(at) else { return };
+        let Some((index, _)) = self.use_of(at) else { return self.on_export_data(at, tag, data) };
         let Some(session) = self.conns.get_mut(at).and_then(|conn| conn.session.as_mut()) else { return };
         let held = session.take(tag);
         self.advance_line(at);
@@ -253,7 +253,7 @@ impl Reactor {
     }
 }
 
-fn count(io: &mut IoCounters, weight: Weight, took: Period, is_error: bool) {
+pub(super) fn count(io: &mut IoCounters, weight: Weight, took: Period, is_error: bool) {
     let add = |sum: &mut Period| *sum = Period::from_nanos(sum.as_nanos().saturating_add(took.as_nanos()));
     io.errors += u64::from(is_error);
     io.time_max = io.time_max.max(took);

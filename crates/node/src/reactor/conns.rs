@@ -75,8 +75,10 @@ pub(crate) struct Session {
     pub(crate) tsih: u16,
     pub(crate) key: SessionKey,
     pub(crate) initiator: Arc<str>,
-    /// The volume and the nexus there; `None` for discovery.
+    /// The volume and the nexus there; `None` for discovery, and of an exported image.
     pub(crate) use_of: Option<(u32, NexusId)>,
+    /// The exported image that it reads, and the nexus there, in the place of a volume.
+    pub(crate) export: Option<(u32, NexusId)>,
     pub(crate) since: Moment,
     /// By the task's slot.
     pub(crate) tasks: Vec<Held>,

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::num::NonZeroU16;
 
-use dyad_cluster::Chap as RecordedChap;
+use dyad_cluster::{Access, Chap as RecordedChap};
 use dyad_iscsi::{
     Admission, Auth, ChapAuth, ChapSecret, CloseReason, DiscoveredTarget, DiscoveryScope, Event, LoginRefusal,
     LoginRequest, PortalAddress, SessionKey, SessionKind,
@@ -79,6 +79,11 @@ impl Reactor {
         };
         // Volumes may be missing only because they are not open yet: then the host should come back.
         let missing = if self.is_open { LoginRefusal::TargetNotFound } else { LoginRefusal::ServiceUnavailable };
+        if let Some(export) = self.export_of_target(target).and_then(|index| self.exports.get(index)) {
+            let access = self.access_of_export(export).ok_or(missing)?;
+            access.right_of(&request.initiator).ok_or(LoginRefusal::NotAllowed)?;
+            return Ok(admission(auth_of(access)));
+        }
         let index = self.volume_of_target(target);
         let (index, volume) = index.and_then(|index| Some((index, self.volume(index)?))).ok_or(missing)?;
         if volume.stop.is_some() {
@@ -91,10 +96,7 @@ impl Reactor {
         if let Some(elsewhere) = self.redirection(index, portal) {
             return Err(elsewhere);
         }
-        let secret =
-            |chap: &RecordedChap| ChapSecret { name: chap.name.clone(), secret: chap.secret.reveal().to_vec() };
-        let auth = access.chap.as_ref().map(|pair| chap_of(secret(&pair.host), pair.mutual.as_ref().map(secret)));
-        Ok(admission(auth.unwrap_or(Auth::None)))
+        Ok(admission(auth_of(access)))
     }
 
     /// The login is through: take the place of an older session of the same name, then begin.
@@ -102,9 +104,11 @@ impl Reactor {
         let Some(target) = &key.target else {
             return self.start_session(at, key, None);
         };
-        let Some(index) = self.volume_of_target(target) else {
+        let export = self.export_of_target(target);
+        let volume = self.volume_of_target(target);
+        if export.or(volume).is_none() {
             return self.refuse(at, LoginRefusal::TargetNotFound);
-        };
+        }
         let older = self.conns.iter().find(|(other, conn)| {
             *other != at && conn.session.as_ref().is_some_and(|session| is_same(&session.key, &key))
         });
@@ -112,14 +116,17 @@ impl Reactor {
             // RFC 7143 §6.3.5: the older session ends, its tasks included, before this one begins.
             self.close(older, CloseReason::Node("the host logged in again"), false);
         }
+        if let Some(index) = export {
+            return self.start_export_session(at, key, index);
+        }
+        let Some(index) = volume else { return };
         let orphans = self.orphans_of(index, &key.initiator);
         self.wait_for(index, orphans, Then::Start { conn: at, key: Box::new(key) });
     }
 
     /// Full feature phase begins.
     pub(super) fn start_session(&mut self, at: ConnRef, key: SessionKey, volume: Option<u32>) {
-        let (id, nexus) = (self.fresh_id(), NexusId(self.next_id));
-        let tsih = self.fresh_tsih();
+        let nexus = NexusId(self.fresh_id());
         if let Some(index) = volume {
             let Some(volume) = self.volume_mut(index).filter(|volume| volume.stop.is_none()) else {
                 return self.refuse(at, LoginRefusal::ServiceUnavailable);
@@ -139,17 +146,32 @@ impl Reactor {
             }
             volume.sessions.push(at);
         }
-        let (now, settings) = (self.now, self.settings.clone());
-        let Some(conn) = self.conns.get_mut(at) else {
+        if self.conns.get(at).is_none() {
             return self.forget_nexus(volume, nexus, at);
-        };
-        let tasks = if volume.is_some() { settings.iscsi.queue_depth as usize + SPARE_TASKS } else { 0 };
+        }
+        self.enter_session(at, key, volume.map(|index| (index, nexus)), None);
+    }
+
+    /// The session of a connection, with what it uses.
+    pub(super) fn enter_session(
+        &mut self,
+        at: ConnRef,
+        key: SessionKey,
+        use_of: Option<(u32, NexusId)>,
+        export: Option<(u32, NexusId)>,
+    ) {
+        let (id, tsih) = (self.fresh_id(), self.fresh_tsih());
+        let (now, settings) = (self.now, self.settings.clone());
+        let Some(conn) = self.conns.get_mut(at) else { return };
+        let is_of_use = use_of.is_some() || export.is_some();
+        let tasks = if is_of_use { settings.iscsi.queue_depth as usize + SPARE_TASKS } else { 0 };
         let session = Session {
             id,
             tsih: tsih.get(),
             initiator: key.initiator.as_str().into(),
             key,
-            use_of: volume.map(|index| (index, nexus)),
+            use_of,
+            export,
             since: now,
             tasks: Vec::with_capacity(tasks),
             in_flight: 0,
@@ -157,7 +179,7 @@ impl Reactor {
             line: VecDeque::new(),
             io: IoCounters::default(),
         };
-        if volume.is_some() && std::mem::take(&mut conn.is_half_open) {
+        if is_of_use && std::mem::take(&mut conn.is_half_open) {
             self.half_open -= 1;
         }
         conn.session = Some(Box::new(session));
@@ -190,13 +212,17 @@ impl Reactor {
         let Some(conn) = self.conns.get(at) else { return };
         let initiator = conn.claim.as_deref().unwrap_or_default();
         let portals = self.portals_for(conn.portal);
-        let targets: Vec<_> = (self.volumes.iter().flatten())
-            .filter(|volume| volume.stop.is_none() && volume.record.access.right_of(initiator).is_some())
-            .filter(|volume| match scope {
+        let volumes = (self.volumes.iter().flatten()).filter(|volume| volume.stop.is_none());
+        let volumes = volumes.map(|volume| (&volume.target, Some(&volume.record.access)));
+        let exports = self.exports.iter().map(|export| (&export.target, self.access_of_export(export)));
+        let targets: Vec<_> = volumes
+            .chain(exports)
+            .filter(|(_, access)| access.is_some_and(|access| access.right_of(initiator).is_some()))
+            .filter(|(target, _)| match scope {
                 DiscoveryScope::All => true,
-                DiscoveryScope::Target(name) => volume.target.eq_ignore_ascii_case(name),
+                DiscoveryScope::Target(name) => target.eq_ignore_ascii_case(name),
             })
-            .map(|volume| DiscoveredTarget { name: volume.target.clone(), portals: portals.clone() })
+            .map(|(target, _)| DiscoveredTarget { name: target.clone(), portals: portals.clone() })
             .collect();
         if let Some(conn) = self.conns.get_mut(at) {
             conn.iscsi.discovered(&targets);
@@ -218,6 +244,12 @@ impl Reactor {
 
 /// Tasks beside the queue depth: those sent for immediate delivery.
 const SPARE_TASKS: usize = 16;
+
+fn auth_of(access: &Access) -> Auth {
+    let secret = |chap: &RecordedChap| ChapSecret { name: chap.name.clone(), secret: chap.secret.reveal().to_vec() };
+    let auth = access.chap.as_ref().map(|pair| chap_of(secret(&pair.host), pair.mutual.as_ref().map(secret)));
+    auth.unwrap_or(Auth::None)
+}
 
 fn chap_of(initiator: ChapSecret, target: Option<ChapSecret>) -> Auth {
     Auth::Chap(Box::new(ChapAuth { initiator, target, random: clock::random_bytes() }))

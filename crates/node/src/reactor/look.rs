@@ -13,6 +13,7 @@
 use dyad_cluster::ImageState;
 use dyad_contract::volume::{Edition, VolumeDone, VolumeError, VolumeOp, VolumeResult};
 use dyad_mirror::{Command, CommandError, OpId, PartEvent};
+use dyad_pool::{ImageHandle, Pool};
 use dyad_scsi::{NodeOp, RUNS_MAX, Run, Step, Task};
 use dyad_units::{BLOCKS_PER_EXTENT, Epoch, Extent, NodeId, SECTOR_BYTES, Span, Stamp, VolumeId};
 
@@ -27,7 +28,7 @@ use crate::talk::{Ask, Look, Order, Refused, Told, encode};
 const LOOKS_MAX: usize = 32;
 
 /// Extents of one look; what a unit asks for at most, and one more where that begins in the middle of one.
-const EXTENTS_MAX: usize = 8193;
+pub(super) const EXTENTS_MAX: usize = 8193;
 
 /// Who wants to know.
 #[derive(Clone, Copy, Debug)]
@@ -270,7 +271,6 @@ impl Reactor {
 
     /// A mask for each extent: the blocks that this node's image in sync has seen written, or of which nothing is known.
     fn seen(&self, index: u32, extents: impl Iterator<Item = Extent>) -> Vec<u64> {
-        const UNKNOWN: u64 = u64::MAX;
         let image = self.volume(index).and_then(|volume| {
             let mut images = volume.part.record().images.iter();
             let own = images.find(|image| image.node == self.node && image.state == ImageState::InSync)?;
@@ -278,20 +278,22 @@ impl Reactor {
             let room = self.pools.get(place.pool as usize)?.as_deref()?;
             Some((&room.pool, place.handle))
         });
-        let mask = |extent| {
-            let peek = image.as_ref().and_then(|(pool, handle)| pool.peek(*handle, extent));
-            match peek {
-                // What a crash left behind is not compared yet, or lost (P8, P12).
-                Some(peek) if !peek.is_lost && peek.stamp != Stamp::NEWEST => peek.written,
-                _ => UNKNOWN,
-            }
-        };
-        extents.map(mask).collect()
+        extents.map(|extent| mask_of(image, extent)).collect()
+    }
+}
+
+/// The blocks of an extent that an image has seen written, or of which nothing is known.
+pub(super) fn mask_of(image: Option<(&Pool, ImageHandle)>, extent: Extent) -> u64 {
+    const UNKNOWN: u64 = u64::MAX;
+    match image.and_then(|(pool, handle)| pool.peek(handle, extent)) {
+        // What a crash left behind is not compared yet, or lost (P8, P12).
+        Some(peek) if !peek.is_lost && peek.stamp != Stamp::NEWEST => peek.written,
+        _ => UNKNOWN,
     }
 }
 
 /// The extents that a span touches.
-fn extents_of(span: Span) -> impl ExactSizeIterator<Item = Extent> {
+pub(super) fn extents_of(span: Span) -> impl ExactSizeIterator<Item = Extent> {
     let (first, last) = span.blocks();
     let extent = |block: u64| (block / u64::from(BLOCKS_PER_EXTENT)) as u32; // a span ends where an extent has a number
     let (first, count) = (extent(first.0), extent(last.0) - extent(first.0) + 1);
@@ -299,7 +301,7 @@ fn extents_of(span: Span) -> impl ExactSizeIterator<Item = Extent> {
 }
 
 /// Runs from the first block that the span touches on, as many as are told.
-fn runs_of(span: Span, seen: &[u64]) -> Vec<Run> {
+pub(super) fn runs_of(span: Span, seen: &[u64]) -> Vec<Run> {
     let (first, last) = span.blocks();
     let base = first.0 / u64::from(BLOCKS_PER_EXTENT) * u64::from(BLOCKS_PER_EXTENT);
     let mut runs: Vec<Run> = Vec::new();

@@ -64,12 +64,15 @@ const ELSEWHERE: Period = Period::from_millis(3300);
 const STUCK: Period = Period::from_secs(10);
 
 /// LUN 0 in peripheral device and in flat space addressing (SAM-5 §4.7.5).
-const LUN_ZERO: [u64; 2] = [0, 0x4000_0000_0000_0000];
+pub(super) const LUN_ZERO: [u64; 2] = [0, 0x4000_0000_0000_0000];
 
 impl Reactor {
     /// A task management request.
     pub(super) fn on_management(&mut self, at: ConnRef, management: Management) {
         let Management { tag, function, lun } = management;
+        if self.export_used(at).is_some() {
+            return self.on_export_management(at, management);
+        }
         let Some((index, nexus)) = self.use_of(at) else {
             // A discovery session has no tasks.
             return self.end_management(at, tag, ManagementOutcome::Rejected);
@@ -142,6 +145,7 @@ impl Reactor {
 
     /// The session is over, in whatever way: its commands are given up, its nexus is gone.
     pub(super) fn end_session(&mut self, at: ConnRef) {
+        self.leave_export(at);
         let Some((index, nexus)) = self.use_of(at) else {
             if let Some(conn) = self.conns.get_mut(at) {
                 conn.session = None;
@@ -393,7 +397,7 @@ impl Reactor {
     }
 }
 
-fn tags_of(conn: &Conn) -> Vec<TaskTag> {
+pub(super) fn tags_of(conn: &Conn) -> Vec<TaskTag> {
     let tasks = conn.session.iter().flat_map(|session| &session.tasks);
     let tag = |held: &Held| match held {
         Held::Nothing => None,

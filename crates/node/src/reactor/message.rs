@@ -9,6 +9,7 @@ use dyad_pool::{AdminError, ImageMeta, Pool};
 use dyad_units::{ImageId, NodeId, Piece, PoolId, SegmentId, VolumeId};
 
 use super::copy::Copied;
+use super::exports::ExportFault;
 use super::redirect::Way;
 use super::snapshot::Snapshot;
 use super::talk::Commanded;
@@ -52,6 +53,10 @@ pub(crate) enum Message {
     Look(Reply<Snapshot>),
     /// Read a piece of an image past its volume; the reply is dropped if it is not there.
     ReadImage { pool: PoolId, image: ImageId, piece: Piece, reply: Reply<Copied> },
+    /// Export a detached image; its target's name. `is_new`: an administrator asks for it.
+    ExportImage { volume: VolumeId, image: ImageId, is_new: bool, reply: Reply<Result<String, ExportFault>> },
+    /// Export it no more; `false`: it was not.
+    UnexportImage { image: ImageId, reply: Reply<bool> },
     /// A command to the part of a volume; the reply is dropped if the volume is not in service here.
     Command { volume: VolumeId, command: dyad_mirror::Command, reply: Reply<Commanded> },
     /// Ask another node; the reply is dropped if it cannot be asked.

@@ -8,7 +8,7 @@ use dyad_mirror::PartEvent;
 use dyad_pool::{AdminReply, AdminToken, ImageHandle, ImageMeta, Pool};
 use dyad_units::{ImageId, Moment, Period, PoolId};
 
-use super::copy::Copied;
+use super::copy::Reader;
 use super::message::{ImageFault, Reply};
 use super::run::{Reactor, guarded};
 use super::timers::Timer;
@@ -28,7 +28,7 @@ pub(crate) struct PoolRoom {
     /// Changes under way, and who waits for them.
     changes: Vec<(AdminToken, Change)>,
     /// Pieces of detached images that are read, and who waits for them.
-    pub(super) reads: Vec<(Token, Reply<Copied>)>,
+    pub(super) reads: Vec<(Token, Reader)>,
     pub(super) is_dirty: bool,
     /// A test has its disk hang: what it is asked is not begun.
     #[cfg(test)]
@@ -183,6 +183,7 @@ impl Reactor {
             let _ = reply.try_send(Ok(()));
             return;
         }
+        self.unexport_image(image);
         self.give_up_image(pool, image);
         self.change(pool, reply, |pool, token| {
             if let Some(handle) = pool.find(image) {
@@ -265,6 +266,7 @@ impl Reactor {
     /// Forgets a pool. Its disk stays locked until the last operation on it has ended.
     fn give_up_pool(&mut self, index: u32, reason: OutReason) {
         let Some(room) = self.pools[index as usize].take() else { return };
+        self.end_exports_of(None, Some(room.id));
         self.leaving.push(room.disk);
         self.sweep_disks();
         for (_, change) in room.changes {

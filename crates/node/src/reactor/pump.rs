@@ -41,6 +41,7 @@ impl Reactor {
         }
         self.scratch.actions = actions;
         self.tell_paths(index);
+        self.look_at_exports(index);
         self.time_volume(index);
         self.report_start(index);
         self.finish_stopped(index);
@@ -97,6 +98,7 @@ impl Reactor {
     }
 
     fn ask_image(&mut self, index: u32, image: ImageId, token: Token, request: Request) {
+        self.before_asking(image, &request);
         let places = self.volume(index).map(|volume| &volume.places[..]).unwrap_or_default();
         // The part was told that the image is down: it waits for no reply.
         let Some(&Place { pool, handle, .. }) = places.iter().find(|place| place.image == image) else { return };

@@ -18,6 +18,7 @@ use dyad_units::{Moment, NodeId, Period, PoolId, SegmentId, StoreId, VolumeId};
 use rustix::event::{Timespec, epoll};
 
 use super::conns::{ConnRef, Conns};
+use super::exports::Exports;
 use super::listen::Listener;
 use super::mailbox::Mailbox;
 use super::memory::{ANSWERS_OF_SESSION, Budget};
@@ -105,6 +106,7 @@ pub(crate) struct Reactor {
     pub(super) starved: Vec<ConnRef>,
     pub(super) volumes: Vec<Option<Box<Volume>>>,
     pub(super) dirty_volumes: Vec<u32>,
+    pub(super) exports: Exports,
     pub(super) pools: Vec<Option<Box<PoolRoom>>>,
     pub(super) dirty_pools: Vec<u32>,
     pub(super) disks: Disks,
@@ -186,6 +188,7 @@ impl Reactor {
             starved: Vec::new(),
             volumes: Vec::new(),
             dirty_volumes: Vec::new(),
+            exports: Exports::default(),
             pools: Vec::new(),
             dirty_pools: Vec::new(),
             disks,

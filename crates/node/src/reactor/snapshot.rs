@@ -5,6 +5,7 @@ use dyad_mirror::PartStatus;
 use dyad_pool::{Counters, PoolUse};
 use dyad_units::{Bytes, ImageId, NodeId, PoolId, VolumeId};
 
+use super::exports::ExportLook;
 use super::run::Reactor;
 use super::service::Service;
 use crate::control::{BackendInfo, DiskInfo, IoCounters, SessionInfo};
@@ -16,6 +17,7 @@ pub(crate) struct Snapshot {
     pub(crate) pools: Vec<PoolLook>,
     pub(crate) volumes: Vec<VolumeLook>,
     pub(crate) sessions: Vec<SessionInfo>,
+    pub(crate) exports: Vec<ExportLook>,
     pub(crate) failed_volumes: Vec<(VolumeId, String)>,
     pub(crate) failed_pools: Vec<(PoolId, String)>,
     pub(crate) backend: BackendInfo,
@@ -58,6 +60,7 @@ impl Reactor {
             pools: self.look_at_pools(),
             volumes: self.look_at_volumes(),
             sessions: self.look_at_sessions(),
+            exports: self.look_at_all_exports(),
             failed_volumes: self.failed_volumes.clone(),
             failed_pools: self.failed_pools.clone(),
             backend: self.disks.backend().clone(),
@@ -116,12 +119,13 @@ impl Reactor {
             .filter_map(|(_, conn)| conn.session.as_deref().map(|session| (conn, session)))
             .map(|(conn, session)| {
                 let volume = session.use_of.and_then(|(index, _)| self.volume(index));
+                let volume = volume.map(|volume| volume.record.name.to_string());
                 SessionInfo {
                     id: session.id,
                     node_name: String::new(),
                     initiator: session.initiator.to_string(),
                     target: session.key.target.clone(),
-                    volume: volume.map(|volume| volume.record.name.to_string()),
+                    volume: volume.or_else(|| self.volume_exported(session.export?.0)),
                     peer: conn.peer,
                     portal: conn.portal,
                     age: self.now.since(session.since),

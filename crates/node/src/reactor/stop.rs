@@ -61,6 +61,12 @@ impl Reactor {
                 let _ = reply.try_send(self.look());
             }
             Message::ReadImage { pool, image, piece, reply } => self.read_image(pool, image, piece, reply),
+            Message::ExportImage { volume, image, is_new, reply } => {
+                let _ = reply.try_send(self.export_image(volume, image, is_new));
+            }
+            Message::UnexportImage { image, reply } => {
+                let _ = reply.try_send(self.unexport_image(image));
+            }
             Message::Command { volume, command, reply } => self.command_volume(volume, command, reply),
             Message::AskNode { node, body, reply } => self.ask_node(node, &body, reply),
             Message::TellNode { node, id, body } => self.tell_node(node, id, &body),

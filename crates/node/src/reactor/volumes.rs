@@ -315,6 +315,7 @@ impl Reactor {
         }
         self.close_sessions(index, "the volume is taken out of service");
         if let Some(mut volume) = self.volumes[index as usize].take() {
+            self.end_exports_of(Some(volume.record.id), None);
             self.budget.give_back_all(volume.ops.asked_bytes());
             self.scatter_errands(&mut volume.ops);
             self.refuse_looks(&volume.looks);
@@ -333,6 +334,7 @@ impl Reactor {
         tracing::error!(volume = %volume.record.name, fault, "volume out of service after a fault of this program; restart the node");
         let sessions = volume.sessions.clone();
         let Some(mut volume) = self.volumes[index as usize].take() else { return };
+        self.end_exports_of(Some(volume.record.id), None);
         // It answers nothing any more: this node neither owns the segment nor promises anything for it.
         let segment = volume.part.record().id;
         self.beats.leases().disown(segment);
