@@ -7,7 +7,7 @@ use dyad_contract::image::ImageError;
 use dyad_contract::volume::{VolumeDone, VolumeError, VolumeOp, VolumeResult};
 use dyad_iscsi::{CloseReason, Command, Management, ManagementFunction, ManagementOutcome, TaskTag};
 use dyad_payload::Payload;
-use dyad_scsi::{Attention, Begun, NodeOp, Response, Run, Status, Step, Task, Transfer, Who};
+use dyad_scsi::{Attention, Begun, NodeOp, Response, Run, Status, Step, Task, Transfer, Unreached, Who};
 use dyad_units::{BLOCK_BYTES, EXTENT_BYTES, Moment, Piece, Span};
 
 use super::command::count;
@@ -155,6 +155,10 @@ impl Reactor {
             Begun::Node { task, op: NodeOp::Look { span } } => {
                 let runs = self.runs_of_export(index, span);
                 self.step_export(index, host, |export| export.unit.looked(task, &runs));
+            }
+            // Copies between volumes know volumes only.
+            Begun::Node { task, op: NodeOp::Errand(_) } => {
+                self.step_export(index, host, |export| export.unit.ran(task, Err(Unreached::NotThere)));
             }
             Begun::State { .. } => self.respond(at, tag, Response::status(Status::Busy)),
         }
