@@ -160,7 +160,10 @@ impl Reactor {
             Begun::Node { task, op: NodeOp::Errand(_) } => {
                 self.step_export(index, host, |export| export.unit.ran(task, Err(Unreached::NotThere)));
             }
-            Begun::State { .. } => self.respond(at, tag, Response::status(Status::Busy)),
+            // Only a copy that writes here would wait.
+            Begun::State { .. } | Begun::Node { op: NodeOp::Pause { .. }, .. } => {
+                self.respond(at, tag, Response::status(Status::Busy))
+            }
         }
     }
 
