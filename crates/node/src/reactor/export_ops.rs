@@ -236,8 +236,8 @@ impl Reactor {
         let mut outcome = ManagementOutcome::Complete;
         match function {
             _ if !LUN_ZERO.contains(&lun) && !is_target_wide => outcome = ManagementOutcome::LunDoesNotExist,
-            ManagementFunction::AbortTask(task) => self.abort_at_export(index, at, Some(task)),
-            ManagementFunction::AbortTaskSet => self.abort_at_export(index, at, None),
+            ManagementFunction::AbortTask(task) => self.abort_at_export(at, Some(task)),
+            ManagementFunction::AbortTaskSet => self.abort_at_export(at, None),
             ManagementFunction::ClearTaskSet => {
                 self.abort_all_at_export(index);
                 self.attend_export(index, Who::AllBut(nexus), Attention::CommandsCleared);
@@ -265,12 +265,12 @@ impl Reactor {
 
     fn abort_all_at_export(&mut self, index: u32) {
         for session in self.export_sessions(index, None) {
-            self.abort_at_export(index, session, None);
+            self.abort_at_export(session, None);
         }
     }
 
     /// Gives up one command of a session, or all.
-    fn abort_at_export(&mut self, index: u32, at: ConnRef, only: Option<TaskTag>) {
+    fn abort_at_export(&mut self, at: ConnRef, only: Option<TaskTag>) {
         let tags = match only {
             Some(tag) => vec![tag],
             None => self.conns.get(at).map(super::manage::tags_of).unwrap_or_default(),
@@ -278,11 +278,18 @@ impl Reactor {
         for tag in tags {
             let Some(conn) = self.conns.get_mut(at) else { return };
             conn.iscsi.abort_task(tag);
-            let held = conn.session.as_mut().map_or(Held::Nothing, |session| session.take(tag));
-            self.release(at, tag, &held);
-            if let Some(export) = self.exports.get_mut(index) {
-                export.ops.retain(|op| op.host != (at, tag));
-            }
+            self.forget_at_export(at, tag);
+        }
+    }
+
+    /// Forgets a command of a session; what it had of the budget is for others.
+    pub(super) fn forget_at_export(&mut self, at: ConnRef, tag: TaskTag) {
+        let session = self.conns.get_mut(at).and_then(|conn| conn.session.as_mut());
+        let held = session.map_or(Held::Nothing, |session| session.take(tag));
+        self.release(at, tag, &held);
+        let index = self.export_used(at).map(|(index, _)| index);
+        if let Some(export) = index.and_then(|index| self.exports.get_mut(index)) {
+            export.ops.retain(|op| op.host != (at, tag));
         }
     }
 

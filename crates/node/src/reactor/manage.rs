@@ -164,7 +164,7 @@ impl Reactor {
     /// The data of a command will not come; its host has its answer. What the volume has of it is given up, and waited for
     /// like what a lost session left.
     pub(super) fn on_data_out_failed(&mut self, at: ConnRef, tag: TaskTag) {
-        let Some((index, _)) = self.use_of(at) else { return };
+        let Some((index, _)) = self.use_of(at) else { return self.forget_at_export(at, tag) };
         let Some(id) = self.give_up(at, index, tag) else { return };
         let initiator =
             self.conns.get(at).and_then(|conn| conn.session.as_ref()).map(|session| session.initiator.clone());
