@@ -38,7 +38,7 @@ impl Reactor {
             self.change_limits(index, limits);
         }
         if is_other_access {
-            self.look_at_exports(index);
+            self.look_at_readers(index);
         }
         if before.preferred != preferred {
             self.doubt_paths(index);

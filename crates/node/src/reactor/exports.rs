@@ -181,8 +181,8 @@ impl Reactor {
         self.end_exports("the image is changed", |export| export.image == image);
     }
 
-    /// A volume's record may be a newer one: exports of images that are detached no more end, and hosts that lost their right
-    /// go.
+    /// A volume's record may be a newer one: exports of images that are detached no more end. Looked at whenever its part did
+    /// something, so it costs nothing where nothing of the volume is exported.
     pub(super) fn look_at_exports(&mut self, index: u32) {
         if self.exports.slots.is_empty() {
             return;
@@ -197,16 +197,24 @@ impl Reactor {
             .filter(|export| export.volume == id && !is_detached(export.image))
             .map(|export| export.image)
             .collect();
-        let access = volume.record.access.clone();
         if !over.is_empty() {
             self.end_exports("the image is detached no more", |export| over.contains(&export.image));
         }
-        let sessions = self.exports.iter().filter(|export| export.volume == id);
-        for at in sessions.flat_map(|export| export.sessions.clone()).collect::<Vec<_>>() {
-            let session = self.conns.get(at).and_then(|conn| conn.session.as_ref());
-            if session.is_some_and(|session| access.right_of(&session.initiator).is_none()) {
-                self.close(at, CloseReason::Node("the host may not use the volume any more"), false);
-            }
+    }
+
+    /// A volume's access list is another one: hosts that lost their right to read go.
+    pub(super) fn look_at_readers(&mut self, index: u32) {
+        let Some(volume) = self.volume(index) else { return };
+        let id = volume.record.id;
+        let (exports, access) = (self.exports.iter().filter(|export| export.volume == id), &volume.record.access);
+        let may_read = |at: &ConnRef| {
+            let session = self.conns.get(*at).and_then(|conn| conn.session.as_ref());
+            session.is_none_or(|session| access.right_of(&session.initiator).is_some())
+        };
+        let out: Vec<ConnRef> =
+            exports.flat_map(|export| &export.sessions).copied().filter(|at| !may_read(at)).collect();
+        for at in out {
+            self.close(at, CloseReason::Node("the host may not use the volume any more"), false);
         }
     }
 
