@@ -21,7 +21,13 @@ fn shown(portal: SocketAddr) -> String {
     format!("{:?}", Session::login(&Options::discovery(portal)).unwrap().send_targets().unwrap())
 }
 
-/// RFC 7143 §11.13.5, 0101: new sessions go to the node that is not drained, those that are there stay.
+/// Whether the node asked this host to log out, as far as it comes before the answer to a ping.
+fn is_asked(host: &mut Disk) -> bool {
+    host.session().ping(b"?").unwrap();
+    host.session().logout_within().is_some()
+}
+
+/// RFC 7143 §11.13.5, 0101: new sessions go to the node that is not drained; those that are there go on for a while.
 #[test]
 fn a_drained_node_sends_hosts_to_another_one_and_takes_them_back() {
     let pair = Pair::new();
@@ -45,6 +51,69 @@ fn a_drained_node_sends_hosts_to_another_one_and_takes_them_back() {
     pair.other.handle().drain_node("one", false).unwrap();
     wait_until("taken back", || moved(&sent) == Some((one.portal.to_string(), false)));
     assert!(Disk::open(&late).is_ok());
+}
+
+/// RFC 7143 §11.9.1: hosts that are there are asked to log out, and are sent on when they come back.
+#[test]
+fn a_drained_node_asks_its_hosts_to_leave() {
+    let pair = Pair::new();
+    let one = pair.one.login("v");
+    let mut host = Disk::open(&one).unwrap();
+    let mut other = Disk::open(&Options { session: 2, ..pair.other.login("v") }).unwrap();
+    host.write(0, vec![1; 4096]).unwrap();
+    assert!(!is_asked(&mut host));
+    wait_until("a drain", || pair.other.handle().drain_node("one", true).unwrap().owned.is_empty());
+    wait_until("it is asked", || is_asked(&mut host));
+    assert_eq!(host.session().logout_within(), Some(30));
+    // What it has to do first it may do.
+    wait_until("a read", || host.read(0, 8).is_ok_and(|read| read == vec![1; 4096]));
+    host.logout().unwrap();
+    let there = pair.other.portal();
+    assert_eq!(moved(&one), Some((there.to_string(), false)));
+    let mut host = Disk::open(&Options { portal: there, ..one }).unwrap();
+    assert_eq!(host.read(0, 8).unwrap(), vec![1; 4096]);
+    for disk in [&mut host, &mut other] {
+        assert!(!is_asked(disk), "that node serves");
+    }
+}
+
+/// It may not reach the address that it is sent to: then the node that is drained is better than none.
+#[test]
+fn a_host_that_comes_back_again_and_again_is_taken() {
+    let pair = Pair::new();
+    let one = pair.one.login("v");
+    let elsewhere = Some((pair.other.portal().to_string(), false));
+    wait_until("a drain", || pair.other.handle().drain_node("one", true).unwrap().owned.is_empty());
+    // Each its own initiator port, so that none of them is counted for another.
+    let mut sessions = (100..).map(|session| Options { session, ..one.clone() });
+    wait_until("the node hears of it", || moved(&sessions.next().unwrap()) == elsewhere);
+    for _ in 0..2 {
+        assert_eq!(moved(&one), elsewhere);
+    }
+    let mut host = Disk::open(&one).unwrap();
+    assert_eq!(moved(&sessions.next().unwrap()), elsewhere, "another one is sent on");
+    host.write(0, vec![1; 4096]).unwrap();
+    assert!(!is_asked(&mut host), "it is left in peace");
+    // In the next drain it may be tried again.
+    pair.other.handle().drain_node("one", false).unwrap();
+    wait_until("the node hears of the end", || Disk::open(&sessions.next().unwrap()).is_ok());
+    pair.other.handle().drain_node("one", true).unwrap();
+    wait_until("it is asked", || is_asked(&mut host));
+}
+
+/// With nowhere to go it would only lose its session.
+#[test]
+fn a_host_is_asked_to_leave_when_there_is_another_node_for_it() {
+    let pair = Pair::new();
+    let mut host = Disk::open(&pair.one.login("v")).unwrap();
+    let drain = |stage: &Stage, name| drop(stage.handle().drain_node(name, true).unwrap());
+    drain(&pair.other, "other");
+    drain(&pair.one, "one");
+    // The reactor hears of it before it is looked at for this.
+    pair.one.handle().sessions().unwrap();
+    assert!(!is_asked(&mut host));
+    pair.one.handle().drain_node("other", false).unwrap();
+    wait_until("it is asked", || is_asked(&mut host));
 }
 
 /// A host that is not let in is not told where else the volume is.

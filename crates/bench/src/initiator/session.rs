@@ -66,6 +66,7 @@ pub struct Session {
     pings_answered: u64,
     text: Option<(Header, Vec<u8>)>,
     logged_out: bool,
+    logout_within: Option<u16>,
     lun: u64,
 }
 
@@ -87,6 +88,7 @@ impl Session {
             pings_answered: 0,
             text: None,
             logged_out: false,
+            logout_within: None,
             // Peripheral device addressing (SAM-5 §4.7.7.2).
             lun: u64::from(options.lun) << 48,
         })
@@ -170,6 +172,11 @@ impl Session {
             }
             self.receive()?;
         }
+    }
+
+    /// Within how many seconds the target wants a logout, if it asked for one.
+    pub fn logout_within(&self) -> Option<u16> {
+        self.logout_within
     }
 
     /// Submits one command and waits for its answer. Nothing else may be in flight.
@@ -283,7 +290,12 @@ impl Session {
                 self.tmf = Some(TmfOutcome(header.0[2]));
             }
             opcode::LOGOUT_RESPONSE => self.logged_out = true,
-            opcode::ASYNC => self.note_status(&header),
+            opcode::ASYNC => {
+                self.note_status(&header);
+                if header.0[36] == LOGOUT_REQUESTED {
+                    self.logout_within = Some(u16::from_be_bytes([header.0[42], header.0[43]]));
+                }
+            }
             opcode::REJECT => return Err(SessionError::Rejected(header.0[2])),
             _ => return Err(SessionError::Protocol("it sent a PDU that no target sends")),
         }
@@ -399,6 +411,8 @@ impl Session {
 }
 
 // Tags of requests that are no SCSI commands; those use 0, 1, 2 … by their place in the table.
+/// AsyncEvent of an Asynchronous Message (RFC 7143 §11.9.1).
+const LOGOUT_REQUESTED: u8 = 1;
 const PING_TAG: u32 = 0xffff_0000;
 const TEXT_TAG: u32 = 0xffff_0001;
 const TMF_TAG: u32 = 0xffff_0002;

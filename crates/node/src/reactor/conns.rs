@@ -80,6 +80,8 @@ pub(crate) struct Session {
     /// The exported image that it reads, and the nexus there, in the place of a volume.
     pub(crate) export: Option<(u32, NexusId)>,
     pub(crate) since: Moment,
+    /// Its host was asked to log out in this drain, or cannot get anywhere else.
+    pub(crate) is_settled: bool,
     /// By the task's slot.
     pub(crate) tasks: Vec<Held>,
     pub(crate) in_flight: u32,
@@ -178,6 +180,10 @@ impl Conns {
             let at = ConnRef { index: index as u32, generation: slot.generation };
             slot.conn.as_deref().map(|conn| (at, conn))
         })
+    }
+
+    pub(crate) fn sessions_mut(&mut self) -> impl Iterator<Item = &mut Session> {
+        self.slots.iter_mut().filter_map(|slot| slot.conn.as_deref_mut()?.session.as_deref_mut())
     }
 }
 

@@ -50,11 +50,23 @@ impl Reactor {
     fn on_login(&mut self, at: ConnRef, request: LoginRequest) {
         let Some(portal) = self.conns.get(at).map(|conn| conn.portal) else { return };
         let decision = self.decide(&request, portal);
+        if let (Err(LoginRefusal::MovedTemporarily(_) | LoginRefusal::MovedPermanently(_)), Some(index)) =
+            (&decision, self.volume_of(&request))
+        {
+            self.note_sent(index, &request.initiator, request.isid);
+        }
         let Some(conn) = self.conns.get_mut(at) else { return };
         conn.claim = Some(request.initiator);
         match decision {
             Ok(admission) => conn.iscsi.admit(admission),
             Err(refusal) => conn.iscsi.refuse(refusal),
+        }
+    }
+
+    fn volume_of(&self, request: &LoginRequest) -> Option<u32> {
+        match &request.kind {
+            SessionKind::Normal { target } => self.volume_of_target(target),
+            SessionKind::Discovery => None,
         }
     }
 
@@ -93,7 +105,9 @@ impl Reactor {
         if access.right_of(&request.initiator).is_none() {
             return Err(LoginRefusal::NotAllowed);
         }
-        if let Some(elsewhere) = self.redirection(index, portal) {
+        if let Some(elsewhere) = self.redirection(index, portal)
+            && !self.came_back(index, &request.initiator, request.isid)
+        {
             return Err(elsewhere);
         }
         Ok(admission(auth_of(access)))
@@ -161,6 +175,7 @@ impl Reactor {
         export: Option<(u32, NexusId)>,
     ) {
         let (id, tsih) = (self.fresh_id(), self.fresh_tsih());
+        let is_settled = use_of.is_some_and(|(index, _)| self.came_back(index, &key.initiator, key.isid));
         let (now, settings) = (self.now, self.settings.clone());
         let Some(conn) = self.conns.get_mut(at) else { return };
         let is_of_use = use_of.is_some() || export.is_some();
@@ -173,6 +188,7 @@ impl Reactor {
             use_of,
             export,
             since: now,
+            is_settled,
             tasks: Vec::with_capacity(tasks),
             in_flight: 0,
             wished: 0,
@@ -185,6 +201,8 @@ impl Reactor {
         conn.session = Some(Box::new(session));
         conn.iscsi.start(tsih);
         self.list(at);
+        // The drain may have begun while it logged in.
+        self.ask_to_leave();
     }
 
     pub(super) fn refuse(&mut self, at: ConnRef, refusal: LoginRefusal) {

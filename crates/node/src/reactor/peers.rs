@@ -84,6 +84,7 @@ impl Reactor {
             self.announce_to(index, segment);
         }
         self.doubt_all_paths();
+        self.ask_to_leave();
         // What came with the greeting is in the receiver already.
         self.receive_from(index);
         self.wake_in(SILENCE_LOOK);

@@ -25,7 +25,7 @@ use super::memory::{ANSWERS_OF_SESSION, Budget};
 use super::message::Question;
 use super::peers::{PEERS, Peer};
 use super::pools::PoolRoom;
-use super::redirect::Way;
+use super::redirect::{Sent, Way};
 use super::stop::Stopping;
 use super::timers::{Timer, Timers};
 use super::volumes::Volume;
@@ -124,6 +124,8 @@ pub(crate) struct Reactor {
     pub(super) nodes: Vec<NodeId>,
     /// How hosts come to them.
     pub(super) ways: Vec<Way>,
+    /// Hosts that were sent to other nodes lately.
+    pub(super) sent: Vec<Sent>,
     /// When sessions were closed last because this process had not been running (M19).
     pub(super) paused_at: Option<Moment>,
     /// Volumes are there as far as they can be.
@@ -202,6 +204,7 @@ impl Reactor {
             has_neighbours: false,
             nodes: Vec::new(),
             ways: Vec::new(),
+            sent: Vec::new(),
             paused_at: None,
             is_open: false,
             stopping: None,
