@@ -1,5 +1,6 @@
 //! L in memory: outlives a crash of the process exactly as stored, and nothing else (P6).
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use dyad_pool::RecentLog;
@@ -25,6 +26,12 @@ impl SimLog {
 
     fn shared(&self) -> MutexGuard<'_, Shared> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The end of a process that stores nothing any more once this is set: it is no more, though its code may still run to see
+    /// a disk fail.
+    pub(crate) fn until(&self, is_dead: Arc<AtomicBool>) -> Mortal {
+        Mortal { log: self.clone(), is_dead }
     }
 
     /// The memory as a new process finds it when the old one dies now.
@@ -84,5 +91,27 @@ impl RecentLog for SimLog {
         let before = place.to_vec();
         place.copy_from_slice(from);
         shared.recent.push((at, before, from.to_vec()));
+    }
+}
+
+/// L as a process has it that may die.
+pub(crate) struct Mortal {
+    log: SimLog,
+    is_dead: Arc<AtomicBool>,
+}
+
+impl RecentLog for Mortal {
+    fn capacity(&self) -> usize {
+        self.log.capacity()
+    }
+
+    fn load(&self, at: usize, to: &mut [u8]) {
+        self.log.load(at, to);
+    }
+
+    fn store(&mut self, at: usize, from: &[u8]) {
+        if !self.is_dead.load(Ordering::Relaxed) {
+            self.log.store(at, from);
+        }
     }
 }

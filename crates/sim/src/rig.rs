@@ -57,7 +57,8 @@ impl Rig {
     pub fn open(mut disk: SimDisk, log: SimLog) -> Result<(Self, OpenReport), (Box<SimDisk>, OpenError)> {
         let slab = Slab::new(SLAB_BYTES);
         let config = OpenConfig { pool: Some(POOL), slab: slab.clone() };
-        match Pool::open(&mut disk, Box::new(log.clone()), &config) {
+        let end = Box::new(log.until(disk.off_switch()));
+        match Pool::open(&mut disk, end, &config) {
             Ok((pool, report)) => {
                 log.mark();
                 let (waiting, ops, replies) = (Vec::new(), Vec::new(), Vec::new());

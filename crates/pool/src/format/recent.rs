@@ -14,8 +14,8 @@
 use dyad_payload::BlockSum;
 use dyad_units::DiskId;
 
-use crate::format::bytes::{Writer, crc};
 use crate::format::recent::entry::{ENTRY_BYTES, ENTRY_BYTES_MAX};
+use crate::format::recent::read_back::Header;
 use crate::log::RecentLog;
 
 mod entry;
@@ -87,8 +87,8 @@ impl Recent {
             disk,
             mount,
             from: found.superblock_mount,
-            life: found.life,
-            turn: found.turn,
+            life: found.header.life,
+            turn: found.header.turn,
             tail,
             flushed: found.next,
             next: found.next,
@@ -200,19 +200,8 @@ impl Recent {
             return;
         }
         self.turn += 1;
-        let mut bytes = [0; HEADER_BYTES];
-        let mut to = Writer::new(&mut bytes);
-        to.u32(MAGIC);
-        to.u32(VERSION);
-        to.bytes(&self.disk.to_bytes());
-        for field in [self.mount, self.from, self.life, self.turn, self.tail, self.flushed] {
-            to.u64(field);
-        }
-        to.u32(self.flags);
-        to.u32(0);
-        let sum = crc(self.disk.to_bytes(), &[&bytes[..HEADER_BYTES - 8]]);
-        bytes[HEADER_BYTES - 8..].copy_from_slice(&sum.to_le_bytes());
-        self.log.store((self.turn as usize % HEADERS) * HEADER_BYTES, &bytes);
+        let &mut Self { mount, from, life, turn, tail, flushed, flags, .. } = self;
+        Header { mount, from, life, turn, tail, flushed, flags }.store(&mut *self.log, self.disk);
     }
 }
 

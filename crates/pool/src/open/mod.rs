@@ -62,19 +62,22 @@ pub(crate) struct Start {
 
 pub(crate) fn open(
     disk: &mut dyn BlockingDisk,
-    log: Box<dyn RecentLog>,
+    mut log: Box<dyn RecentLog>,
     config: &OpenConfig,
 ) -> Result<(Pool, OpenReport), OpenError> {
     let mut superblock = superblock::read(disk)?;
     if let Some(wanted) = config.pool.filter(|wanted| *wanted != superblock.pool) {
         return Err(OpenError::OtherPool { found: superblock.pool, wanted });
     }
-    let found = read_back(&*log, superblock.disk, superblock.mount);
+    let mut found = read_back(&*log, superblock.disk, superblock.mount);
     // The first sync tells whether the kernel failed to write something that the process before thought written. Without L
     // the machine restarted and the kernel knows of nothing.
     let synced = disk.sync();
-    if let (Err(error), None) = (synced, &found) {
-        return Err(OpenError::Disk(error));
+    match (synced, &mut found) {
+        (Ok(()), _) => {}
+        (Err(error), None) => return Err(OpenError::Disk(error)),
+        // This opening may come to nothing, and the next one's first sync succeed: that must not be believed.
+        (Err(_), Some(found)) => found.note_poison(&mut *log, superblock.disk),
     }
     let Loaded { committed, ring, ahead } = load(disk, &superblock)?;
     let mut report = OpenReport {

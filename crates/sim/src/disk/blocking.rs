@@ -1,5 +1,7 @@
 //! Straight-line access, for formatting, opening and looking at a disk; may lose its power on the way.
 
+use std::sync::atomic::Ordering;
+
 use dyad_pool::{BlockingDisk, DiskError};
 use dyad_units::Bytes;
 
@@ -16,13 +18,13 @@ enum Turn {
 
 impl SimDisk {
     fn turn(&mut self, kind: Kind, offset: u64, len: u64) -> Result<Turn, DiskError> {
-        if self.is_off || offset.checked_add(len).is_none_or(|end| end > self.len) {
+        if self.is_off() || offset.checked_add(len).is_none_or(|end| end > self.len) {
             return Err(DiskError::IO);
         }
         self.now += 1;
         self.counts.count(kind);
         if kind.changes() && self.cut_at.is_some_and(|at| self.counts.changes() >= at) {
-            self.is_off = true;
+            self.is_off.store(true, Ordering::Relaxed);
             return Ok(Turn::Cut);
         }
         Ok(if self.faults.strikes(kind, offset, len) { Turn::Fails } else { Turn::Goes })

@@ -16,6 +16,9 @@ mod medium;
 pub use faults::{Counts, Fault, Kind};
 pub use medium::Survival;
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use dyad_pool::{DiskDone, DiskError, DiskOp, DiskToken};
 
 use crate::rng::Rng;
@@ -42,8 +45,8 @@ pub struct SimDisk {
     starved: Option<Kind>,
     /// The power goes off in the middle of the change with this number (blocking access only).
     cut_at: Option<u64>,
-    /// The power is off: nothing works until the next restart.
-    is_off: bool,
+    /// The power is off: nothing works until the next restart, and whoever used the disk is no more.
+    is_off: Arc<AtomicBool>,
     /// The first use that no correct pool makes.
     misuse: Option<String>,
 }
@@ -66,7 +69,7 @@ impl SimDisk {
             counts: Counts::default(),
             starved: None,
             cut_at: None,
-            is_off: false,
+            is_off: Arc::default(),
             misuse: None,
         }
     }
@@ -101,7 +104,8 @@ impl SimDisk {
         assert!(self.flight.is_empty(), "what is in flight cannot be copied");
         let fresh = Self::around(self.len, self.medium.clone(), self.rng.clone());
         let (faults, counts) = (self.faults.clone(), self.counts);
-        Self { now: self.now, writes: self.writes, faults, counts, cut_at: self.cut_at, is_off: self.is_off, ..fresh }
+        let is_off = Arc::new(AtomicBool::new(self.is_off()));
+        Self { now: self.now, writes: self.writes, faults, counts, cut_at: self.cut_at, is_off, ..fresh }
     }
 
     /// From now on chance comes from this seed.
@@ -131,7 +135,12 @@ impl SimDisk {
 
     /// Whether [`Self::cut_after`] struck.
     pub fn is_off(&self) -> bool {
-        self.is_off
+        self.is_off.load(Ordering::Relaxed)
+    }
+
+    /// Tells the log of the same process when that is no more.
+    pub(crate) fn off_switch(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.is_off)
     }
 
     /// Flips bits of one byte of the durable content.

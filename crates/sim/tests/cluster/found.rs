@@ -206,3 +206,11 @@ fn an_image_that_had_nothing_to_forget_never_forgets_later() {
     assert!(outcome.violation.is_none(), "{:?}", outcome.violation);
     assert!(outcome.coverage.of("fault: power loss") > 0, "memory was lost");
 }
+
+/// The process of the only image in sync dies, and the disk's syncs fail: its pool cannot be opened, and the kernel has told
+/// what it could not write. The next opening's first sync succeeded, and acknowledged writes that were gone were believed (P11).
+#[test]
+fn what_a_failed_opening_heard_from_the_disk_is_not_forgotten() {
+    let outcome = Campaign::default().play(Plan::draw(510_050_808), false);
+    assert!(outcome.violation.is_none(), "{:?}", outcome.violation);
+}

@@ -2,7 +2,7 @@
 
 use dyad_units::DiskId;
 
-use crate::format::bytes::{Reader, crc};
+use crate::format::bytes::{Reader, Writer, crc};
 use crate::format::recent::entry::{self, ENTRY_BYTES, RecentEntry, RecentKind};
 use crate::format::recent::{CAPACITY_MIN, HEADER_BYTES, HEADERS, MAGIC, POISONED, RING_AT, VERSION, ring_bytes};
 use crate::log::RecentLog;
@@ -16,9 +16,8 @@ pub(crate) struct ReadBack {
     pub(crate) is_poisoned: bool,
     /// Where the next entry goes.
     pub(super) next: u64,
-    pub(super) life: u64,
-    pub(super) turn: u64,
     pub(super) superblock_mount: u64,
+    pub(super) header: Header,
 }
 
 impl ReadBack {
@@ -26,16 +25,43 @@ impl ReadBack {
     pub(crate) fn next(&self) -> u64 {
         self.next
     }
+
+    /// The disk failed while the pool was opened (P11): the process that tries again must know, for the kernel tells of what
+    /// it could not write once. Nothing else is changed; it holds until an opening succeeds.
+    pub(crate) fn note_poison(&mut self, log: &mut dyn RecentLog, disk: DiskId) {
+        self.header.turn += 1;
+        self.header.flags |= POISONED;
+        self.header.store(log, disk);
+    }
 }
 
-struct Header {
-    mount: u64,
-    from: u64,
-    life: u64,
-    turn: u64,
-    tail: u64,
-    flushed: u64,
-    flags: u32,
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Header {
+    pub(super) mount: u64,
+    pub(super) from: u64,
+    pub(super) life: u64,
+    pub(super) turn: u64,
+    pub(super) tail: u64,
+    pub(super) flushed: u64,
+    pub(super) flags: u32,
+}
+
+impl Header {
+    pub(super) fn store(&self, log: &mut dyn RecentLog, disk: DiskId) {
+        let mut bytes = [0; HEADER_BYTES];
+        let mut to = Writer::new(&mut bytes);
+        to.u32(MAGIC);
+        to.u32(VERSION);
+        to.bytes(&disk.to_bytes());
+        for field in [self.mount, self.from, self.life, self.turn, self.tail, self.flushed] {
+            to.u64(field);
+        }
+        to.u32(self.flags);
+        to.u32(0);
+        let sum = crc(disk.to_bytes(), &[&bytes[..HEADER_BYTES - 8]]);
+        bytes[HEADER_BYTES - 8..].copy_from_slice(&sum.to_le_bytes());
+        log.store((self.turn as usize % HEADERS) * HEADER_BYTES, &bytes);
+    }
 }
 
 /// What is in L, if it belongs to the superblock's mount of the disk: it was begun by that mount, or a process that died
@@ -65,8 +91,8 @@ pub(crate) fn read_back(log: &dyn RecentLog, disk: DiskId, mount: u64) -> Option
         at += len;
     }
     let is_poisoned = header.flags & POISONED != 0;
-    let (life, turn, next) = (header.life, header.turn, at.max(header.flushed));
-    Some(ReadBack { entries, is_poisoned, next, life, turn, superblock_mount: mount })
+    let next = at.max(header.flushed);
+    Some(ReadBack { entries, is_poisoned, next, superblock_mount: mount, header })
 }
 
 fn read_header(log: &dyn RecentLog, nth: usize, disk: DiskId) -> Option<Header> {

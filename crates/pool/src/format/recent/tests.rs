@@ -159,6 +159,22 @@ fn an_l_that_was_taken_over_counts_before_and_after_the_mount_number_rises() {
     assert!(log.read(6).is_none());
 }
 
+/// P11: an opening whose first sync failed came to nothing, and the next one, whose sync succeeded, believed L whole. That the
+/// disk failed holds for every opening until one succeeds.
+#[test]
+fn that_the_disk_failed_at_an_opening_is_known_to_the_next_one() {
+    let log = Shared::new();
+    let mut recent = Recent::begin(log.boxed(), DISK, 4);
+    (1..=3).for_each(|number| assert!(append(&mut recent, number, 1).is_ok()));
+    for _ in 0..3 {
+        log.read(4).unwrap().note_poison(&mut *log.boxed(), DISK);
+        assert!(log.read(4).unwrap().is_poisoned);
+        assert_eq!(log.numbers(4), [1, 2, 3], "nothing else is changed");
+    }
+    Recent::take_over(log.boxed(), DISK, 5, &log.read(4).unwrap(), 0);
+    assert!(!log.read(5).unwrap().is_poisoned);
+}
+
 /// M3: however full L is, what is carried on finds room, so that cutting it always works.
 #[test]
 fn there_is_always_room_to_carry_entries_on() {
