@@ -16,7 +16,8 @@ pub struct Token(pub u64);
 pub enum Space {
     /// One credit per piece, granted ahead by [`Request::Grant`]; unused ones are told in [`Written`].
     Credit,
-    /// A reservation made for this piece by [`Request::Reserve`].
+    /// A reservation made by [`Request::Reserve`] for this piece, or for one that the same operation writes to the same extent
+    /// before it.
     Reserved,
 }
 

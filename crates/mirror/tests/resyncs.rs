@@ -103,6 +103,27 @@ fn an_image_in_a_full_pool_gives_up_what_the_set_gave_up_before_it_takes_more() 
     pair.assert_equal_images();
 }
 
+/// P15: an image with fewer free slots than an extent has runs of blocks reserved one for each run, and never came back.
+#[test]
+fn an_image_with_one_slot_left_takes_an_extent_whose_blocks_are_scattered() {
+    for granted in [false, true] {
+        let mut pair = Stage::serving(2);
+        pair.put(8 * EXTENT, EXTENT, 1);
+        pair.pass(Period::from_secs(60));
+        pair.images[1].poisoned = true;
+        (0..8).for_each(|run| pair.put(run * 4 * B, B, 2));
+        pair.images[1].poisoned = false;
+        pair.images[1].slots = Some(2);
+        begin(&mut pair);
+        if granted {
+            pair.put(8 * EXTENT, B, 3); // hosts come first: the image grants them what is left
+        }
+        pair.pass(Period::from_secs(30));
+        assert_eq!(pair.state_of(1), (ImageState::InSync, None), "{:?}", pair.mirror.status());
+        pair.assert_equal_images();
+    }
+}
+
 /// P15: it does not try for ever.
 #[test]
 fn an_image_without_space_parks() {

@@ -170,7 +170,8 @@ impl Core {
         }
     }
 
-    /// Reserves a slot for each write in `op.steps` at each of its targets; unmaps need none.
+    /// Reserves a slot for each write in `op.steps` at each of its targets; unmaps need none, and a copy, which is of one extent,
+    /// needs one for all of its writes (P15): an image with one slot left takes an extent however scattered its blocks are.
     pub(crate) fn start_reserving(&mut self, op: &mut Op, out: &mut Vec<Action>) {
         self.begin(op, Phase::Reserving);
         for step in &mut op.steps {

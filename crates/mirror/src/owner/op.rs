@@ -7,6 +7,7 @@ use dyad_payload::{Buf, Payload, Sums};
 use dyad_units::{Extent, Moment, Piece, STATE_EXTENT, Span, Stamp, WriteNumber};
 
 use crate::owner::choose::Choice;
+use crate::owner::equalise::is_copy;
 use crate::owner::event::{ImageIndex, OpId};
 use crate::owner::images::Images;
 use crate::owner::lock::Range;
@@ -293,6 +294,10 @@ impl Op {
         let step = &self.steps[at];
         match self.phase {
             Phase::Reserving if step.is_unmap => Images::NONE,
+            // All that a copy writes is in one extent, under its lock: the slot that the first write takes serves the others.
+            Phase::Reserving if is_copy(self) && self.steps[..at].iter().any(|earlier| !earlier.is_unmap) => {
+                Images::NONE
+            }
             Phase::Releasing => step.reserved,
             _ => step.targets,
         }

@@ -324,8 +324,9 @@ impl Image {
         match write.space {
             _ if is_again => {}
             Space::Reserved => {
-                let at = self.reserved.iter().position(|known| *known == write.piece).expect("reserved before");
-                self.reserved.remove(at);
+                let at = self.reserved.iter().position(|known| *known == write.piece);
+                assert!(at.is_some() || !used_slot, "P15: neither reserved nor placed before");
+                at.map(|at| self.reserved.remove(at));
             }
             Space::Credit => {
                 // Credits are void at a new epoch: a write of before it that is sent again may find no slot.

@@ -119,9 +119,11 @@ impl World {
     }
 
     fn is_whole(&self) -> bool {
+        // A pool that is full parks what it cannot take (P15). Where all are of one size and hold nothing else, each can take
+        // what the set holds.
+        let may_park = !self.plan.hosts.contains(&super::host::MOVER);
         let is_good = |image: &dyad_cluster::ImageRecord| {
-            // A pool that is full parks what it cannot take (P15).
-            image.state == ImageState::InSync || image.reason == Some(OutReason::NoSpace)
+            image.state == ImageState::InSync || (may_park && image.reason == Some(OutReason::NoSpace))
         };
         let is_served = |segment: usize| {
             let record = &self.segments[segment].stored;

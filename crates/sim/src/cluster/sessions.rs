@@ -162,7 +162,7 @@ impl World {
         let now = self.queue.now();
         if self.hosts[host].woke(now) {
             let is_busy = self.hosts[host].wants_more(now);
-            if is_busy && let Some(wish) = self.hosts[host].wish(&mut self.book) {
+            if is_busy && let Some(wish) = self.hosts[host].wish(now, &mut self.book) {
                 self.hosts[host].begin(wish, now, &mut self.book, false);
             }
             let deeds = self.hosts[host].due(now, &mut self.sessions);

@@ -4,7 +4,7 @@ use dyad_contract::volume::VolumeOp;
 use dyad_units::Span;
 use smallvec::smallvec;
 
-use super::{Host, Op, Stage, Wish, block_of, data_of};
+use super::{Host, Op, Stage, TURN, Wish, block_of, data_of};
 use crate::cluster::book::{Book, STATE, STATE_BLOCKS_MAX};
 use crate::cluster::queue::Time;
 use crate::pattern::{BLOCK, SECTOR, Value};
@@ -20,7 +20,7 @@ const BLOCKS_PER_EXTENT: u64 = 64;
 
 impl Host {
     /// Thinks of something; nothing if what came to mind cannot be asked now.
-    pub(in crate::cluster) fn wish(&mut self, book: &mut Book) -> Option<Wish> {
+    pub(in crate::cluster) fn wish(&mut self, now: Time, book: &mut Book) -> Option<Wish> {
         if self.rng.chance(self.habits.state, 1000) {
             return Some(self.wish_state(book));
         }
@@ -31,7 +31,10 @@ impl Host {
             draw = draw.wrapping_sub(weight);
             hit
         })?;
-        let (first, count) = self.draw_blocks(book.blocks());
+        let (first, count) = match self.habits.moves {
+            true => self.draw_moved(kind, now < TURN, book.blocks()),
+            false => self.draw_blocks(book.blocks()),
+        };
         let durable = self.rng.chance(self.habits.durable, 100);
         let volume = self.volume;
         match kind {
@@ -106,6 +109,16 @@ impl Host {
         // Some of what it likes lies at the end of an extent, so that pieces fall into two.
         let within = if self.rng.chance(1, 4) { BLOCKS_PER_EXTENT - 1 - within } else { within };
         ((extent * BLOCKS_PER_EXTENT + within).min(blocks - count), count)
+    }
+
+    /// What whoever moves writes or clears: of the first region, or of the others.
+    fn draw_moved(&mut self, kind: usize, fills_last: bool, blocks: u64) -> (u64, u64) {
+        let last = ROAMED + self.rng.below(blocks / BLOCKS_PER_EXTENT - ROAMED);
+        match (kind, fills_last) {
+            (2, false) => (last * BLOCKS_PER_EXTENT, BLOCKS_PER_EXTENT),
+            (0, true) => (last * BLOCKS_PER_EXTENT + self.rng.below(BLOCKS_PER_EXTENT), 1),
+            _ => (self.rng.below(ROAMED * BLOCKS_PER_EXTENT), 1),
+        }
     }
 
     /// Begins an operation.

@@ -23,6 +23,10 @@ pub const WATCHER: usize = 3;
 pub const SENDER: usize = 4;
 /// Number of the host that writes seldom, so that regions become clean in between.
 pub const SPARSE: usize = 5;
+/// Number of the host that fills a pool with its last extents, then clears those and writes to its first.
+pub const MOVER: usize = 6;
+/// When it turns from the one to the other: the pool is full by then.
+pub const TURN: Time = 4 * SECONDS;
 
 use super::block::Order;
 use super::happening::SessionNo;
@@ -188,6 +192,8 @@ pub(super) struct Habits {
     pub(super) long: u64,
     /// Whether it writes to many extents.
     pub(super) roams: bool,
+    /// Until the turn it writes to its last extents, then it clears those and writes to its first.
+    pub(super) moves: bool,
     /// Of 1000: commands about the SCSI state (M20).
     pub(super) state: u64,
     /// It gives up within so long whatever is not answered, and does not try again.
@@ -212,6 +218,7 @@ impl Habits {
             spread: [2, 6, 16][rng.index(3)],
             long: [0, 1, 4][rng.index(3)],
             roams: rng.chance(1, 3),
+            moves: false,
             state: [0, 10, 60, 250][rng.index(4)],
             hurry: None,
         }
@@ -229,6 +236,7 @@ impl Habits {
             spread: 64,
             long: 0,
             roams: false,
+            moves: false,
             state: 10,
             hurry: Some(800 * MILLIS),
         }
@@ -239,6 +247,12 @@ impl Habits {
         let think = [8 * MILLIS, 30 * MILLIS, 120 * MILLIS][rng.index(3)];
         let weights = [70, 5, 10, 15, 2, 0, 0];
         Self { depth: 4, think, weights, spread: 16, roams: rng.chance(1, 2), ..Self::of_sender() }
+    }
+
+    /// Fills the pool, and makes room in it.
+    fn of_mover() -> Self {
+        let weights = [50, 0, 40, 10, 0, 0, 0];
+        Self { depth: 4, think: 4 * MILLIS, weights, moves: true, ..Self::of_sender() }
     }
 
     /// Always has something under way through every node.
@@ -254,6 +268,7 @@ impl Habits {
             long: 0,
             hurry: None,
             roams: false,
+            moves: false,
             state: 0,
         }
     }
@@ -266,6 +281,7 @@ impl Host {
             WATCHER => Habits::of_watcher(),
             SENDER => Habits::of_sender(),
             SPARSE => Habits::of_sparse(&mut rng),
+            MOVER => Habits::of_mover(),
             _ => Habits::draw(&mut rng, nodes),
         };
         Self {
