@@ -1,7 +1,7 @@
 //! Orders to parts: an administrator's command goes to the node whose part has to carry it out, and its answer comes back.
 
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, sync_channel};
+use std::sync::mpsc::sync_channel;
 use std::time::{Duration, Instant};
 
 use dyad_mirror::{CommandError, LossReport};
@@ -9,7 +9,7 @@ use dyad_units::{ImageId, NodeId, VolumeId};
 
 use crate::control::LossInfo;
 use crate::reactor::{Mailbox, Message};
-use crate::talk::{Ask, ORDER_MAX, Order, Refused, Told, encode};
+use crate::talk::{AnswerOf, Ask, ORDER_MAX, Order, Refused, Told, answer_channel, encode, refusal};
 
 /// How long an owner is looked for: a failover takes a second.
 const OWNER_MAX: Duration = Duration::from_secs(5);
@@ -36,8 +36,8 @@ impl Orders {
     }
 
     /// Asks a node something; where the answer comes. Nothing comes if it is not connected.
-    pub(crate) fn ask(&self, node: NodeId, ask: &Ask) -> Option<Receiver<Vec<u8>>> {
-        let (reply, answer) = sync_channel(1);
+    pub(crate) fn ask(&self, node: NodeId, ask: &Ask) -> Option<AnswerOf> {
+        let (reply, answer) = answer_channel();
         self.mailbox.ask(Message::AskNode { node, body: encode(ask), reply }).ok()?;
         Some(answer)
     }
@@ -49,7 +49,7 @@ impl Orders {
         loop {
             let told = match owner {
                 Some(owner) => self.to(owner, volume, order),
-                None => passing("no node owns the volume now"),
+                None => refusal("no node owns the volume now"),
             };
             match &told {
                 Told::Refused(refused) if refused.owner.is_some() || refused.is_passing => {
@@ -79,11 +79,11 @@ impl Orders {
 
     fn tell(&self, node: NodeId, ask: &Ask) -> Told {
         let Some(answer) = self.ask(node, ask) else {
-            return passing("the node has too many requests waiting");
+            return refusal("the node has too many requests waiting");
         };
-        match answer.recv_timeout(self.patience) {
+        match answer.wait(self.patience) {
             Ok(body) => serde_json::from_slice(&body).unwrap_or(Told::Unknown),
-            Err(_) => passing("the node that has to do it is not connected or does not answer"),
+            Err(_) => refusal("the node that has to do it is not connected or does not answer"),
         }
     }
 
@@ -91,7 +91,7 @@ impl Orders {
     pub(crate) fn here(&self, volume: VolumeId, order: Order) -> Told {
         let (reply, answer) = sync_channel(1);
         if self.mailbox.ask(Message::Command { volume, command: order.into(), reply }).is_err() {
-            return passing("the node has too many requests waiting");
+            return refusal("the node has too many requests waiting");
         }
         match answer.recv_timeout(self.patience) {
             Ok(Ok(None)) => Told::Done,
@@ -100,13 +100,9 @@ impl Orders {
                 LossReport::List(list) => LossInfo::from(*list),
             })),
             Ok(Err(error)) => Told::Refused(refused(&error)),
-            Err(_) => passing("the volume is not in service at the node that has to do it"),
+            Err(_) => refusal("the volume is not in service at the node that has to do it"),
         }
     }
-}
-
-fn passing(why: &str) -> Told {
-    Told::Refused(Refused { why: why.to_owned(), owner: None, is_passing: true })
 }
 
 fn refused(error: &CommandError) -> Refused {

@@ -48,6 +48,8 @@ mod stop;
 mod stuck_tests;
 mod talk;
 #[cfg(test)]
+mod talk_tests;
+#[cfg(test)]
 mod tests;
 mod timers;
 mod volumes;

@@ -8,9 +8,9 @@
 //!
 //! JSON, because the nodes of a cluster are not updated at the same moment: what one does not know it leaves out.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::Receiver;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use dyad_mirror::Command;
@@ -18,7 +18,7 @@ use dyad_units::{ImageId, NodeId, PoolId, VolumeId};
 use serde::{Deserialize, Serialize};
 
 use crate::control::{LossInfo, NodeStatus};
-use crate::reactor::Message;
+use crate::reactor::{Mailbox, Message};
 use crate::{NodeHandle, control};
 
 /// How long another node may take to describe itself: it does so within milliseconds, and whoever looks at a screen does
@@ -44,6 +44,9 @@ pub(crate) enum Ask {
     Export { volume: VolumeId, image: ImageId, is_wanted: bool },
     /// Which blocks of a volume were ever written, as its owner knows it; a host of the asking node wants to know.
     Look { volume: VolumeId, look: Look },
+    /// A test has the answer fail, or be so long.
+    #[cfg(test)]
+    Break { bytes: Option<usize> },
 }
 
 /// Part of a volume, and the SCSI state that the host's command was checked against (M20).
@@ -113,6 +116,44 @@ pub(crate) struct Refused {
     pub(crate) is_passing: bool,
 }
 
+/// Where the answer of another node goes.
+pub(crate) struct AnswerTo {
+    answer: SyncSender<Vec<u8>>,
+    waits: Weak<()>,
+}
+
+impl AnswerTo {
+    /// Whether somebody waits for it still.
+    pub(crate) fn is_awaited(&self) -> bool {
+        self.waits.strong_count() > 0
+    }
+
+    /// Hands it over, if so.
+    pub(crate) fn give(self, body: Vec<u8>) {
+        let _ = self.answer.try_send(body);
+    }
+}
+
+/// Where the answer of another node comes. Whoever drops it waits no more.
+pub(crate) struct AnswerOf {
+    answer: Receiver<Vec<u8>>,
+    _waits: Arc<()>,
+}
+
+impl AnswerOf {
+    /// Waits for it so long; there is none if the connection broke.
+    pub(crate) fn wait(&self, patience: Duration) -> Result<Vec<u8>, RecvTimeoutError> {
+        self.answer.recv_timeout(patience)
+    }
+}
+
+/// Both ends of an answer.
+pub(crate) fn answer_channel() -> (AnswerTo, AnswerOf) {
+    let (to, of) = sync_channel(1);
+    let waits = Arc::new(());
+    (AnswerTo { answer: to, waits: Arc::downgrade(&waits) }, AnswerOf { answer: of, _waits: waits })
+}
+
 /// A question of another node.
 pub(crate) struct Caller {
     pub(crate) node: NodeId,
@@ -125,47 +166,64 @@ pub(crate) fn encode(what: &impl Serialize) -> Vec<u8> {
     serde_json::to_vec(what).unwrap_or_default()
 }
 
+/// Why a node does not answer what it was asked; it may in a moment.
+pub(crate) fn refusal(why: &str) -> Told {
+    Told::Refused(Refused { why: why.to_owned(), owner: None, is_passing: true })
+}
+
 /// Answers other nodes until the reactor ends. Each question has a thread of its own, for an order may take its time.
 pub(crate) fn run(handle: &NodeHandle, callers: &Receiver<Caller>) {
     let busy = Arc::new(AtomicUsize::new(0));
     for Caller { node, id, body } in callers {
-        if busy.fetch_add(1, Ordering::AcqRel) >= WORKERS_MAX {
-            busy.fetch_sub(1, Ordering::AcqRel);
-            let why = "too many questions of other nodes are waiting".to_owned();
-            let told = Told::Refused(Refused { why, owner: None, is_passing: true });
-            handle.mailbox.post(Message::TellNode { node, id, body: encode(&told) });
+        let is_full = busy.fetch_add(1, Ordering::AcqRel) >= WORKERS_MAX;
+        let call = Call { mailbox: handle.mailbox.clone(), busy: busy.clone(), node, id, told: None };
+        if is_full {
+            call.answer(&refusal("too many questions of other nodes are waiting"));
             continue;
         }
-        let place = Place(busy.clone());
         let handle = handle.clone();
         let thread = std::thread::Builder::new().name("desk".into()).stack_size(STACK_BYTES);
-        let spawned = thread.spawn(move || {
-            let _place = place;
-            let told = answer(&handle, &body);
-            handle.mailbox.post(Message::TellNode { node, id, body: encode(&told) });
-        });
+        let spawned = thread.spawn(move || call.answer(&answer(&handle, &body)));
         if let Err(error) = spawned {
             tracing::warn!(%error, "another node's question is not answered");
         }
     }
 }
 
-/// Given back however the answer ends.
-struct Place(Arc<AtomicUsize>);
+/// A question that is answered here, however that ends: whoever asked keeps a place for the answer until it comes or the
+/// connection breaks, and has few of them.
+struct Call {
+    mailbox: Arc<Mailbox>,
+    busy: Arc<AtomicUsize>,
+    node: NodeId,
+    id: u64,
+    /// None: there is no thread for it, or the one there was had a fault of ours.
+    told: Option<Vec<u8>>,
+}
 
-impl Drop for Place {
+impl Call {
+    fn answer(mut self, told: &Told) {
+        self.told = Some(encode(told));
+    }
+}
+
+impl Drop for Call {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::AcqRel);
+        self.busy.fetch_sub(1, Ordering::AcqRel);
+        let told = self.told.take();
+        let body = told.unwrap_or_else(|| encode(&refusal("it had a fault while it answered, or no thread for that")));
+        self.mailbox.post(Message::TellNode { node: self.node, id: self.id, body });
     }
 }
 
 fn answer(handle: &NodeHandle, body: &[u8]) -> Told {
-    let refuse =
-        |error: control::QueryError| Told::Refused(Refused { why: error.to_string(), owner: None, is_passing: true });
+    let refuse = |error: control::QueryError| refusal(&error.to_string());
     match serde_json::from_slice(body) {
         Ok(Ask::Status) => handle.own_status().map_or_else(refuse, |status| Told::Status(Box::new(status))),
         Ok(Ask::Order { volume, order }) => handle.orders().here(volume, order),
         Ok(Ask::Export { volume, image, is_wanted }) => handle.export_here(volume, image, is_wanted),
+        #[cfg(test)]
+        Ok(Ask::Break { bytes }) => refusal(&"x".repeat(bytes.expect("a test broke it"))),
         // The reactor answers looks.
         Ok(Ask::Look { .. }) | Err(_) => Told::Unknown,
     }

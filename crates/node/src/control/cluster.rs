@@ -19,7 +19,7 @@ impl NodeHandle {
         let mut answers = Vec::new();
         for (node, answer) in asked {
             let left = deadline.saturating_duration_since(Instant::now());
-            let body = answer.and_then(|answer| answer.recv_timeout(left).ok());
+            let body = answer.and_then(|answer| answer.wait(left).ok());
             if let Some(Told::Status(status)) = body.and_then(|body| serde_json::from_slice(&body).ok()) {
                 answers.push((node, *status));
             }

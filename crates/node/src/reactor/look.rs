@@ -22,7 +22,7 @@ use super::ops::{Op, Weight, Whose};
 use super::paths::port_number;
 use super::run::{Reactor, guarded};
 use super::talk::{Asker, Commanded, Waiting};
-use crate::talk::{Ask, Look, Order, Refused, Told, encode};
+use crate::talk::{Ask, Look, Order, Refused, Told, encode, refusal};
 
 /// Looks of one volume under way, 64 KiB each; more are told to come again.
 const LOOKS_MAX: usize = 32;
@@ -203,8 +203,7 @@ impl Reactor {
     }
 
     fn refuse_look(&mut self, to: NodeId, id: u64) {
-        let why = "the volume cannot be looked at now".to_owned();
-        self.tell_node(to, id, &encode(&Told::Refused(Refused { why, owner: None, is_passing: true })));
+        self.tell_node(to, id, &encode(&refusal("the volume cannot be looked at now")));
     }
 
     /// Looks at the map, and has something read.

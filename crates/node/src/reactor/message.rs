@@ -15,6 +15,7 @@ use super::snapshot::Snapshot;
 use super::talk::Commanded;
 use crate::disk::DiskFile;
 use crate::peers::Link;
+use crate::talk::AnswerTo;
 
 /// Where an answer goes: a channel with room for one, so that answering never waits.
 pub(crate) type Reply<T> = SyncSender<T>;
@@ -60,7 +61,7 @@ pub(crate) enum Message {
     /// A command to the part of a volume; the reply is dropped if the volume is not in service here.
     Command { volume: VolumeId, command: dyad_mirror::Command, reply: Reply<Commanded> },
     /// Ask another node; the reply is dropped if it cannot be asked.
-    AskNode { node: NodeId, body: Vec<u8>, reply: Reply<Vec<u8>> },
+    AskNode { node: NodeId, body: Vec<u8>, reply: AnswerTo },
     /// The answer to another node's question.
     TellNode { node: NodeId, id: u64, body: Vec<u8> },
     /// Close a session.

@@ -16,6 +16,7 @@ use super::run::{Reactor, guarded};
 use super::talk::Asker;
 use crate::beats::{receive_some, send};
 use crate::peers::Link;
+use crate::talk::AnswerTo;
 
 /// Messages taken from one node per turn, so that one node does not keep everybody else waiting; epoll comes back.
 const MESSAGES_PER_TURN: usize = 512;
@@ -44,7 +45,7 @@ pub(crate) struct Peer {
     wants_output: bool,
     is_dirty: bool,
     /// Questions of this node's administration without an answer, and who waits for it.
-    pub(super) asked: Vec<(u64, Asker<Vec<u8>>)>,
+    pub(super) asked: Vec<(u64, Asker<AnswerTo>)>,
     /// No buffer was left to receive into, or more was there than is taken in a turn: what is received already, epoll
     /// does not tell again.
     is_starved: bool,
@@ -351,7 +352,7 @@ impl Reactor {
     }
 
     /// Ends a connection; parts hear that the node is gone.
-    fn close_peer(&mut self, index: usize, why: &str) {
+    pub(super) fn close_peer(&mut self, index: usize, why: &str) {
         let Some(peer) = self.peers[index].take() else { return };
         let node = peer.link.node;
         tracing::info!(%node, why, "node not connected any more");

@@ -65,7 +65,7 @@ pub(crate) struct Volume {
     /// Who wants to know when it is served, or known not to be.
     pub(super) started: Option<Reply<Result<(), String>>>,
     /// Commands of an administrator, or of a host, without an answer, and who waits for it.
-    pub(super) commands: Vec<(u64, Asker<Commanded>)>,
+    pub(super) commands: Vec<(u64, Asker<Reply<Commanded>>)>,
     /// It is being closed; who wants to know the end.
     pub(super) stop: Option<Stop>,
 }
