@@ -3,20 +3,9 @@
 mod cast;
 
 use std::cell::RefCell;
-use std::net::{Ipv4Addr, SocketAddr};
 
-use cast::pair::{Pair, in_sync, wait_until};
+use cast::pair::{Pair, free_port, in_sync, wait_until};
 use dyad_bench::disk::Disk;
-use socket2::{Domain, Protocol, Socket, Type};
-
-/// A port that stays free for whoever listens on it, as long as the socket lives: bound with SO_REUSEADDR, no connection
-/// that goes out gets it.
-fn free_port() -> (SocketAddr, Socket) {
-    let held = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP)).unwrap();
-    held.set_reuse_address(true).unwrap();
-    held.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).unwrap();
-    (held.local_addr().unwrap().as_socket().unwrap(), held)
-}
 
 /// Section 8: a node that restarts meanwhile knows its pools and volumes from its cache, and serves what the rules allow:
 /// here, what another node owns.

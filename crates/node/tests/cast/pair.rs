@@ -11,6 +11,7 @@ use dyad_node::settings::{Settings, StoreChoice};
 use dyad_store::arbiter::{ArbiterServer, ServeConfig};
 use dyad_store::{Authority, LocalStore, Tls};
 use dyad_units::StoreId;
+use socket2::{Domain, Protocol, Socket, Type};
 
 use super::Stage;
 
@@ -74,6 +75,15 @@ impl Arbiter {
 
 fn loopback() -> SocketAddr {
     SocketAddr::from((Ipv4Addr::LOCALHOST, 0))
+}
+
+/// A port that stays free for whoever listens on it, as long as the socket lives: bound with SO_REUSEADDR, no connection
+/// that goes out gets it.
+pub fn free_port() -> (SocketAddr, Socket) {
+    let held = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP)).unwrap();
+    held.set_reuse_address(true).unwrap();
+    held.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).unwrap();
+    (held.local_addr().unwrap().as_socket().unwrap(), held)
 }
 
 /// Looks until it is so.
