@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use dyad_cluster::{Store, StoreError};
+use dyad_cluster::{Key, Kind, Record, SetError, Store, StoreError, Version, Versioned, Watcher};
 use dyad_store::arbiter::ArbiterConfig;
 use dyad_store::etcd::EtcdConfig;
 use dyad_store::{ArbiterStore, Cache, CachedStore, ConfigError, EtcdStore, LocalStore, OpenError};
@@ -12,6 +12,7 @@ use dyad_units::StoreId;
 
 use crate::clock;
 use crate::identity::Identity;
+use crate::reactor::Mailbox;
 use crate::settings::StoreChoice;
 
 /// The config store's file in the data directory, where it is a local one.
@@ -101,17 +102,17 @@ fn cache(dir: &Path) -> Result<Arc<Cache>, OpenError> {
 }
 
 /// The newest version that is known of this store.
-fn seen(cache: &Cache, agreed: StoreId) -> dyad_cluster::Version {
-    if cache.store() == Some(agreed) { cache.seen() } else { dyad_cluster::Version(0) }
+fn seen(cache: &Cache, agreed: StoreId) -> Version {
+    if cache.store() == Some(agreed) { cache.seen() } else { Version(0) }
 }
 
 fn cached(store: Arc<dyn Store>, cache: Arc<Cache>) -> Result<Opened, StoreStartError> {
-    let has_all = cache.store() == Some(store.identity()) && cache.at() > dyad_cluster::Version(0);
+    let has_all = cache.store() == Some(store.identity()) && cache.at() > Version(0);
     let store = CachedStore::new(store, cache.clone())?;
     let is_away = !store.wait_until_synced(if has_all { CACHED_ANSWER_MAX } else { ANSWER_MAX });
     if is_away {
         let reason = "not all of it could be read in time".to_owned();
-        let asked = store.list(dyad_cluster::Kind::Node).err().unwrap_or(StoreError::Unavailable { reason });
+        let asked = store.list(Kind::Node).err().unwrap_or(StoreError::Unavailable { reason });
         if !has_all || !matches!(asked, StoreError::Unavailable { .. }) {
             return Err(StoreStartError::Silent(asked));
         }
@@ -129,5 +130,47 @@ fn patiently(ask: impl Fn() -> Result<Result<StoreId, StoreError>, ConfigError>)
             Err(error) if Instant::now() >= deadline => return Err(StoreStartError::Silent(error)),
             Err(_) => std::thread::sleep(ANSWER_PAUSE),
         }
+    }
+}
+
+/// The store, as long as the node's reactor runs. What other threads still ask after that is for nobody, and where the store is
+/// away each question would keep the end of the node for seconds.
+pub(crate) struct UntilTheEnd {
+    store: Arc<dyn Store>,
+    mailbox: Arc<Mailbox>,
+}
+
+impl UntilTheEnd {
+    pub(crate) fn new(store: Arc<dyn Store>, mailbox: Arc<Mailbox>) -> Self {
+        Self { store, mailbox }
+    }
+
+    fn open(&self) -> Result<&dyn Store, StoreError> {
+        match self.mailbox.is_closed() {
+            true => Err(StoreError::Unavailable { reason: "this node stops".to_owned() }),
+            false => Ok(&*self.store),
+        }
+    }
+}
+
+impl Store for UntilTheEnd {
+    fn identity(&self) -> StoreId {
+        self.store.identity()
+    }
+
+    fn get(&self, key: Key) -> Result<Option<Versioned>, StoreError> {
+        self.open()?.get(key)
+    }
+
+    fn list(&self, kind: Kind) -> Result<Vec<Versioned>, StoreError> {
+        self.open()?.list(kind)
+    }
+
+    fn compare_and_set(&self, key: Key, expected: Option<Version>, new: Option<&Record>) -> Result<Version, SetError> {
+        self.open().map_err(SetError::Store)?.compare_and_set(key, expected, new)
+    }
+
+    fn watch(&self, watcher: Watcher) {
+        self.store.watch(watcher);
     }
 }

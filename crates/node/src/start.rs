@@ -21,7 +21,7 @@ use crate::admin::{self, Admin, News, REQUESTS_MAX, Request};
 use crate::beats::Beats;
 use crate::catalog::Catalog;
 use crate::clock;
-use crate::config_store::{self, Opened, StoreStartError};
+use crate::config_store::{self, Opened, StoreStartError, UntilTheEnd};
 use crate::control::{NodeHandle, NodePhase, StopError};
 use crate::identity::Identity;
 use crate::join::Reception;
@@ -159,6 +159,7 @@ impl Node {
         let Start { settings, opened, shm, listeners, door, transport, identity, node } = start;
         let Opened { store, cache, .. } = opened;
         let mailbox = Arc::new(Mailbox::new().map_err(system("no event descriptor is left"))?);
+        let store: Arc<dyn Store> = Arc::new(UntilTheEnd::new(store, mailbox.clone()));
         let slab = Slab::new(usize::try_from(settings.buffers.value()).unwrap_or(usize::MAX));
         let portals = listeners.iter().map(|listener| listener.address).collect();
         let (questions, asked) = sync_channel(QUESTIONS_MAX);

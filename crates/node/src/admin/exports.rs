@@ -77,12 +77,12 @@ impl Admin {
 
     /// Whether the records have no such image; what cannot be read is not known to be gone.
     fn is_gone(&self, volume: VolumeId, image: ImageId) -> bool {
-        match self.store.get(Key::Volume(volume)) {
+        match self.patiently(|| self.store.get(Key::Volume(volume))) {
             Ok(None) => true,
             Ok(Some(found)) => {
                 let Record::Volume(record) = found.record else { return false };
                 let segments: Result<Vec<_>, _> =
-                    record.segments.iter().map(|segment| self.store.get(Key::Segment(*segment))).collect();
+                    record.segments.iter().map(|id| self.patiently(|| self.store.get(Key::Segment(*id)))).collect();
                 segments.is_ok_and(|segments| {
                     segments.into_iter().flatten().all(|found| match found.record {
                         Record::Segment(segment) => segment.images.iter().all(|known| known.id != image),

@@ -76,6 +76,11 @@ impl Mailbox {
         drop(waiting);
     }
 
+    /// Whether the reactor has ended.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.queue().is_closed
+    }
+
     /// Readable while there may be a message.
     pub(crate) fn descriptor(&self) -> BorrowedFd<'_> {
         self.wake.as_fd()

@@ -125,6 +125,11 @@ pub(crate) enum StoreAnswer {
 }
 
 impl StoreAnswer {
+    /// Whether the store was there.
+    pub(crate) fn is_known(&self) -> bool {
+        !matches!(self, Self::Unseen | Self::Outcome(Outcome::Unknown))
+    }
+
     /// As the part is told.
     pub(crate) fn event(self) -> PartEvent {
         match self {

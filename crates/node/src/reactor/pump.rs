@@ -6,9 +6,9 @@ use std::sync::mpsc::TrySendError;
 use dyad_cluster::Outcome;
 use dyad_contract::image::{Request, Token};
 use dyad_mirror::{Note, PartAction, PartEvent, PartNote};
-use dyad_units::ImageId;
+use dyad_units::{ImageId, VolumeId};
 
-use super::message::{Asked, Question};
+use super::message::{Asked, Question, StoreAnswer};
 use super::pools::PoolRoom;
 use super::run::{Reactor, guarded};
 use super::volumes::Place;
@@ -111,14 +111,31 @@ impl Reactor {
     }
 
     fn ask_store(&mut self, index: u32, what: Asked) {
-        let Some(volume) = self.volume(index) else { return };
+        let Some(volume) = self.volume_mut(index) else { return };
         let is_read = matches!(what, Asked::Read(_));
+        if !is_read {
+            volume.proposed_at = Some(volume.part.record().epoch);
+        }
         let question = Question { volume: volume.record.id, part: volume.part_no, what };
         if let Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) = self.questions.try_send(question) {
             // Nobody knows (M7): the part asks again.
             let answer = if is_read { PartEvent::Unseen } else { PartEvent::Outcome(Outcome::Unknown) };
             self.volume_event(index, answer);
         }
+    }
+
+    /// The store answered, or could not be asked.
+    pub(super) fn on_store_answer(&mut self, volume: VolumeId, part: u64, answer: StoreAnswer) {
+        if answer.is_known() {
+            self.store_heard = clock::now();
+        }
+        let index = self.volume_with_id(volume);
+        let asked = |index: &u32| self.volume(*index).is_some_and(|volume| volume.part_no == part);
+        let Some(index) = index.filter(asked) else { return };
+        if let (StoreAnswer::Outcome(_), true, Some(volume)) = (&answer, answer.is_known(), self.volume_mut(index)) {
+            volume.proposed_at = None;
+        }
+        self.volume_event(index, answer.event());
     }
 
     /// Carries out what a pool wants, and hands its replies to the parts.

@@ -128,6 +128,8 @@ pub(crate) struct Reactor {
     pub(super) sent: Vec<Sent>,
     /// When sessions were closed last because this process had not been running (M19).
     pub(super) paused_at: Option<Moment>,
+    /// When the config store last answered a part.
+    pub(super) store_heard: Moment,
     /// Volumes are there as far as they can be.
     pub(super) is_open: bool,
     pub(super) stopping: Option<Stopping>,
@@ -206,6 +208,7 @@ impl Reactor {
             ways: Vec::new(),
             sent: Vec::new(),
             paused_at: None,
+            store_heard: clock::now(),
             is_open: false,
             stopping: None,
             is_done: false,

@@ -13,8 +13,13 @@ use super::run::Reactor;
 /// How often an end under way is looked at.
 const LOOK: Period = Period::from_millis(20);
 
+/// How long a node that ends waits for a config store that answers nothing: longer than the longest call of either kind of
+/// store, so that one that changes its own members is not given up.
+const STORE_PATIENCE: Period = Period::from_secs(5);
+
 /// An end under way.
 pub(super) struct Stopping {
+    begun: Moment,
     deadline: Moment,
     /// Pools that are being closed.
     pools: Option<Vec<Receiver<bool>>>,
@@ -41,13 +46,7 @@ impl Reactor {
             }
             Message::VolumeChanged(volume) => self.change_volume(*volume),
             Message::RemoveVolume { volume, reply } => self.remove_volume(volume, Some(reply)),
-            Message::Answer { volume, part, answer } => {
-                let index = self.volume_with_id(volume);
-                let asked = |index: &u32| self.volume(*index).is_some_and(|volume| volume.part_no == part);
-                if let Some(index) = index.filter(asked) {
-                    self.volume_event(index, answer.event());
-                }
-            }
+            Message::Answer { volume, part, answer } => self.on_store_answer(volume, part, answer),
             Message::Peer(link) => self.add_peer(*link),
             Message::Watched(segment, record) => {
                 if let Some(&volume) = self.segments.get(&segment) {
@@ -127,8 +126,8 @@ impl Reactor {
             return;
         }
         tracing::info!(volumes = self.volumes.iter().flatten().count(), "stopping");
-        let deadline = self.now + self.settings.stop_timeout;
-        self.stopping = Some(Stopping { deadline, pools: None, is_clean: true });
+        let (begun, deadline) = (self.now, self.now + self.settings.stop_timeout);
+        self.stopping = Some(Stopping { begun, deadline, pools: None, is_clean: true });
         for listener in self.listeners.drain(..) {
             let _ = epoll::delete(&self.epoll, &listener.socket);
         }
@@ -141,11 +140,14 @@ impl Reactor {
     /// Takes an end under way as far as it goes.
     pub(super) fn advance_stop(&mut self) {
         let Some(stopping) = &self.stopping else { return };
-        let is_late = self.now >= stopping.deadline;
+        let (is_late, begun, is_closing) = (self.now >= stopping.deadline, stopping.begun, stopping.pools.is_some());
+        if self.now.since(begun.max(self.store_heard)) >= STORE_PATIENCE {
+            self.abandon_volumes();
+        }
         if self.volumes.iter().any(Option::is_some) && !is_late {
             return self.wake_in(LOOK);
         }
-        if stopping.pools.is_none() {
+        if !is_closing {
             tracing::debug!(late = is_late, "volumes are closed");
             let closing = self.close_pools();
             if let Some(stopping) = &mut self.stopping {
@@ -169,6 +171,22 @@ impl Reactor {
         } else {
             self.disks.flush();
             self.wake_in(LOOK);
+        }
+    }
+
+    /// What only the config store could bring to an end, and it does not answer, ends as it would with the process: nothing
+    /// of it is acknowledged to anybody, and everything acknowledged is kept. The pools are closed in good order.
+    fn abandon_volumes(&mut self) {
+        for index in 0..self.volumes.len() as u32 {
+            let Some(volume) = self.volume(index).filter(|volume| volume.waits_for_store()) else { continue };
+            let (name, epoch) = (&volume.record.name, volume.part.record().epoch);
+            let unanswered = volume.ops.len();
+            tracing::warn!(
+                volume = %name, %epoch, unanswered,
+                "the config store does not answer: the change of the volume's record that is under way, as when an image is \
+                 away, is left undone, and what hosts were not answered meanwhile with it; the next owner compares the images"
+            );
+            self.take_out_of_service(index, "the node stops");
         }
     }
 

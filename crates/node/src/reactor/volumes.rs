@@ -7,7 +7,7 @@ use dyad_iscsi::CloseReason;
 use dyad_mirror::{Command, Leases, OpId, Part, PartAction, PartEvent, PartSetup, PartTuning};
 use dyad_pool::ImageHandle;
 use dyad_scsi::{BlockSize, Identity, LogicalUnit, Settings, Shape};
-use dyad_units::{ImageId, Moment, VolumeId};
+use dyad_units::{Epoch, ImageId, Moment, VolumeId};
 use smallvec::SmallVec;
 
 use super::conns::ConnRef;
@@ -66,6 +66,8 @@ pub(crate) struct Volume {
     pub(super) started: Option<Reply<Result<(), String>>>,
     /// Commands of an administrator, or of a host, without an answer, and who waits for it.
     pub(super) commands: Vec<(u64, Asker<Reply<Commanded>>)>,
+    /// Epoch of the record that the part last wanted changed: until there is a newer one, it is not known whether it was (M7).
+    pub(super) proposed_at: Option<Epoch>,
     /// It is being closed; who wants to know the end.
     pub(super) stop: Option<Stop>,
 }
@@ -75,6 +77,13 @@ pub(crate) struct Volume {
 pub(super) struct Stop {
     pub(super) reply: Option<Reply<()>>,
     pub(super) is_stopped: bool,
+}
+
+impl Volume {
+    /// Whether it wants its record changed and does not know whether it was.
+    pub(super) fn waits_for_store(&self) -> bool {
+        self.proposed_at == Some(self.part.record().epoch)
+    }
 }
 
 impl Reactor {
@@ -168,6 +177,7 @@ impl Reactor {
             timer: None,
             started: None,
             commands: Vec::new(),
+            proposed_at: None,
             stop: None,
         })
     }
@@ -332,8 +342,14 @@ impl Reactor {
         self.faults += 1;
         let Some(volume) = self.volume(index) else { return };
         tracing::error!(volume = %volume.record.name, fault, "volume out of service after a fault of this program; restart the node");
-        let sessions = volume.sessions.clone();
+        self.failed_volumes.push((volume.record.id, fault.to_owned()));
+        self.take_out_of_service(index, "the volume failed");
+    }
+
+    /// A volume goes as it is, its part unasked: for its neighbours, as if this process had ended.
+    pub(super) fn take_out_of_service(&mut self, index: u32, why: &'static str) {
         let Some(mut volume) = self.volumes[index as usize].take() else { return };
+        let sessions = std::mem::take(&mut volume.sessions);
         self.end_exports_of(Some(volume.record.id), None);
         // It answers nothing any more: this node neither owns the segment nor promises anything for it.
         let segment = volume.part.record().id;
@@ -342,11 +358,10 @@ impl Reactor {
         self.withdraw(segment);
         self.refuse_looks(&volume.looks);
         self.budget.give_back_all(volume.ops.asked_bytes());
-        self.failed_volumes.push((volume.record.id, fault.to_owned()));
         self.unroute(index);
         self.scatter_errands(&mut volume.ops);
         for at in sessions {
-            self.close(at, CloseReason::Node("the volume failed"), false);
+            self.close(at, CloseReason::Node(why), false);
         }
         if let Some(reply) = volume.stop.and_then(|stop| stop.reply) {
             let _ = reply.try_send(());

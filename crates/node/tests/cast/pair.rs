@@ -26,7 +26,7 @@ pub struct Pair {
 /// An arbiter alone.
 pub struct Arbiter {
     server: ArbiterServer,
-    _dir: tempfile::TempDir,
+    dir: tempfile::TempDir,
 }
 
 impl Arbiter {
@@ -47,7 +47,13 @@ impl Arbiter {
     fn serve(dir: tempfile::TempDir, tls: Option<Tls>) -> Self {
         let store = LocalStore::open(&dir.path().join("config.redb"), || StoreId::from_bytes([7; 16])).unwrap();
         let config = ServeConfig { listen: vec![loopback()], tls };
-        Self { server: ArbiterServer::start(Arc::new(store), &config).unwrap(), _dir: dir }
+        Self { server: ArbiterServer::start(Arc::new(store), &config).unwrap(), dir }
+    }
+
+    /// Ends it; what it keeps its records in.
+    pub fn end(self) -> tempfile::TempDir {
+        drop(self.server);
+        self.dir
     }
 
     /// As nodes are told of it.
