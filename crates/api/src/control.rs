@@ -42,8 +42,8 @@ pub trait Control: Send + Sync + 'static {
     /// Opens a pool that could not be opened before. One that is open is no error.
     fn open_pool(&self, pool: PoolId) -> Result<Pool, ControlError>;
 
-    /// Closes a pool without images and forgets it.
-    fn delete_pool(&self, pool: PoolId) -> Result<(), ControlError>;
+    /// Closes a pool without images and forgets it. `force`: although it holds images that belong to no known volume.
+    fn delete_pool(&self, pool: PoolId, force: bool) -> Result<(), ControlError>;
 
     /// All disks of all pools.
     fn disks(&self) -> Result<Vec<Disk>, ControlError>;

@@ -52,7 +52,8 @@ const ATTEMPTS: usize = 8;
 pub(crate) enum Request {
     CreatePool(CreatePool, SyncSender<Result<(), CreatePoolError>>),
     OpenPool(String, SyncSender<Result<(), OpenPoolError>>),
-    DeletePool(String, SyncSender<Result<(), DeletePoolError>>),
+    /// Which, and whether although it holds images that no record names.
+    DeletePool(String, bool, SyncSender<Result<(), DeletePoolError>>),
     CreateVolume(Box<CreateVolume>, SyncSender<Result<(), CreateVolumeError>>),
     DeleteVolume(String, SyncSender<Result<(), DeleteVolumeError>>),
     /// Change a volume in use.
@@ -122,7 +123,7 @@ impl Admin {
             match request {
                 Request::CreatePool(request, reply) => drop(reply.try_send(self.create_pool(&request))),
                 Request::OpenPool(which, reply) => drop(reply.try_send(self.open_again(&which))),
-                Request::DeletePool(which, reply) => drop(reply.try_send(self.delete_pool(&which))),
+                Request::DeletePool(which, force, reply) => drop(reply.try_send(self.delete_pool(&which, force))),
                 Request::CreateVolume(request, reply) => drop(reply.try_send(self.create_volume(&request))),
                 Request::DeleteVolume(which, reply) => drop(reply.try_send(self.delete_volume(&which))),
                 Request::Adjust(which, adjustment, reply) => {

@@ -170,12 +170,12 @@ impl NodeHandle {
         Ok(self.pool(which)?)
     }
 
-    /// Deletes a pool that holds no image; `which` is a name or an id.
+    /// Deletes a pool that holds no image; `which` is a name or an id. `force`: although it holds images that no record names.
     ///
     /// # Errors
     /// See [`DeletePoolError`].
-    pub fn delete_pool(&self, which: &str) -> Result<(), DeletePoolError> {
-        self.request(|reply| Request::DeletePool(which.into(), reply))?
+    pub fn delete_pool(&self, which: &str, force: bool) -> Result<(), DeletePoolError> {
+        self.request(|reply| Request::DeletePool(which.into(), force, reply))?
     }
 
     /// Makes a volume and serves it.

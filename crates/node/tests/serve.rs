@@ -59,13 +59,13 @@ fn a_deleted_volume_gives_its_space_back_and_its_pools_can_go() {
     let mut host = stage.host("v");
     host.write(0, vec![7; 1 << 20]).unwrap();
     host.flush().unwrap();
-    assert!(stage.handle().delete_pool("a").is_err(), "it holds an image");
+    assert!(stage.handle().delete_pool("a", false).is_err(), "it holds an image");
     assert!(stage.handle().delete_volume("v", false).is_err(), "a host uses it");
     stage.handle().delete_volume("v", true).unwrap();
     for pool in stage.handle().pools().unwrap() {
         assert_eq!((pool.free, pool.images), (pool.total, 0), "{}", pool.name);
     }
-    stage.handle().delete_pool("a").unwrap();
+    stage.handle().delete_pool("a", false).unwrap();
     assert_eq!(stage.handle().pools().unwrap().len(), 1);
     let again = dyad_node::control::CreatePool { size: None, ..stage.pool("a") };
     stage.handle().create_pool(again).unwrap();

@@ -124,13 +124,13 @@ fn a_pool_that_is_deleted_leaves_no_log_even_without_its_disk() {
     let log_of = |stage: &Stage, pool: &str| stage.handle().pool(pool).unwrap().log.unwrap().path;
     let (a, b) = (log_of(&stage, "a"), log_of(&stage, "b"));
     assert!(a.exists() && b.exists());
-    stage.handle().delete_pool("a").unwrap();
+    stage.handle().delete_pool("a", false).unwrap();
     assert!(!a.exists());
     stage.stop();
     std::fs::remove_file(stage.pool_path("b")).unwrap();
     stage.start();
     assert!(b.exists(), "a disk that is missing may come back and need it");
-    stage.handle().delete_pool("b").unwrap();
+    stage.handle().delete_pool("b", false).unwrap();
     assert!(!b.exists());
 }
 

@@ -3,11 +3,12 @@
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
+use serde::Deserialize;
 
 use super::{Created, created, find};
 use crate::check;
 use crate::control::{Control, ControlError, Kind};
-use crate::extract::{Body, Name, Nothing};
+use crate::extract::{Body, Name, Nothing, Options};
 use crate::model::{CreatePool, Disk, List, Pool};
 use crate::problem::Problem;
 use crate::router::Desk;
@@ -67,17 +68,32 @@ pub(super) async fn open(
     .map(Json)
 }
 
+/// How to delete a pool.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct DeleteOptions {
+    #[serde(default)]
+    force: bool,
+}
+
 /// Delete a pool that holds no image
 #[utoipa::path(delete, path = "/v1/pools/{pool}", operation_id = "delete_pool", tag = "pools",
-    params(("pool" = String, Path, description = "Name or id")),
+    params(
+        ("pool" = String, Path, description = "Name or id"),
+        ("force" = Option<bool>, Query, description = "Although it holds images that belong to no known volume"),
+    ),
     responses(
         (status = 204, description = "It is gone"),
         (status = "default", body = Problem, content_type = "application/problem+json"),
     ))]
-pub(super) async fn delete(State(desk): State<Desk>, Name(wanted): Name) -> Result<StatusCode, Problem> {
+pub(super) async fn delete(
+    State(desk): State<Desk>,
+    Name(wanted): Name,
+    Options(options): Options<DeleteOptions>,
+) -> Result<StatusCode, Problem> {
     desk.change(move |node| {
         let pool = look_up(node, &wanted)?;
-        node.delete_pool(pool.id)
+        node.delete_pool(pool.id, options.force)
     })
     .await?;
     Ok(StatusCode::NO_CONTENT)

@@ -242,7 +242,7 @@ impl Control for FakeNode {
         found.cloned().ok_or(ControlError::NotFound { kind: Kind::Pool, name: pool.to_string() })
     }
 
-    fn delete_pool(&self, pool: PoolId) -> Result<(), ControlError> {
+    fn delete_pool(&self, pool: PoolId, _force: bool) -> Result<(), ControlError> {
         let mut state = self.lock();
         let found = state.pools.iter().find(|known| known.id == pool);
         let found = found.ok_or(ControlError::NotFound { kind: Kind::Pool, name: pool.to_string() })?;

@@ -52,6 +52,9 @@ pub struct CreatePool {
 pub struct DeletePool {
     /// Name or id
     pub name: String,
+    /// Delete it although it holds images that belong to no known volume; what is in them is lost
+    #[arg(long)]
+    pub force: bool,
     /// Do not ask
     #[arg(long, short)]
     pub yes: bool,

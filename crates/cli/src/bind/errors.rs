@@ -105,6 +105,15 @@ pub(super) fn delete_pool(error: DeletePoolError) -> ControlError {
             let by = format!("it holds images of {}; delete those volumes first", volumes.join(", "));
             ControlError::InUse { kind: Kind::Pool, name: pool, by }
         }
+        DeletePoolError::Leftovers { pool, images } => {
+            let images = if images == 1 { "an image".into() } else { format!("{images} images") };
+            ControlError::Refused {
+                what: format!("pool `{pool}` holds {images} of no volume known here"),
+                advice:
+                    "see whether `dyad volume list` lacks one; what is in there is lost with --force (`force=true`)"
+                        .into(),
+            }
+        }
         DeletePoolError::Disk { .. } => ControlError::Unavailable {
             what: chain(&error),
             advice: "clear the disk yourself before it is given to a pool again".into(),

@@ -77,8 +77,8 @@ impl Control for BoundNode {
         self.0.open_pool(&pool.to_string()).map(|pool| told::pool(&pool)).map_err(errors::open_pool)
     }
 
-    fn delete_pool(&self, pool: PoolId) -> Result<(), ControlError> {
-        self.0.delete_pool(&pool.to_string()).map_err(errors::delete_pool)
+    fn delete_pool(&self, pool: PoolId, force: bool) -> Result<(), ControlError> {
+        self.0.delete_pool(&pool.to_string(), force).map_err(errors::delete_pool)
     }
 
     fn disks(&self) -> Result<Vec<Disk>, ControlError> {

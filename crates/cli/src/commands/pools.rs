@@ -28,7 +28,8 @@ pub fn run(at: &Session, command: PoolCommand) -> Result<(), Failure> {
         }
         PoolCommand::Delete(args) => {
             ask::confirm(args.yes, &format!("pool `{}`", args.name), &args.name)?;
-            at.client.delete(&path(&args.name))?;
+            let force = if args.force { "?force=true" } else { "" };
+            at.client.delete(&format!("{}{force}", path(&args.name)))?;
             at.done(&format!("pool {} is gone; its disk can be used for something else", args.name));
             Ok(())
         }

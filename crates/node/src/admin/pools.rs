@@ -148,7 +148,7 @@ impl Admin {
         made.map(|file| (file, true)).map_err(|error: CreateDiskError| fault(error.into()))
     }
 
-    pub(super) fn delete_pool(&self, which: &str) -> Result<(), DeletePoolError> {
+    pub(super) fn delete_pool(&self, which: &str, force: bool) -> Result<(), DeletePoolError> {
         let known = {
             let catalog = self.catalog.lock();
             let found = catalog.pool(which).cloned();
@@ -165,6 +165,12 @@ impl Admin {
             known
         };
         let record = known.record;
+        // The records are not the data: one that cannot be read here must not cost the images that it tells of.
+        let snapshot = self.ask(Message::Look)?;
+        let images = snapshot.pools.iter().find(|pool| pool.id == record.id).map_or(0, |pool| pool.images.len());
+        if images > 0 && !force {
+            return Err(DeletePoolError::Leftovers { pool: record.name.to_string(), images });
+        }
         self.ask(|reply| Message::ClosePool { pool: record.id, reply })?;
         // Before the record, which is the only one to know the disk's id: a log that nobody knows would hold its memory
         // until the machine restarts. Whatever ends the process here, the pool holds no image that could need it.

@@ -142,6 +142,14 @@ pub enum DeletePoolError {
         /// Names of the volumes.
         volumes: Vec<String>,
     },
+    /// It holds images that no record names, as after a record was lost or an image was forgotten (`--forget`).
+    #[error("the pool `{pool}` holds {images} image(s) of no volume that this node knows of")]
+    Leftovers {
+        /// The pool.
+        pool: String,
+        /// How many.
+        images: usize,
+    },
     /// The disk could not be cleared or closed; the pool is forgotten nevertheless.
     #[error("{}: the pool is forgotten, but its disk could not be cleared", .path.display())]
     Disk {

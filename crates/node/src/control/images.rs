@@ -108,17 +108,17 @@ impl NodeHandle {
     ) -> Result<VolumeInfo, ImageError> {
         let volume = find_volume(&self.status()?, volume)?.clone();
         let image = find_image(&volume, image)?.clone();
-        refuse_last(&volume, &image)?;
-        let kept = volume.images.iter().filter(|other| other.id != image.id && other.state != "detached").count();
-        if image.state != "detached" && kept < usize::try_from(volume.min_in_sync).unwrap_or(usize::MAX) {
-            let wanted = volume.min_in_sync;
-            let why =
-                format!("volume `{}` wants {wanted} images in sync to take writes, and would have {kept}", volume.name);
-            return Err(refuse(why, "add an image first"));
-        }
+        refuse_too_few(&volume, &image)?;
+        // Of one in sync those have to take the place that are; one that is out was missed before.
+        let counts = |other: &&ImageInfo| match image.state.as_str() {
+            "in-sync" => other.state == "in-sync",
+            _ => other.state != "detached",
+        };
+        let kept = volume.images.iter().filter(|other| other.id != image.id).filter(counts).count();
         if image.state != "detached" && kept < 2 && !is_single_fine {
             let why = format!("volume `{}` would not be redundant any more: {kept} image would be left", volume.name);
-            return Err(refuse(why, "add an image first, or say --force if one is enough"));
+            let tip = "add an image first and wait until it is in sync, or say --force if one is enough";
+            return Err(refuse(why, tip));
         }
         let volume = self.put_out(volume, &image)?;
         self.to_owner(&volume, Order::Remove { image: image.id })?;
@@ -235,7 +235,7 @@ impl NodeHandle {
 
     /// Takes an image out of the set, with the volume handed over before where its node owns it.
     fn put_out(&self, volume: VolumeInfo, image: &ImageInfo) -> Result<VolumeInfo, ImageError> {
-        refuse_last(&volume, image)?;
+        refuse_too_few(&volume, image)?;
         let others = || volume.images.iter().filter(|other| other.state == "in-sync" && other.id != image.id);
         if matches!(image.state.as_str(), "stale" | "detached") {
             return Ok(volume);
@@ -294,11 +294,21 @@ impl NodeHandle {
 }
 
 /// P15: the last image in sync stays.
-fn refuse_last(volume: &VolumeInfo, image: &ImageInfo) -> Result<(), ImageError> {
-    let mut others = volume.images.iter().filter(|other| other.state == "in-sync" && other.id != image.id);
-    if image.state == "in-sync" && others.next().is_none() {
-        let why = format!("it is the last image in sync of volume `{}`", volume.name);
-        return Err(refuse(why, "add an image and wait until it is in sync"));
+/// Whether the volume goes on without the image: the last one in sync stays, and as many as its writes want (A4).
+fn refuse_too_few(volume: &VolumeInfo, image: &ImageInfo) -> Result<(), ImageError> {
+    let others = volume.images.iter().filter(|other| other.state == "in-sync" && other.id != image.id).count();
+    let wanted = volume.min_in_sync;
+    let tip = "add an image and wait until it is in sync";
+    if image.state != "in-sync" {
+        return Ok(());
+    }
+    if others == 0 {
+        return Err(refuse(format!("it is the last image in sync of volume `{}`", volume.name), tip));
+    }
+    if others < usize::try_from(wanted).unwrap_or(usize::MAX) {
+        let why =
+            format!("volume `{}` wants {wanted} images in sync to take writes, and would have {others}", volume.name);
+        return Err(refuse(why, tip));
     }
     Ok(())
 }
