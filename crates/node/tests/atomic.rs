@@ -24,6 +24,8 @@ const COUNT: u32 = 2 * 512 + 11;
 const WRITES: u64 = 40;
 
 const MISCOMPARE: u8 = 0x0e;
+/// It may have taken effect or not, and will not any more.
+const ABORTED_COMMAND: u8 = 0x0b;
 
 /// Sent again where the target says so: the command had no effect then (M18).
 #[track_caller]
@@ -45,16 +47,37 @@ fn value_of(bytes: &[u8]) -> u64 {
     u64::from_le_bytes(words[0])
 }
 
-/// Adds one; whether nobody else did meanwhile.
-fn try_add(disk: &mut Disk, counter: u64) -> bool {
-    let before = value_of(&done(|| disk.read(counter, 1)).unwrap());
+/// What each host added to a counter: a word for each, again and again to the end of the block.
+type Counts = [u64; HOSTS as usize];
+
+fn block_of(counts: Counts) -> Vec<u8> {
+    counts.map(u64::to_le_bytes).concat().repeat(8)
+}
+
+#[track_caller]
+fn counts_of(bytes: &[u8]) -> Counts {
+    let (all, _) = bytes.as_chunks::<{ 8 * HOSTS as usize }>();
+    assert!(all.iter().all(|each| *each == all[0]), "torn: {all:?}");
+    std::array::from_fn(|host| u64::from_le_bytes(all[0].as_chunks::<8>().0[host]))
+}
+
+/// Adds one for this host; whether nobody else added meanwhile.
+fn try_add(disk: &mut Disk, counter: u64, name: u32) -> bool {
+    let me = name as usize - 1;
+    let before = counts_of(&done(|| disk.read(counter, 1)).unwrap());
+    let mut after = before;
+    after[me] += 1;
     let mut cdb: Cdb = [0; 16];
     (cdb[0], cdb[13]) = (0x89, 1);
     cdb[2..10].copy_from_slice(&counter.to_be_bytes());
-    let both = [filled(before, 1), filled(before + 1, 1)].concat();
+    let both = [block_of(before), block_of(after)].concat();
     match done(|| disk.run("COMPARE AND WRITE", cdb, Transfer::Out(both.clone()))) {
         Ok(_) => true,
         Err(DiskError::Status { sense: Some((MISCOMPARE, ..)), .. }) => false,
+        // Nobody else adds for this host, so the block tells.
+        Err(DiskError::Status { sense: Some((ABORTED_COMMAND, ..)), .. }) => {
+            counts_of(&done(|| disk.read(counter, 1)).unwrap())[me] == after[me]
+        }
         Err(error) => panic!("{error}"),
     }
 }
@@ -63,7 +86,7 @@ fn work(disk: &mut Disk, name: u32) {
     let mut added = 0;
     let mut written = 0;
     while added < INCREMENTS || written < WRITES {
-        if added < INCREMENTS && try_add(disk, COUNTERS[added % COUNTERS.len()]) {
+        if added < INCREMENTS && try_add(disk, COUNTERS[added % COUNTERS.len()], name) {
             added += 1;
         }
         if written < WRITES {
@@ -109,9 +132,9 @@ fn no_update_is_lost_no_block_is_torn_and_no_write_stays_in_part() {
         assert!(moving.join().unwrap() > 2, "the owner moved");
         ended.into_iter().for_each(|ended| ended.unwrap());
     });
-    let expected = (HOSTS as usize * INCREMENTS / COUNTERS.len()) as u64;
+    let expected = [(INCREMENTS / COUNTERS.len()) as u64; HOSTS as usize];
     for counter in COUNTERS {
-        assert_eq!(value_of(&done(|| disks[0].read(counter, 1)).unwrap()), expected);
+        assert_eq!(counts_of(&done(|| disks[0].read(counter, 1)).unwrap()), expected);
     }
     let last = value_of(&done(|| disks[0].read(FIRST, COUNT)).unwrap());
     assert_ne!(last, 0, "one write, the same in all its blocks");

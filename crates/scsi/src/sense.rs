@@ -43,6 +43,8 @@ impl Asc {
     /// PERIPHERAL DEVICE WRITE FAULT: the code for a failed write that annex F assigns to direct access block
     /// devices (WRITE ERROR, 0Ch/00h, is for tapes).
     pub const WRITE_FAULT: Self = Self(0x03, 0x00);
+    /// LOGICAL UNIT COMMUNICATION FAILURE.
+    pub const LOGICAL_UNIT_COMMUNICATION: Self = Self(0x08, 0x00);
     /// UNREACHABLE COPY TARGET.
     pub const UNREACHABLE_COPY_TARGET: Self = Self(0x08, 0x04);
     /// THIRD PARTY DEVICE FAILURE.

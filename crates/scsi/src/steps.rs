@@ -37,6 +37,7 @@ pub(crate) fn data_out(unit: &mut LogicalUnit, mut task: Task, data: Payload) ->
             same::with_block(unit, range, unmap, block)
         }
         Phase::CompareAndWriteData { durable } => {
+            next = Phase::EndSwap;
             let both = exactly(data, 2 * unit.byte_len(range.blocks))?;
             compare_write::with_data(unit, range, unit.is_durable(durable), &both)
         }
@@ -166,7 +167,7 @@ pub(crate) fn finish(unit: &mut LogicalUnit, task: Task, result: VolumeResult) -
     };
     Ok(match task.phase {
         Phase::Read => Step::Answer(Response::data(read_data(unit, task.range, done))),
-        Phase::End | Phase::EndRepeated | Phase::Moving { .. } => Step::Answer(Response::good()),
+        Phase::End | Phase::EndRepeated | Phase::EndSwap | Phase::Moving { .. } => Step::Answer(Response::good()),
         Phase::FlushThenRead => {
             check_kept_out(unit, &task)?;
             let op = VolumeOp::Read { span: unit.settings.shape.span(still_within(unit, task.range)?) };
@@ -209,6 +210,12 @@ fn read_data(unit: &LogicalUnit, range: Range, done: VolumeDone) -> Payload {
 #[cold]
 pub(crate) fn failed(unit: &LogicalUnit, task: &Task, error: VolumeError) -> Response {
     let condition = match error {
+        // It may have taken effect, its owner lost before it could say so (M9). BUSY would say that it was not accepted
+        // (SAM-5 §5.3.1), its host would believe what it compared with to be there still, and repeat it unseen: it would
+        // miscompare with what it wrote itself. Of an aborted command nobody knows how far it came.
+        VolumeError::Busy if task.phase == Phase::EndSwap => {
+            Condition::new(SenseKey::AbortedCommand, Asc::LOGICAL_UNIT_COMMUNICATION)
+        }
         VolumeError::Busy => return Response::status(Status::Busy),
         // Whoever aborted the task decides whether this is sent at all (SAM-5 §5.3.1, TAS).
         VolumeError::Aborted => return Response::status(Status::TaskAborted),

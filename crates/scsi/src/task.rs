@@ -37,6 +37,12 @@ impl Task {
         self.kept.clone()
     }
 
+    /// Whether what was asked last may be asked once more where nobody knows what came of it: a COMPARE AND WRITE would be
+    /// compared with what it wrote itself.
+    pub fn is_repeatable(&self) -> bool {
+        self.phase != Phase::EndSwap
+    }
+
     /// The nexus that sent the command.
     pub fn nexus(&self) -> NexusId {
         self.nexus
@@ -165,6 +171,8 @@ pub(crate) enum Phase {
     End,
     /// As [`Self::End`], after every block was compared with one block of data-out.
     EndRepeated,
+    /// As [`Self::End`], of a COMPARE AND WRITE: where it may have taken effect, it may not be repeated unseen.
+    EndSwap,
     /// The cache is on its way to the disks; the read follows (READ with FUA).
     FlushThenRead,
     /// The cache is on its way to the disks; the unit stops then (START STOP UNIT).

@@ -112,6 +112,33 @@ fn a_chunk_of_zeros_is_unmapped_again() {
     assert_eq!(bench.asked(), ["read 0+65536", "unmap 4096+65536", "unmap 4096+65536", "unmap 4096+65536"]);
 }
 
+/// Its owner was lost before it could answer: it was told BUSY, "not accepted" (SAM-5 §5.3.1), and its host, which sent it
+/// again as whoever is told BUSY may, miscompared with what it had written itself.
+#[test]
+fn a_compare_and_write_that_may_have_taken_effect_is_not_told_busy() {
+    const ABORTED: (u8, u8, u8) = (0xb, 0x08, 0);
+    const MISCOMPARE: (u8, u8, u8) = (0xe, 0x1d, 0);
+    let cdb = [0x89, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0];
+    let both = [[0; 512], [7; 512]].concat();
+    let mut bench = Bench::new();
+    bench.volume.forgotten = vec![VolumeError::Busy];
+    assert_eq!(sense(&bench.send(&cdb, &both)), ABORTED);
+    assert_eq!(bench.volume.bytes[512..1024], [7; 512]);
+    assert_eq!(sense(&bench.send(&cdb, &both)), MISCOMPARE, "which is true, and what its host has to expect");
+    // Nobody here knows that this one had no effect.
+    let mut bench = Bench::new();
+    bench.volume.failures = vec![VolumeError::Busy];
+    assert_eq!(sense(&bench.send(&cdb, &both)), ABORTED);
+    good(bench.send(&cdb, &both));
+    // What says the same whenever it is repeated is repeated.
+    for cdb in
+        [[0x2a, 0, 0, 0, 0, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0], [0x8b, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0]]
+    {
+        bench.volume.forgotten = vec![VolumeError::Busy];
+        assert_eq!(bench.send(&cdb, &[9; 512]).status, Status::Busy);
+    }
+}
+
 /// A preempted host copied on for as long as its copy was: only the operation under way may fall on either side.
 #[test]
 fn a_reservation_that_comes_amid_stops_a_copy() {

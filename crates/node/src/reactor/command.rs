@@ -1,6 +1,6 @@
 //! A command on its way: from the session to the unit, to the volume, and back.
 
-use dyad_contract::volume::VolumeResult;
+use dyad_contract::volume::{VolumeError, VolumeResult};
 use dyad_iscsi::{Command, TaskTag};
 use dyad_mirror::OpId;
 use dyad_payload::Payload;
@@ -173,6 +173,8 @@ impl Reactor {
             self.forget_op(index, id);
             return self.on_op_over(index, id);
         };
+        let result =
+            if returned.is_unknown(&task) && returned.is_so(&result) { Err(VolumeError::Busy) } else { result };
         if returned.is_so(&result) {
             return match again {
                 Some(op) => self.park(index, id, task, Some(op)),

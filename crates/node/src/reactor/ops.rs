@@ -53,8 +53,10 @@ pub(super) enum Returned {
     No,
     /// The owner knows of another state.
     Stale,
-    /// It was taken back because this node is about to become owner.
+    /// It was taken back because this node is about to become owner, and had not gone anywhere.
     Withdrawn,
+    /// The same, but it had gone to the owner before, who may be lost: it may have taken effect, and none follows.
+    Recalled,
 }
 
 /// An operation that was not answered.
@@ -230,6 +232,8 @@ impl Ops {
 
 #[cfg(test)]
 mod tests {
+    use dyad_scsi::{Begun, BlockSize, Identity, LogicalUnit, Settings, Shape, Step, Transfer};
+
     use super::*;
 
     #[test]
@@ -261,9 +265,34 @@ mod tests {
         }
     }
 
+    /// It was asked again when this node became owner, and differed from what it had written itself.
+    #[test]
+    fn a_compare_and_write_that_an_owner_had_is_not_asked_again() {
+        let zeros = dyad_payload::Slab::new(1 << 20).copy_of(&[0; 8192]).unwrap();
+        let swap = match begun([0x89, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0], Transfer::Out(8192)) {
+            (mut unit, Begun::DataOut { task, len: 8192 }) => match unit.data_out(task, zeros.into()) {
+                Step::Volume { task, .. } => task,
+                step => panic!("{step:?}"),
+            },
+            (_, begun) => panic!("{begun:?}"),
+        };
+        assert!(Returned::Recalled.is_unknown(&swap));
+        assert!(!Returned::Withdrawn.is_unknown(&swap), "it had not gone anywhere");
+        assert!(!Returned::Stale.is_unknown(&swap), "the owner refused it");
+        assert!(!Returned::Recalled.is_unknown(&task()));
+    }
+
     /// One that a unit handed out.
     fn task() -> Task {
-        use dyad_scsi::{Begun, BlockSize, Identity, LogicalUnit, Settings, Shape, Transfer};
+        let read = [0x28, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0];
+        match begun(read, Transfer::In(4096)).1 {
+            Begun::State { task } | Begun::Volume { task, .. } => task,
+            begun => panic!("{begun:?}"),
+        }
+    }
+
+    /// How a command begins at a unit that nobody reserved.
+    fn begun(cdb: [u8; 16], transfer: Transfer) -> (LogicalUnit, Begun) {
         let target_name = "iqn.2026-11.example:v".to_owned();
         let volume = VolumeId::from_bytes([1; 16]);
         let identity = Identity { volume, target_name, target_port: 1, target_port_group: 1 };
@@ -271,10 +300,9 @@ mod tests {
         let settings = Settings { identity, shape, write_cache: true, read_only: false };
         let mut unit = LogicalUnit::new(settings, dyad_payload::Slab::new(1 << 20));
         unit.add_nexus(NexusId(1), None).unwrap();
-        let read = [0x28, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0];
-        match unit.begin(NexusId(1), 0, &read, Transfer::In(4096)) {
-            Begun::State { task } | Begun::Volume { task, .. } => task,
-            begun => panic!("{begun:?}"),
-        }
+        let edition = dyad_contract::volume::Edition { epoch: dyad_units::Epoch::new(1), changes: 0 };
+        unit.adopt(edition, &[]).unwrap();
+        let begun = unit.begin(NexusId(1), 0, &cdb, transfer);
+        (unit, begun)
     }
 }

@@ -109,13 +109,18 @@ impl Shared {
 }
 
 impl Returned {
-    /// Whether the result says that the operation had no effect and is to be looked at again.
+    /// Whether the result says that the operation is to be looked at again, and asked again.
     pub(super) fn is_so(self, result: &VolumeResult) -> bool {
         match self {
             Self::No => false,
             Self::Stale => matches!(result, Err(VolumeError::Busy)),
-            Self::Withdrawn => matches!(result, Err(VolumeError::Aborted)),
+            Self::Withdrawn | Self::Recalled => matches!(result, Err(VolumeError::Aborted)),
         }
+    }
+
+    /// Whether that would be wrong for this task: it may have taken effect.
+    pub(super) fn is_unknown(self, task: &Task) -> bool {
+        self == Self::Recalled && !task.is_repeatable()
     }
 }
 
@@ -324,16 +329,23 @@ impl Reactor {
     }
 
     /// This node is about to become owner: what its part holds was checked against a state of the owner before, and would
-    /// be executed unseen. What waits had no effect; what is with the old owner is answered in its time (M18).
+    /// be executed unseen. What waits had no effect, and comes back at once; what is with the old owner is answered in its
+    /// time (M18).
     pub(super) fn withdraw_operations(&mut self, index: u32) {
         let Some(volume) = self.volume_mut(index) else { return };
         let mut ids = Vec::new();
         for (id, op) in volume.ops.at_part() {
-            op.returned = Returned::Withdrawn;
+            op.returned = Returned::Recalled;
             ids.push(id);
         }
         for id in ids {
+            let before = self.volume(index).map_or(0, |volume| volume.actions.len());
             self.volume_event(index, PartEvent::Abort { id });
+            let Some(Volume { actions, ops, .. }) = self.volume_mut(index) else { return };
+            let waited = |action: &PartAction| matches!(action, PartAction::Answer { id: of, .. } if *of == id);
+            if let Some(op) = ops.get_mut(id).filter(|_| actions[before..].iter().any(waited)) {
+                op.returned = Returned::Withdrawn;
+            }
         }
     }
 

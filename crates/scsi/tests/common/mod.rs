@@ -103,7 +103,7 @@ impl Memory {
         if !self.failures.is_empty() {
             return Err(self.failures.remove(0));
         }
-        let is_write = matches!(op, VolumeOp::Write { .. } | VolumeOp::Unmap { .. });
+        let is_write = matches!(op, VolumeOp::Write { .. } | VolumeOp::Unmap { .. } | VolumeOp::CompareAndWrite { .. });
         match op {
             VolumeOp::Flush if !self.flush_failures.is_empty() => return Err(self.flush_failures.remove(0)),
             VolumeOp::Read { span } => return Ok(VolumeDone::Data(payload(slab, self.at(span)))),
