@@ -67,8 +67,8 @@ pub(super) fn parse(unit: &LogicalUnit, list: &[u8]) -> Result<Request, Conditio
     let cscds = check_cscds(cscds)?;
     let descriptors = split_segments(segments, segments_at)?;
     let mut found = Vec::with_capacity(descriptors.len());
-    for (descriptor, at) in descriptors {
-        found.push(segment(unit, cscds, descriptor, at)?);
+    for descriptor in descriptors {
+        found.push(segment(unit, cscds, descriptor)?);
     }
     Ok(Request { id, segments: found })
 }
@@ -108,8 +108,8 @@ fn check_cscds(bytes: &[u8]) -> Result<&[[u8; CSCD_BYTES]], Condition> {
     Ok(cscds)
 }
 
-/// The segment descriptors, each with its place in the list.
-fn split_segments(mut bytes: &[u8], mut at: usize) -> Result<Vec<(&[u8], usize)>, Condition> {
+/// The segment descriptors; the first is at this byte of the list.
+fn split_segments(mut bytes: &[u8], mut at: usize) -> Result<Vec<&[u8]>, Condition> {
     const HEADER: usize = 4;
     let mut all = Vec::new();
     while !bytes.is_empty() {
@@ -124,18 +124,15 @@ fn split_segments(mut bytes: &[u8], mut at: usize) -> Result<Vec<(&[u8], usize)>
             return Err(Condition::invalid_list(at as u16 + 2));
         }
         let (descriptor, rest) = bytes.split_at_checked(len).ok_or(TOO_SHORT)?;
-        all.push((descriptor, at));
+        all.push(descriptor);
         (bytes, at) = (rest, at + len);
     }
     Ok(all)
 }
 
-/// DC does not matter: the blocks of source and destination are of one length.
-fn segment(unit: &LogicalUnit, cscds: &[[u8; CSCD_BYTES]], descriptor: &[u8], at: usize) -> Result<Segment, Condition> {
-    const CAT: u8 = 0x01;
-    if descriptor[1] & CAT != 0 {
-        return Err(Condition::invalid_list(at as u16 + 1)); // whole blocks leave no residue to be added
-    }
+/// DC does not matter: the blocks of source and destination are of one length. Nor does CAT, and PAD of the CSCD
+/// descriptors: whole blocks leave no residue that could be added to the next segment, or filled up (SPC-4 §5.16.7.2).
+fn segment(unit: &LogicalUnit, cscds: &[[u8; CSCD_BYTES]], descriptor: &[u8]) -> Result<Segment, Condition> {
     let end = |index_at, lba_at| {
         let cscd = cscds.get(be16(descriptor, index_at) as usize).ok_or(UNREACHABLE)?;
         Ok::<End, Condition>(End { other: reach(unit, cscd)?, lba: be64(descriptor, lba_at) })
