@@ -65,7 +65,7 @@ pub struct LogicalUnit {
     pub(crate) drains: bool,
     /// Some of these nexuses are at other nodes.
     pub(crate) drains_elsewhere: bool,
-    /// Changes of the shared state that this unit tried.
+    /// Name of the last change of the shared state that this unit tried.
     pub(crate) changes: u64,
     pub(crate) slab: Slab,
 }
@@ -74,6 +74,7 @@ impl LogicalUnit {
     /// A started logical unit without nexuses. Parameter data are built in buffers of `slab`.
     pub fn new(settings: Settings, slab: Slab) -> Self {
         let limits = Limits::of(settings.shape.block());
+        let changes = u64::from(settings.identity.target_port) << 48;
         Self {
             settings,
             limits,
@@ -87,7 +88,7 @@ impl LogicalUnit {
             shared: Shared::default(),
             drains: false,
             drains_elsewhere: false,
-            changes: 0,
+            changes,
             slab,
         }
     }

@@ -8,8 +8,9 @@ use common::play::{
     RELEASE, RELEASE_6, RESERVE, RESERVE_6, TEST_UNIT_READY, WRITE, WRITE_EXCLUSIVE_REGISTRANTS, conflict,
 };
 use common::{good, sense};
-use dyad_contract::volume::{VolumeDone, VolumeError, VolumeOp};
-use dyad_scsi::{Begun, Drain, Status, Step, Task, Transfer};
+use dyad_contract::volume::{Edition, VolumeDone, VolumeError, VolumeOp};
+use dyad_payload::Slab;
+use dyad_scsi::{Begun, Drain, LogicalUnit, Status, Step, Task, Transfer};
 
 /// SPC-2 §5.5.1; SPC-4 §5.13.3 (CRH).
 #[test]
@@ -128,19 +129,50 @@ fn the_reservation_is_looked_at_again_when_the_data_come() {
 fn preempt_and_abort(cluster: &mut Cluster) -> (Task, Vec<u8>) {
     cluster.register(A, 1);
     cluster.register(B, 2);
-    let (cdb, list) = reserve_out(PREEMPT_AND_ABORT, EXCLUSIVE_ACCESS, 1, 2, 0);
-    let data = common::payload(&cluster.slab, &list);
-    let unit = &mut cluster.nodes[0].unit;
+    begin_out(&mut cluster.nodes[0].unit, (cluster.edition, &cluster.state), PREEMPT_AND_ABORT, 1, 2)
+}
+
+/// A PERSISTENT RESERVE OUT of A that waits for its change to be durable, and the state that it makes of this one.
+fn begin_out(
+    unit: &mut LogicalUnit,
+    (edition, state): (Edition, &[u8]),
+    action: u8,
+    key: u64,
+    new_key: u64,
+) -> (Task, Vec<u8>) {
+    let (cdb, list) = reserve_out(action, EXCLUSIVE_ACCESS, key, new_key, 0);
+    let data = common::payload(&Slab::new(1 << 20), &list);
     let Begun::State { task } = unit.begin(A.nexus(), 0, &common::padded(&cdb), Transfer::Out(24)) else {
         panic!("it does not look at the state")
     };
-    unit.adopt(cluster.edition, &cluster.state).unwrap();
+    unit.adopt(edition, state).unwrap();
     let Begun::DataOut { task, .. } = unit.again(task) else { panic!("it wants no list") };
     let Step::Volume { task, op: VolumeOp::WriteState { data } } = unit.data_out(task, data) else {
         panic!("it changes nothing")
     };
     assert_eq!(unit.take_drain(), None, "nothing is aborted before the change is durable");
     (task, data.to_vec())
+}
+
+/// A change of which no answer comes is known by its name. Names were the number of the node's target port and a count: two
+/// nodes have the same number once in 65,535 times, and each life of a node begins to count anew. The other one's change was
+/// taken for one's own, and the host was told that it is registered.
+#[test]
+fn a_change_that_was_never_made_is_not_taken_for_another_nodes() {
+    let mut cluster = Cluster::of_ports(2, 3, |_| 1);
+    for (node, name) in cluster.nodes.iter_mut().zip([0x8f3a_11c0_94d5_0a27, 0x05be_77d2_3f61_c9e4]) {
+        node.unit.name_changes(name);
+    }
+    let (task, _) = begin_out(&mut cluster.nodes[0].unit, (cluster.edition, &cluster.state), REGISTER, 0, 1);
+    assert_eq!(C.node, 1);
+    cluster.register(C, 3);
+    let unit = &mut cluster.nodes[0].unit;
+    let Step::State { task } = unit.finish(task, Err(VolumeError::Busy)) else {
+        panic!("it does not look what became of it")
+    };
+    unit.adopt(cluster.edition, &cluster.state).unwrap();
+    let begun = unit.again(task);
+    assert!(matches!(begun, Begun::Volume { op: VolumeOp::WriteState { .. }, .. }), "{begun:?}");
 }
 
 /// What broke: whose commands a PREEMPT AND ABORT ends was found where the change is adopted. When the set of images changed

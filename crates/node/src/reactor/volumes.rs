@@ -155,11 +155,13 @@ impl Reactor {
             tuning: PartTuning::default(),
         };
         let part = Part::new(segment, setup, self.slab.clone()).map_err(|error| error.to_string())?;
+        let mut unit = LogicalUnit::new(settings, self.slab.clone());
+        unit.name_changes(u64::from_ne_bytes(clock::random_bytes()));
         Ok(Volume {
             door: Door::of(record.limits),
             record,
             target,
-            unit: LogicalUnit::new(settings, self.slab.clone()),
+            unit,
             part,
             part_no: self.fresh_id(),
             places: SmallVec::new(),

@@ -147,10 +147,17 @@ impl LogicalUnit {
         path.is_some_and(|path| !self.shared.is_here(path.digest()))
     }
 
-    /// Names a change, so that it is known again.
+    /// Changes of the shared state are known again by their names, where no answer tells what became of one: this unit's
+    /// begin here, best at random. Two nodes may have the same number of a target port, and an earlier life of this one had it
+    /// and counted from the same; whose change was taken for one's own would be answered although it was never made.
+    pub fn name_changes(&mut self, from: u64) {
+        self.changes = from;
+    }
+
+    /// Names a change.
     pub(crate) fn next_author(&mut self) -> u64 {
-        self.changes += 1;
-        u64::from(self.settings.identity.target_port) << 48 | self.changes & 0xffff_ffff_ffff
+        self.changes = self.changes.wrapping_add(1);
+        self.changes
     }
 
     /// SPC-4 §5.13.1, §7.5.8: what a reservation, or SWP, keeps the nexus from. A command that depends on the state waits until it is known;

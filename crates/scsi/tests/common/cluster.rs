@@ -66,12 +66,17 @@ pub fn id_of(host: u8) -> Vec<u8> {
 impl Cluster {
     /// `hosts` have a session at each of the nodes.
     pub fn new(nodes: usize, hosts: u8) -> Self {
+        Self::of_ports(nodes, hosts, |at| at as u16 + 1)
+    }
+
+    /// With other numbers of the nodes' target ports.
+    pub fn of_ports(nodes: usize, hosts: u8, port_of: impl Fn(usize) -> u16) -> Self {
         let slab = Slab::new(64 << 20);
         let group = |port| PortGroup { group: port, port, state: AccessState::Optimized, is_preferred: false };
         let groups: Vec<PortGroup> = (1..=nodes as u16).map(group).collect();
         let node = |at: usize| {
             let mut settings = settings(BlockSize::Emulated512, SIZE);
-            settings.identity.target_port = at as u16 + 1;
+            settings.identity.target_port = port_of(at);
             let mut unit = LogicalUnit::new(settings, slab.clone());
             unit.set_port_groups(&groups);
             Node { unit, done: 0 }
