@@ -24,8 +24,9 @@ use crate::clock;
 
 /// Operations of one disk in the engine; more wait here. Twice what a disk's own queue takes.
 pub(super) const ENGINE_OPS_MAX: usize = 256;
-/// A sync that lasts longer hints at a disk that hangs: a healthy one took 0.4 s behind 512 MiB of dirty data.
-const SYNC_OVERDUE: Period = Period::from_millis(800);
+/// A sync, or a beginning of write-back, that lasts longer hints at a disk that hangs: a healthy one took 0.4 s for a sync
+/// behind 512 MiB of dirty data.
+const OVERDUE: Period = Period::from_millis(800);
 /// A write into the page cache that takes longer was made to wait by the kernel; on a busy machine a thread may
 /// lose its processor for some 20 ms.
 const WRITE_SLOW: Period = Period::from_millis(50);
@@ -79,6 +80,8 @@ pub(super) struct LiveDisk {
     /// Part of them written since the disk was told to begin.
     fresh: u64,
     sync: Option<RunningSync>,
+    /// Since when the disk has been told to begin, while that lasts: the kernel waits where the disk's queue is full.
+    writeback: Option<Moment>,
     /// Syncs, and durable writes that are syncs, which wait for the running one.
     sync_queue: VecDeque<Job>,
     /// Inline writes are trusted again from then on.
@@ -108,6 +111,7 @@ impl LiveDisk {
             dirty: 0,
             fresh: 0,
             sync: None,
+            writeback: None,
             sync_queue: VecDeque::new(),
             calm_from: Moment::START,
             knows_nowait: true,
@@ -164,6 +168,9 @@ impl LiveDisk {
         let result = self.note_end(&job, took, result);
         if self.sync.is_some_and(|sync| sync.tag == tag) {
             self.end_sync(now, result.is_ok(), engine);
+        }
+        if tag == OWN_WRITEBACK {
+            self.writeback = None;
         }
         if tag != OWN_SYNC && tag != OWN_WRITEBACK {
             ends.push((DiskToken(tag), result.map(|()| done(job))));
@@ -240,14 +247,16 @@ impl LiveDisk {
 
     /// Whether a write into the page cache might be made to wait.
     fn may_wait(&self, now: Moment) -> bool {
-        let is_overdue = self.sync.is_some_and(|sync| now.since(sync.started) > SYNC_OVERDUE);
-        is_overdue || now < self.calm_from || self.dirty > self.writeback_start.saturating_mul(DIRTY_FACTOR + 1)
+        let is_overdue = |since: Moment| now.since(since) > OVERDUE;
+        let hangs = self.sync.is_some_and(|sync| is_overdue(sync.started)) || self.writeback.is_some_and(is_overdue);
+        hangs || now < self.calm_from || self.dirty > self.writeback_start.saturating_mul(DIRTY_FACTOR + 1)
     }
 
     /// Keeps the amount of dirty data low enough that the kernel throttles nobody.
     fn pace(&mut self, now: Moment, engine: &mut Engine) {
-        if self.fresh >= self.writeback_start {
+        if self.fresh >= self.writeback_start && self.writeback.is_none() {
             self.fresh = 0;
+            self.writeback = Some(now);
             let job = self.job(now, OWN_WRITEBACK, Work::StartWriteback);
             self.start(job, engine);
         }

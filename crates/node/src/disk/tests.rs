@@ -4,10 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dyad_payload::{Payload, Slab};
+use dyad_pool::{DiskOp, DiskToken};
 use dyad_units::{Bytes, Moment, Period};
 
 use super::engine::Engine;
 use super::file::DiskFile;
+use super::live::LiveDisk;
 use super::work::{Finished, Job, Work};
 use crate::settings::BackendChoice;
 
@@ -62,6 +64,28 @@ impl Bench {
         }
         payload
     }
+}
+
+/// What broke: only a sync that lasts too long was a sign of a disk that hangs. The first writes went on in the reactor's
+/// thread where it was the beginning of a write-back that did not end.
+#[test]
+fn writes_wait_elsewhere_while_a_write_back_does_not_end() {
+    let mut bench = Bench::new(BackendChoice::Threads, true);
+    let mut disk = LiveDisk::new(bench.file.clone(), 0, (2 * PAGE) as u64);
+    let mut ends = Vec::new();
+    let mut write = |disk: &mut LiveDisk, bench: &mut Bench, millis: u64, pages: usize| {
+        let data = bench.payload(1, pages);
+        let now = Moment::START + Period::from_millis(millis);
+        disk.execute(now, DiskOp::Write { token: DiskToken(millis), offset: 0, data }, &mut bench.engine, &mut ends);
+        std::mem::take(&mut ends).len()
+    };
+    assert_eq!(write(&mut disk, &mut bench, 1000, 2), 1, "done at once; the write-back begins");
+    assert_eq!(write(&mut disk, &mut bench, 1700, 1), 1, "it has not lasted long");
+    assert_eq!(write(&mut disk, &mut bench, 1801, 1), 0, "the engine has it");
+    for finished in bench.drain() {
+        disk.finished(Moment::START + Period::from_millis(1900), finished, &mut bench.engine, &mut Vec::new());
+    }
+    assert_eq!(write(&mut disk, &mut bench, 5000, 1), 1, "it ended");
 }
 
 /// Small and seeded: a failing run can be run again.
