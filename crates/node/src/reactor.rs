@@ -61,6 +61,6 @@ pub(crate) use mailbox::Mailbox;
 pub(crate) use message::{Asked, ImageFault, Message, Question, Reply, StoreAnswer};
 pub(crate) use redirect::Way;
 pub use run::ReactorError;
-pub(crate) use run::{Reactor, ReactorSetup};
+pub(crate) use run::{Reactor, ReactorSetup, guarded};
 pub(crate) use service::Service;
 pub(crate) use snapshot::{PoolLook, Snapshot, VolumeLook};

@@ -2,6 +2,7 @@
 
 mod cast;
 
+use cast::Stage;
 use cast::pair::{Pair, host, wait_until};
 use dyad_node::control::DeleteVolumeError;
 
@@ -41,4 +42,36 @@ fn a_volume_whose_deletion_cannot_be_recorded_goes_on_being_served() {
     assert!(matches!(refused, Err(DeleteVolumeError::Store(_))), "{refused:?}");
     user.write(0, vec![2; 4096]).unwrap();
     assert_eq!(host(&pair.one, 2).read(0, 8).unwrap(), vec![2; 4096]);
+}
+
+/// What broke: it stayed for ever, as nobody could say that its image was gone, and with it its name and its pool, which held
+/// an image of it.
+#[test]
+fn a_volume_whose_disk_is_dead_goes_with_its_pool() {
+    let mut stage = Stage::new();
+    stage.add_pool("a");
+    stage.add_pool("b");
+    stage.add_volume("v", &["a"]);
+    stage.stop();
+    std::fs::rename(stage.pool_path("a"), stage.dir.path().join("dead")).unwrap();
+    stage.start();
+    let refused = stage.handle().delete_volume("v", true);
+    assert!(matches!(&refused, Err(DeleteVolumeError::Pool { pool, .. }) if pool == "a"), "{refused:?}");
+    assert!(stage.handle().volume("v").is_ok(), "its image may be there");
+    stage.handle().delete_pool("a", false).unwrap();
+    assert!(stage.handle().volume("v").is_err());
+    stage.add_volume("v", &["b"]);
+}
+
+/// The same with a node that does not come back.
+#[test]
+fn a_volume_that_waits_for_a_dead_node_goes_with_it() {
+    let mut pair = Pair::new();
+    pair.other.stop();
+    let refused = pair.one.handle().delete_volume("v", true);
+    assert!(matches!(&refused, Err(DeleteVolumeError::Waits { node }) if node == "other"), "{refused:?}");
+    assert!(pair.one.handle().volume("v").is_ok(), "its image may be there");
+    pair.one.handle().remove_node("other").unwrap();
+    assert!(pair.one.handle().volume("v").is_err());
+    pair.one.add_volume("v", &["a"]);
 }

@@ -150,7 +150,11 @@ pub(super) fn delete_volume(error: DeleteVolumeError) -> ControlError {
         },
         DeleteVolumeError::Pool { .. } => ControlError::Unavailable {
             what: chain(&error),
-            advice: "hosts no longer see the volume; restart the node when the pool works again".into(),
+            advice: "hosts no longer see the volume; bring the pool's disk back, or delete the pool".into(),
+        },
+        DeleteVolumeError::Waits { .. } => ControlError::Unavailable {
+            what: chain(&error),
+            advice: "hosts no longer see the volume; start that node again, or remove it from the cluster".into(),
         },
         DeleteVolumeError::Node(error) => query(error),
         other => failed(&other),

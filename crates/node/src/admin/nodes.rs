@@ -57,6 +57,7 @@ impl Admin {
             }
         }
         self.meet_nodes();
+        self.finish_deletions();
         Ok(())
     }
 
@@ -116,6 +117,10 @@ impl Admin {
         }
         for found in self.store.list(Kind::Volume)? {
             let Record::Volume(volume) = found.record else { continue };
+            if volume.state == VolumeState::Deleting {
+                // It never comes back, and may wait for the node to go.
+                continue;
+            }
             let of_it = || segments.iter().filter(|segment| segment.volume == volume.id);
             if of_it().any(|segment| segment.owner == Some(node)) {
                 report.owned.push(volume.name.to_string());

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use dyad_cluster::{DiskRecord, Key, Kind, Name, PoolRecord, Record};
+use dyad_cluster::{DiskRecord, Key, Kind, Name, PoolRecord, Record, VolumeState};
 use dyad_pool::{FormatConfig, OpenConfig, Pool};
 use dyad_units::{Bytes, DiskId, Period, PoolId};
 
@@ -12,7 +12,7 @@ use crate::catalog::KnownPool;
 use crate::clock;
 use crate::control::{CreatePool, CreatePoolError, DeletePoolError, LogInfo, QueryError};
 use crate::disk::{CreateDiskError, DiskFile};
-use crate::reactor::Message;
+use crate::reactor::{Message, guarded};
 
 type AnyError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -60,7 +60,7 @@ impl Admin {
         let log = LogInfo { path: memory.path().to_owned(), size: Bytes::new(memory.bytes().len() as u64) };
         let config = OpenConfig { pool: Some(record.id), slab: self.slab.clone() };
         let begun = clock::now();
-        let (pool, report) = Pool::open(&mut file, Box::new(memory), &config)?;
+        let (pool, report) = opened(|| Pool::open(&mut file, Box::new(memory), &config))?;
         let took = clock::now().since(begun);
         tracing::info!(pool = %record.name, path = %file.path().display(), %took, ?report, "pool open");
         if !file.is_direct() {
@@ -154,8 +154,10 @@ impl Admin {
             let found = catalog.pool(which).cloned();
             let known = found.ok_or_else(|| QueryError::Unknown { kind: "pool", name: which.into() })?;
             let id = known.record.id;
+            // What is being deleted never comes back, and may have waited for this pool to go.
             let uses = |volume: &&crate::catalog::KnownVolume| {
-                volume.segment.iter().flat_map(|segment| &segment.images).any(|image| image.pool == id)
+                volume.record.state != VolumeState::Deleting
+                    && volume.segment.iter().flat_map(|segment| &segment.images).any(|image| image.pool == id)
             };
             let volumes: Vec<_> =
                 catalog.volumes.iter().filter(uses).map(|volume| volume.record.name.to_string()).collect();
@@ -177,6 +179,7 @@ impl Admin {
         self.forget_logs(&record)?;
         self.change(Key::Pool(record.id), |_| None).map_err(|error| DeletePoolError::Store(Box::new(error)))?;
         self.catalog.lock().forget_pool(record.id);
+        self.finish_deletions();
         for disk in &record.disks {
             let path = PathBuf::from(&disk.path);
             self.clear_disk(disk).map_err(|source| DeletePoolError::Disk { path, source })?;
@@ -203,6 +206,15 @@ impl Admin {
     }
 }
 
+/// What came of opening a pool. A fault of ours there is that pool's, as everywhere (design §3): the bytes of its disk may be
+/// anybody's, and no other pool, and no request to this node, has to wait for them.
+fn opened<T, E: Into<AnyError>>(open: impl FnOnce() -> Result<T, E>) -> Result<T, AnyError> {
+    match guarded(open) {
+        Ok(result) => result.map_err(Into::into),
+        Err(fault) => Err(format!("a fault of this program: {}", fault.0).into()),
+    }
+}
+
 /// The path as it is found from anywhere, links resolved as far as they exist.
 fn absolute(path: &Path) -> PathBuf {
     let whole = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
@@ -213,5 +225,20 @@ fn absolute(path: &Path) -> PathBuf {
         (Ok(found), _, _) => found,
         (Err(_), Some(parent), Some(name)) => parent.join(name),
         _ => whole,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::opened;
+
+    /// What broke: a panic in opening one pool ended the thread that opens all of them, and answers all requests.
+    #[test]
+    fn a_fault_in_opening_a_pool_is_that_pools() {
+        let fault = opened(|| -> Result<(), std::io::Error> { panic!("nobody expected {}", 7) });
+        assert_eq!(fault.unwrap_err().to_string(), "a fault of this program: nobody expected 7");
+        let refused = opened(|| Err::<(), _>(std::io::Error::other("not a pool")));
+        assert_eq!(refused.unwrap_err().to_string(), "not a pool");
+        assert_eq!(opened(|| Ok::<_, std::io::Error>(7)).unwrap(), 7);
     }
 }

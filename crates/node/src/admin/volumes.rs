@@ -200,17 +200,44 @@ impl Admin {
         found.map_or(Presence::Unknown, |image| self.presence_of(volume, image))
     }
 
-    /// Whether the image is in its pool. Of another node's, what that one said in the record.
+    /// Whether the image is in its pool. Of another node's, what that one said in the record. What is being deleted is gone
+    /// with a pool or a node that does not belong to the cluster any more: nobody else could ever say so.
     pub(super) fn presence_of(&self, volume: &VolumeRecord, record: &ImageRecord) -> Presence {
+        let is_going = volume.state == VolumeState::Deleting;
         if record.node != self.node {
             let is_made = volume.state == VolumeState::Creating && record.incarnation.is_some();
-            return if is_made { Presence::There } else { Presence::Unknown };
+            return match is_made {
+                true => Presence::There,
+                false if is_going && self.is_no_more(Key::Node(record.node)) => Presence::NotThere,
+                false => Presence::Unknown,
+            };
         }
         let (pool, image) = (record.pool, record.id);
         match self.ask(|reply| Message::HasImage { pool, image, reply }) {
             Ok(Some(true)) => Presence::There,
             Ok(Some(false)) => Presence::NotThere,
+            Ok(None) if is_going && self.is_no_more(Key::Pool(pool)) => Presence::NotThere,
             Ok(None) | Err(_) => Presence::Unknown,
+        }
+    }
+
+    /// Whether the store itself says that there is no such node or pool any more.
+    fn is_no_more(&self, key: Key) -> bool {
+        match self.store.get(key) {
+            Ok(found) => found.is_none_or(
+                |found| matches!(found.record, Record::Node(node) if node.state == dyad_cluster::NodeState::Removed),
+            ),
+            Err(_) => false,
+        }
+    }
+
+    /// Goes on with what is being deleted, after a pool or a node went that had images of it.
+    pub(super) fn finish_deletions(&self) {
+        let deleting = |known: &&KnownVolume| known.record.state == VolumeState::Deleting;
+        let ids: Vec<_> = self.catalog.lock().volumes.iter().filter(deleting).map(|known| known.record.id).collect();
+        for id in ids {
+            let outcome = self.carry(id);
+            self.settle(id, outcome.err().map(|halt| chain(&halt)));
         }
     }
 
@@ -399,10 +426,7 @@ impl Admin {
         outcome.map_err(|halt| match halt {
             Halt::Pool { pool, reason } => DeleteVolumeError::Pool { pool: self.pool_name(pool), reason },
             Halt::Set(error) => DeleteVolumeError::Store(Box::new(error)),
-            Halt::Node { node } => {
-                let reason = "it does not answer; the deletion goes on when it is back".to_owned();
-                DeleteVolumeError::Pool { pool: format!("of node {node}"), reason }
-            }
+            Halt::Node { node } => DeleteVolumeError::Waits { node },
             Halt::Query(error) => DeleteVolumeError::Node(error),
         })?;
         tracing::info!(volume = %name, "volume deleted");

@@ -244,13 +244,19 @@ pub enum DeleteVolumeError {
         /// Name of the node.
         node: String,
     },
-    /// A pool could not free an image; the volume stays in the state `deleting` and is finished at the next start.
-    #[error("the pool `{pool}` could not free its image yet: {reason}; it is done at the next start")]
+    /// A pool could not free an image; the volume stays in the state `deleting` until it can, or is deleted.
+    #[error("the pool `{pool}` could not free its image yet: {reason}; it is done when the pool can be used again")]
     Pool {
         /// The pool.
         pool: String,
         /// Why.
         reason: String,
+    },
+    /// Another node has images of it; the volume stays in the state `deleting` until they are gone.
+    #[error("node `{node}` has not freed its image yet: it does not answer; it is done when that node is back")]
+    Waits {
+        /// Name of the node.
+        node: String,
     },
     /// The config store did not take a record.
     #[error("the deletion could not be recorded")]

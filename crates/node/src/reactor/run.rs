@@ -71,7 +71,7 @@ pub enum ReactorError {
 
 /// A panic that was caught, as text.
 #[derive(Debug)]
-pub(super) struct Fault(pub(super) String);
+pub(crate) struct Fault(pub(crate) String);
 
 /// Everything that the data thread owns.
 pub(crate) struct Reactor {
@@ -386,7 +386,7 @@ pub(super) fn listener_name(number: usize) -> u64 {
 }
 
 /// Runs a part that must not take the others with it.
-pub(super) fn guarded<R>(part: impl FnOnce() -> R) -> Result<R, Fault> {
+pub(crate) fn guarded<R>(part: impl FnOnce() -> R) -> Result<R, Fault> {
     catch_unwind(AssertUnwindSafe(part)).map_err(|panic| Fault(text_of(&*panic)))
 }
 
