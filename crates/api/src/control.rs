@@ -107,8 +107,9 @@ pub trait Control: Send + Sync + 'static {
     /// All iSCSI sessions of the cluster that are known here.
     fn sessions(&self) -> Result<Vec<Session>, ControlError>;
 
-    /// Closes a session: the host is asked to log out, then disconnected. Most hosts log in again by themselves.
-    fn delete_session(&self, session: u64) -> Result<(), ControlError>;
+    /// Closes a session at the node of this name: the host is asked to log out, then disconnected. Most hosts log in again
+    /// by themselves.
+    fn delete_session(&self, node: &str, session: u64) -> Result<(), ControlError>;
 }
 
 /// What an error is about.

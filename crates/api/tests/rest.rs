@@ -134,6 +134,25 @@ fn what_is_not_there_is_said_so() {
     stage.delete("/v1/sessions/99").expect_problem(404, "not-found", "session `99`");
 }
 
+/// Each node counts its sessions for itself.
+#[test]
+fn a_session_is_named_by_its_node_where_its_number_means_several() {
+    let stage = Stage::with(FakeNode::with_twins(), Guard::FileMode);
+    for refused in [stage.get("/v1/sessions/7"), stage.delete("/v1/sessions/7")] {
+        refused.expect_problem(409, "refused", "sessions of several nodes have the number 7");
+        assert!(refused.body["advice"].as_str().unwrap().contains("`node-1:7` or `node-2:7`"), "{}", refused.body);
+    }
+    assert_eq!(stage.get("/v1/sessions/node-2:7").body["node"], "node-2");
+    stage.delete("/v1/sessions/node-3:7").expect_problem(404, "not-found", "session");
+    assert_eq!(stage.delete("/v1/sessions/node-2:7").status, 204);
+    assert_eq!(stage.get("/v1/sessions/7").body["node"], "node-1");
+    assert_eq!(stage.delete("/v1/sessions/7").status, 204);
+    assert!(stage.get("/v1/sessions").body["items"].as_array().unwrap().is_empty());
+    for odd in ["node-1:", ":", "7x", "node-1:-7", "node-1:18446744073709551616"] {
+        stage.get(&format!("/v1/sessions/{odd}")).expect_problem(404, "not-found", "session");
+    }
+}
+
 #[test]
 fn a_pool_and_a_volume_live_and_die() {
     let stage = Stage::with(FakeNode::empty(), Guard::FileMode);

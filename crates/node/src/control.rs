@@ -16,6 +16,7 @@ mod loss;
 mod nodes;
 mod place;
 mod request;
+mod sessions;
 mod status;
 
 pub use copy::COPY_BYTES_MAX;
@@ -206,17 +207,6 @@ impl NodeHandle {
             self.check_unused(which)?;
         }
         self.request(|reply| Request::DeleteVolume(which.into(), reply))?
-    }
-
-    /// Closes a host's session; the host may come back at once.
-    ///
-    /// # Errors
-    /// See [`CloseSessionError`].
-    pub fn close_session(&self, id: u64) -> Result<(), CloseSessionError> {
-        if self.ask(|reply| Message::CloseSession { id, reply })? {
-            return Ok(());
-        }
-        Err(QueryError::Unknown { kind: "session", name: id.to_string() }.into())
     }
 
     /// Waits until every pool and volume is in service, or known not to be.

@@ -77,6 +77,11 @@ impl Orders {
         self.tell(node, &Ask::Export { volume, image, is_wanted })
     }
 
+    /// Lets another node close a session of a host.
+    pub(crate) fn close_session(&self, node: NodeId, id: u64) -> Told {
+        self.tell(node, &Ask::CloseSession { id })
+    }
+
     fn tell(&self, node: NodeId, ask: &Ask) -> Told {
         let Some(answer) = self.ask(node, ask) else {
             return refusal("the node has too many requests waiting");

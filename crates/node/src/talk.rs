@@ -42,6 +42,8 @@ pub(crate) enum Ask {
     Order { volume: VolumeId, order: Order },
     /// Export a detached image of its own, or end that.
     Export { volume: VolumeId, image: ImageId, is_wanted: bool },
+    /// Close a session of a host.
+    CloseSession { id: u64 },
     /// Which blocks of a volume were ever written, as its owner knows it; a host of the asking node wants to know.
     Look { volume: VolumeId, look: Look },
     /// A test has the answer fail, or be so long.
@@ -222,6 +224,7 @@ fn answer(handle: &NodeHandle, body: &[u8]) -> Told {
         Ok(Ask::Status) => handle.own_status().map_or_else(refuse, |status| Told::Status(Box::new(status))),
         Ok(Ask::Order { volume, order }) => handle.orders().here(volume, order),
         Ok(Ask::Export { volume, image, is_wanted }) => handle.export_here(volume, image, is_wanted),
+        Ok(Ask::CloseSession { id }) => handle.close_session_here(id),
         #[cfg(test)]
         Ok(Ask::Break { bytes }) => refusal(&"x".repeat(bytes.expect("a test broke it"))),
         // The reactor answers looks.

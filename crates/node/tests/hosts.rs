@@ -198,8 +198,8 @@ fn a_host_that_never_reads_hurts_only_itself() {
 fn an_administrator_can_close_a_session() {
     let stage = Stage::mirrored();
     let mut host = stage.host("v");
-    let id = stage.handle().sessions().unwrap()[0].id;
-    stage.handle().close_session(id).unwrap();
+    let session = &stage.handle().sessions().unwrap()[0];
+    stage.handle().close_session(&session.node_name, session.id).unwrap();
     assert!(host.read(0, 1).is_err());
-    assert!(stage.handle().close_session(id).is_err(), "there is none any more");
+    assert!(stage.handle().close_session(&session.node_name, session.id).is_err(), "there is none any more");
 }

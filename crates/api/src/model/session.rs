@@ -8,7 +8,7 @@ use super::Activity;
 /// A host logged in.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Session {
-    /// Number of the session on this node, not reused while the process lives.
+    /// Number of the session at its node, not reused while the process there lives.
     pub id: u64,
     /// Name of the node that it is at.
     pub node: String,

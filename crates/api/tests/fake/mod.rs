@@ -39,6 +39,15 @@ impl FakeNode {
         Self { state: Mutex::new(State { pools, disks, volumes, sessions, next_id: 1 }) }
     }
 
+    /// As [`Self::busy`], with a session at another node that has the number of the first.
+    #[allow(dead_code, reason = "not every user of the fake node has sessions")]
+    pub fn with_twins() -> Self {
+        let fake = Self::busy();
+        let twin = Session { node: "node-2".into(), ..session(Activity::default()) };
+        fake.state.lock().expect("not poisoned").sessions.push(twin);
+        fake
+    }
+
     /// Two pools; a redundant volume with a session, one that lost an image, one with a single image.
     pub fn busy() -> Self {
         let fake = Self::empty();
@@ -453,10 +462,10 @@ impl Control for FakeNode {
         Ok(self.lock().sessions.clone())
     }
 
-    fn delete_session(&self, session: u64) -> Result<(), ControlError> {
+    fn delete_session(&self, node: &str, session: u64) -> Result<(), ControlError> {
         let mut state = self.lock();
         let before = state.sessions.len();
-        state.sessions.retain(|known| known.id != session);
+        state.sessions.retain(|known| known.id != session || known.node != node);
         if state.sessions.len() == before {
             return Err(ControlError::NotFound { kind: Kind::Session, name: session.to_string() });
         }

@@ -401,8 +401,9 @@ pub enum SessionCommand {
     List,
     /// Show one session
     Show {
-        /// Number
-        id: u64,
+        /// NODE:NUMBER, or its number alone where no other node has one of that number
+        #[arg(value_name = "SESSION")]
+        session: String,
     },
     /// Close a session; most hosts log in again by themselves
     Delete(DeleteSession),
@@ -411,8 +412,9 @@ pub enum SessionCommand {
 /// A session to be closed.
 #[derive(Args, Debug)]
 pub struct DeleteSession {
-    /// Number
-    pub id: u64,
+    /// NODE:NUMBER, or its number alone where no other node has one of that number
+    #[arg(value_name = "SESSION")]
+    pub session: String,
 }
 
 /// What can be done with nodes.

@@ -161,12 +161,13 @@ pub(super) fn delete_volume(error: DeleteVolumeError) -> ControlError {
     }
 }
 
-pub(super) fn close_session(error: CloseSessionError, id: u64) -> ControlError {
+pub(super) fn close_session(error: CloseSessionError) -> ControlError {
     match error {
-        CloseSessionError::Node(QueryError::Unknown { .. }) => {
-            ControlError::NotFound { kind: Kind::Session, name: id.to_string() }
-        }
         CloseSessionError::Node(error) => query(error),
+        CloseSessionError::NotDone { .. } => ControlError::Unavailable {
+            what: chain(&error),
+            advice: "look at `dyad node list`, or ask that node".into(),
+        },
         other => failed(&other),
     }
 }
@@ -182,6 +183,6 @@ mod tests {
         let ControlError::Disk { reason, .. } = create_pool(error) else { panic!("a refused disk") };
         assert_eq!(reason, "device is gone");
         let gone = CloseSessionError::Node(QueryError::Unknown { kind: "session", name: "7".into() });
-        assert_eq!(close_session(gone, 7).to_string(), "there is no session `7`");
+        assert_eq!(close_session(gone).to_string(), "there is no session `7`");
     }
 }

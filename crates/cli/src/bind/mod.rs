@@ -183,8 +183,8 @@ impl Control for BoundNode {
         Ok(sessions.iter().map(told::session).collect())
     }
 
-    fn delete_session(&self, session: u64) -> Result<(), ControlError> {
-        self.0.close_session(session).map_err(|error| errors::close_session(error, session))
+    fn delete_session(&self, node: &str, session: u64) -> Result<(), ControlError> {
+        self.0.close_session(node, session).map_err(errors::close_session)
     }
 }
 

@@ -4,6 +4,7 @@ use dyad_api::model::{DiskAccess, Node, NodeState, Session as Host};
 
 use super::{Session, pairs_told};
 use crate::args::SessionCommand;
+use crate::client::escape;
 use crate::failure::Failure;
 use crate::table::{mean_micros, size, time};
 
@@ -28,13 +29,17 @@ pub fn run(at: &Session, command: SessionCommand) -> Result<(), Failure> {
                 ]
             })
         }
-        SessionCommand::Show { id } => at.show(&format!("/v1/sessions/{id}"), host_told),
+        SessionCommand::Show { session } => at.show(&path(&session), host_told),
         SessionCommand::Delete(args) => {
-            at.client.delete(&format!("/v1/sessions/{}", args.id))?;
-            at.done(&format!("session {} is closed", args.id));
+            at.client.delete(&path(&args.session))?;
+            at.done(&format!("session {} is closed", args.session));
             Ok(())
         }
     }
+}
+
+fn path(session: &str) -> String {
+    format!("/v1/sessions/{}", escape(session))
 }
 
 fn volume(host: &Host) -> String {

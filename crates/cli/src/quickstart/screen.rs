@@ -160,7 +160,7 @@ mod tests {
             "{first}"
         );
         assert_eq!(picture.next(&node.status().unwrap(), 80), "");
-        node.delete_session(7).unwrap();
+        node.delete_session("node-1", 7).unwrap();
         let mut status = node.status().unwrap();
         status.volumes[0].sessions = 0;
         assert!(picture.next(&status, 80).contains("vm1  redundant? yes: 2 images in-sync; no host is logged in"));

@@ -48,6 +48,10 @@ impl Stage {
         Self::with(fake::FakeNode::busy())
     }
 
+    pub fn with_twins() -> Self {
+        Self::with(fake::FakeNode::with_twins())
+    }
+
     pub fn empty() -> Self {
         Self::with(fake::FakeNode::empty())
     }

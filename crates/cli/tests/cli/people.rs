@@ -118,6 +118,16 @@ fn errors_say_what_failed_and_what_to_do() {
 }
 
 #[test]
+fn a_session_is_named_by_its_node_where_its_number_means_several() {
+    let stage = Stage::with_twins();
+    let refused = stage.dyad(&["session", "delete", "7"]);
+    assert!(refused.code != 0 && refused.err.contains("`node-1:7` or `node-2:7`"), "{}", refused.err);
+    assert!(stage.tells(&["session", "show", "node-2:7"]).contains("node-2"));
+    stage.tells(&["session", "delete", "node-2:7"]);
+    assert!(stage.tells(&["session", "show", "7"]).contains("node-1"));
+}
+
+#[test]
 fn where_no_node_listens_the_command_says_how_to_reach_one() {
     for place in [["--socket", "/nonexistent/dyad.sock"], ["--url", "http://127.0.0.1:1"]] {
         let mut command = program();

@@ -270,9 +270,17 @@ pub enum DeleteVolumeError {
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum CloseSessionError {
-    /// No such session, or the node cannot take requests now.
+    /// No such session or node, or the node cannot take requests now.
     #[error(transparent)]
     Node(#[from] QueryError),
+    /// The node that has it cannot be asked.
+    #[error("node {node} did not close the session: {why}")]
+    NotDone {
+        /// As it was named.
+        node: String,
+        /// Half a sentence.
+        why: String,
+    },
 }
 
 /// The node did not end in good order. What was acknowledged is safe; the next start recovers.
