@@ -3,8 +3,10 @@
 mod cast;
 
 use cast::Stage;
-use cast::pair::{Pair, in_sync, is_served, wait_until};
+use cast::pair::{OTHER_OWNER, Pair, in_sync, is_served, patiently, wait_until};
 use dyad_bench::disk::Disk;
+use dyad_bench::initiator::Transfer;
+use dyad_units::Bytes;
 
 /// A host that comes again until it is let in and its command is carried out.
 fn write(stage: &Stage, at: u64, data: &[u8]) {
@@ -69,4 +71,52 @@ fn a_volume_is_deleted_on_both_nodes() {
     wait_until("made again", || pair.other.handle().create_volume(pair.other.volume("v", &[])).is_ok());
     wait_until("served", || pair.one.handle().volume("v").is_ok_and(|v| is_served(&v.phase)));
     assert_eq!(read(&pair.one, 0, 8), vec![0; 4096]);
+}
+
+/// What broke: 64 MiB of data that waited for one link tore it, for all volumes of both nodes, and what was under way was sent
+/// again in one go when it was back. Zeros are slices of one buffer, which no budget of memory holds back.
+#[test]
+fn zeroing_much_at_once_does_not_part_the_nodes() {
+    /// Commands at a time, and the sectors of each: 16 MiB.
+    const COMMANDS: u32 = 8;
+    const SECTORS: u32 = 32768;
+    const ROUNDS: usize = 3;
+    let pair = Pair::new();
+    let mut volume = pair.one.volume("zeroed", &[]);
+    volume.size = Bytes::mib(128);
+    pair.one.handle().create_volume(volume).unwrap();
+    let is_whole = || {
+        let images = pair.one.handle().images().unwrap();
+        let of_it = images.iter().filter(|image| image.volume_name == "zeroed" && image.state == "in-sync");
+        of_it.count() == 2 && pair.one.handle().status().unwrap().neighbours[0].is_connected
+    };
+    wait_until("both in sync", is_whole);
+    let owner = pair.one.handle().volume("zeroed").unwrap().owner_name;
+    let mut host = if owner.as_deref() == Some("one") { &pair.one } else { &pair.other }.host("zeroed");
+    patiently(|| host.write(0, vec![1; 4096]), |sense| sense == OTHER_OWNER).unwrap();
+    std::thread::scope(|scope| {
+        let zeroing = scope.spawn(|| {
+            let mut left: Vec<u32> = (0..COMMANDS).collect();
+            // What is told news of paths is sent again.
+            for _ in 0..ROUNDS {
+                for number in &left {
+                    // WRITE SAME (16) without data (NDOB, SBC-4 §5.52).
+                    let mut cdb = [0; 16];
+                    (cdb[0], cdb[1]) = (0x93, 1);
+                    cdb[6..10].copy_from_slice(&(number * SECTORS).to_be_bytes());
+                    cdb[10..14].copy_from_slice(&SECTORS.to_be_bytes());
+                    host.session().submit(u64::from(*number), cdb, Transfer::None).unwrap();
+                }
+                let ended: Vec<_> = left.iter().map(|_| host.session().wait().unwrap()).collect();
+                left = ended.iter().filter(|ended| ended.status != 0).map(|ended| ended.user as u32).collect();
+            }
+            left
+        });
+        while !zeroing.is_finished() {
+            assert!(is_whole(), "the nodes were parted");
+        }
+        assert_eq!(zeroing.join().unwrap(), [0; 0], "not carried out");
+    });
+    assert!(is_whole());
+    assert_eq!(host.read(0, 8).unwrap(), [0; 4096]);
 }

@@ -105,10 +105,10 @@ pub enum Malformed {
 #[non_exhaustive]
 pub enum SendError {
     /// The other side does not take what is queued: close the connection, as if it had broken.
-    #[error("{queued} bytes wait to be sent and the other side does not take them")]
+    #[error("messages of {owned} bytes wait to be sent and the other side does not take them")]
     Overrun {
-        /// Bytes queued.
-        queued: u64,
+        /// Bytes that they take, data not included.
+        owned: u64,
     },
     /// The message has more entries than one message may have. Nothing was queued.
     #[error("the message has {len} bytes, more than the {max} that one may have: nothing was sent")]

@@ -32,4 +32,4 @@ pub use greeting::{
 };
 pub use incoming::{Incoming, SegmentNumber};
 pub use receiver::{ANNOUNCED_MAX, BEAT_BYTES_MAX, MESSAGE_BYTES_MAX, Polled, Receiver, TALK_BYTES_MAX};
-pub use sender::{QUEUED_BYTES_MAX, Sender};
+pub use sender::{OWNED_BYTES_MAX, Sender};

@@ -17,10 +17,12 @@ use crate::incoming::SegmentNumber;
 use crate::mends::{self, Common, Mends};
 use crate::receiver::{ANNOUNCED_MAX, BEAT_BYTES_MAX, MESSAGE_BYTES_MAX, TALK_BYTES_MAX};
 
-/// Beyond this, nothing more is queued: the mirror has at most some hundred requests of 256 KiB under way to an image,
-/// and the answers to a reactor's forwarded commands are bounded by its buffers. A peer that leaves so much has stopped
-/// reading. One message more fits, so that a long survey is no overrun by itself.
-pub const QUEUED_BYTES_MAX: u64 = 64 << 20;
+/// Beyond this, nothing more is queued: what the sender itself keeps, heads of frames and places in the queue, of some
+/// hundred thousand messages. One more fits, so that a long survey is no overrun by itself. Data does not count: it is slices
+/// of buffers that there are only so many of, and that the mirror holds until they are acknowledged all the same; a WRITE SAME
+/// is hundreds of slices of one. How long a peer may leave it unread is a matter of time (M8, and of the socket), not of bytes:
+/// the volumes of two nodes together have more under way than any bound that would tell a peer that stopped reading.
+pub const OWNED_BYTES_MAX: u64 = 64 << 20;
 
 /// Heads kept allocated while nothing is queued: those of some hundred small frames.
 const HEADS_KEPT: usize = 64 << 10;
@@ -270,8 +272,8 @@ impl Sender {
     }
 
     fn check_queued(&self) -> Result<(), SendError> {
-        let queued = self.queued();
-        if queued >= QUEUED_BYTES_MAX { Err(SendError::Overrun { queued }) } else { Ok(()) }
+        let owned = self.owned();
+        if owned >= OWNED_BYTES_MAX { Err(SendError::Overrun { owned }) } else { Ok(()) }
     }
 
     fn add_mend(
@@ -384,9 +386,15 @@ impl Sender {
         self.chunks.is_empty() && self.mends.is_empty()
     }
 
-    /// Bytes that wait to be sent; at [`QUEUED_BYTES_MAX`] nothing more is queued.
+    /// Bytes that wait to be sent, data included.
     pub const fn queued(&self) -> u64 {
         self.queued + self.mends.bytes() as u64
+    }
+
+    /// Bytes that are kept here for what waits, data not included; at [`OWNED_BYTES_MAX`] nothing more is queued.
+    pub fn owned(&self) -> u64 {
+        let (heads, places) = (self.heads.len() - self.heads_start, size_of::<Chunk>() * self.chunks.len());
+        (heads + places + size_of_val(self.mends.each())) as u64
     }
 
     /// Fills `slices` from the start of the queue; says how many.

@@ -4,12 +4,12 @@ mod common;
 
 use common::{LIFE, SEGMENT, SEGMENTS, announced, drain, greeted, local, messages, receive, stamp, survey, write};
 use dyad_contract::image::{Request, Space, Token};
-use dyad_contract::volume::Edition;
+use dyad_contract::volume::{Edition, VolumeOp};
 use dyad_mirror::{Beat, BeatAnswer, PeerMessage};
 use dyad_payload::{PAGE, Slab};
-use dyad_units::{Epoch, Extent, ImageId, Piece, SegmentId};
+use dyad_units::{Epoch, Extent, ImageId, Period, Piece, SegmentId, Span};
 use dyad_wire::{
-    Bye, ByeReason, ConnectionKind, Incoming, Receiver, RefusalReason, Sender, TALK_BYTES_MAX, Versions, WelcomeError,
+    Bye, ByeReason, ConnectionKind, Incoming, Receiver, RefusalReason, TALK_BYTES_MAX, Versions, WelcomeError,
     WireError,
 };
 use proptest::prelude::{ProptestConfig, any, prop};
@@ -283,8 +283,40 @@ fn a_sender_that_is_not_read_says_so() {
     let request = Request::Write(write(&slab, 64));
     let ask = PeerMessage::Ask { image: ImageId::from_bytes([1; 16]), link: 1, token: Token(1), request };
     while sender.send(number, &ask).is_ok() {}
-    assert!(sender.queued() < dyad_wire::QUEUED_BYTES_MAX + (1 << 20));
-    let _: Sender = sender;
+    let bound = dyad_wire::OWNED_BYTES_MAX;
+    assert!((bound..bound + (1 << 20)).contains(&sender.owned()), "{}", sender.owned());
+    sender.transmitted(sender.queued() as usize);
+    assert_eq!(sender.owned(), 0);
+    sender.send(number, &ask).unwrap();
+}
+
+/// What broke: 64 MiB of data in the queue were an overrun, and the connection between two nodes was torn, for all their
+/// volumes. Five zeroings of one host are more, slices of one buffer; so is what comes back after a connection that broke.
+#[test]
+fn data_that_waits_is_no_overrun() {
+    let slab = slab();
+    let (mut sender, _, number) = announced(&slab);
+    let request = Request::Write(write(&slab, 64));
+    let ask = PeerMessage::Ask { image: ImageId::from_bytes([1; 16]), link: 1, token: Token(1), request };
+    for _ in 0..5 * 64 {
+        sender.send(number, &ask).unwrap();
+    }
+    assert!(sender.queued() > 5 * (16 << 20) && sender.owned() < 1 << 20, "{} {}", sender.queued(), sender.owned());
+}
+
+/// What broke: a pattern that does not begin with one of its blocks took the volume out of service at its owner.
+#[test]
+fn a_fill_that_begins_within_a_block_of_its_pattern_is_refused() {
+    let slab = slab();
+    for (offset, is_good) in [(4096, true), (512, false), (3584, false)] {
+        let (mut sender, mut receiver, number) = announced(&slab);
+        let (span, pattern) = (Span::new(offset, 8192).unwrap(), common::data(&slab, 4096));
+        let op = VolumeOp::Fill { span, pattern, durable: false };
+        let (epoch, age) = (Epoch::new(5), Period::from_millis(1));
+        sender.send(number, &PeerMessage::Forward { id: 1, epoch, age, beat: 1, op }).unwrap();
+        let (got, error) = receive(&mut receiver, &drain(&mut sender), usize::MAX);
+        assert_eq!((got.len(), error.is_none()), (usize::from(is_good), is_good), "{offset}: {got:?} {error:?}");
+    }
 }
 
 /// Of an extent whose differing blocks lie scattered each run is a mend: they travel together, in their order, and what

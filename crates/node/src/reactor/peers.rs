@@ -31,6 +31,9 @@ const SILENCE_MAX: Period = Period::from_millis(1000);
 const SILENCE_LOOK: Period = Period::from_millis(100);
 /// Until a connection that used up its turn has the next one: after everybody else.
 const TURN: Period = Period::from_nanos(1);
+/// More than this that waits is sent before the turn is over, as far as the socket takes it: one step of a volume may want
+/// hundreds of MiB sent, and the other node could have begun. As much as a socket takes at once.
+const EARLY_BYTES: u64 = 4 << 20;
 /// Pause of a connection that found no buffer.
 const STARVED_PAUSE: Period = Period::from_millis(1);
 
@@ -44,6 +47,8 @@ pub(crate) struct Peer {
     /// Whether epoll watches for room to send.
     wants_output: bool,
     is_dirty: bool,
+    /// With so many bytes in the queue it is sent early.
+    early_at: u64,
     /// Questions of this node's administration without an answer, and who waits for it.
     pub(super) asked: Vec<(u64, Asker<AnswerTo>)>,
     /// No buffer was left to receive into, or more was there than is taken in a turn: what is received already, epoll
@@ -77,6 +82,7 @@ impl Reactor {
             theirs: BTreeSet::new(),
             wants_output: false,
             is_dirty: false,
+            early_at: EARLY_BYTES,
             asked: Vec::new(),
             is_starved: false,
         }));
@@ -192,13 +198,28 @@ impl Reactor {
         let Some(&number) = peer.announced.get(&segment) else { return };
         let sender = &mut peer.link.sender;
         match guarded(|| say(sender, number)) {
-            Ok(Ok(())) => self.soil_peer(index),
+            Ok(Ok(())) => {
+                self.soil_peer(index);
+                self.send_early(index);
+            }
             // A message is missing: nothing may follow it (M3).
             Ok(Err(error)) => self.close_peer(index, &error.to_string()),
             Err(fault) => {
                 self.faults += 1;
                 self.close_peer(index, &fault.0);
             }
+        }
+    }
+
+    fn send_early(&mut self, index: usize) {
+        let Some(peer) = self.peers[index].as_deref_mut() else { return };
+        if peer.link.sender.queued() < peer.early_at {
+            return;
+        }
+        let is_up = send(&mut peer.link);
+        peer.early_at = peer.link.sender.queued() + EARLY_BYTES;
+        if !is_up {
+            self.close_peer(index, "the connection broke");
         }
     }
 
@@ -220,6 +241,7 @@ impl Reactor {
                 self.close_peer(index, "the connection broke");
                 continue;
             }
+            peer.early_at = peer.link.sender.queued() + EARLY_BYTES;
             self.watch_peer(index);
         }
     }

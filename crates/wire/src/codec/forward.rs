@@ -134,7 +134,8 @@ fn take_op(take: &mut Take<'_>, payload: &Payload) -> Result<VolumeOp, Malformed
         FILL => {
             let (span, len) = (take.span()?, payload.len());
             let is_block = len == SECTOR_BYTES as usize || len == BLOCK_BYTES as usize;
-            if !is_block || !span.len().is_multiple_of(len as u64) {
+            // The owner counts on both: what it is asked for is whole blocks of the pattern's length.
+            if !is_block || !span.len().is_multiple_of(len as u64) || !span.offset().is_multiple_of(len as u64) {
                 return Err(Malformed::PayloadLength);
             }
             VolumeOp::Fill { span, pattern: payload.clone(), durable }
