@@ -11,7 +11,6 @@ use dyad_units::{Epoch, SegmentId, StoreId};
 
 use super::file::{CacheFile, Content};
 use crate::error::OpenError;
-use crate::seed::Known;
 
 /// After the file could not be written: its disk may come back.
 const WRITE_PAUSE: Duration = Duration::from_secs(1);
@@ -115,13 +114,6 @@ impl Cache {
     pub fn list(&self, kind: Kind) -> Vec<Arc<Versioned>> {
         let inner = self.lock();
         inner.records.iter().filter(|(key, _)| key.kind() == kind).map(|(_, found)| Arc::clone(found)).collect()
-    }
-
-    /// Everything, for a new store in the place of a lost one; none: there was never a store.
-    pub fn known(&self) -> Option<Known> {
-        let inner = self.lock();
-        let records = inner.records.values().map(|found| Versioned::clone(found)).collect();
-        inner.store.map(|store| Known { store, at: inner.at, records })
     }
 
     /// An image keeps this record of its segment, or heard of this epoch: the store may not answer with an older one.
