@@ -29,6 +29,7 @@ pub(crate) use news::News;
 use reopen::Retries;
 
 use crate::catalog::Catalog;
+use crate::config_store::Health;
 use crate::control::{
     CreatePool, CreatePoolError, CreateVolume, CreateVolumeError, DeletePoolError, DeleteVolumeError, DrainReport,
     NodeChangeError, NodePhase, OpenPoolError, QueryError,
@@ -88,6 +89,7 @@ pub(crate) struct Admin {
     pub(crate) news: Arc<News>,
     /// Images that are exported, as the file says.
     pub(crate) exported: Mutex<Exported>,
+    pub(crate) health: Arc<Health>,
 }
 
 impl Admin {
@@ -112,6 +114,7 @@ impl Admin {
                 Ok(request) => request,
                 Err(RecvTimeoutError::Timeout) => {
                     self.retry_pools(&mut retries);
+                    self.health.look();
                     // Whatever news were lost, and what waited for a node that was away.
                     self.rescan();
                     self.tend_images(&mut tending);

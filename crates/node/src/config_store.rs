@@ -1,7 +1,7 @@
 //! The config store of this node: opened as the settings say, and the one that was agreed upon (design section 8).
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use dyad_cluster::{Key, Kind, Record, SetError, Store, StoreError, Version, Versioned, Watcher};
@@ -51,6 +51,7 @@ pub(crate) struct Opened {
     pub(crate) cache: Option<Arc<Cache>>,
     /// It did not answer yet: the cache's records are all that is known.
     pub(crate) is_away: bool,
+    pub(crate) health: Arc<Health>,
 }
 
 /// Opens the store; one elsewhere has to answer, unless all its records are known here from before.
@@ -59,7 +60,7 @@ pub(crate) fn open(choice: &StoreChoice, dir: &Path, identity: Option<&Identity>
     match choice {
         StoreChoice::Local => {
             let store = Arc::new(LocalStore::open(&dir.join(STORE_FILE), fresh)?);
-            Ok(Opened { store, cache: None, is_away: false })
+            Ok(Opened { store, cache: None, is_away: false, health: Arc::default() })
         }
         StoreChoice::Arbiter { addresses, tls } => {
             let config = ArbiterConfig { addresses: addresses.clone(), tls: tls.clone() };
@@ -69,7 +70,8 @@ pub(crate) fn open(choice: &StoreChoice, dir: &Path, identity: Option<&Identity>
                 None => patiently(|| config.identify())?,
             };
             let store = Arc::new(ArbiterStore::open(&config, agreed, seen(&cache, agreed))?);
-            let opened = cached(store.clone(), cache);
+            let (asked, fault) = (store.clone(), store.clone());
+            let opened = cached(asked, cache, move || fault.fault());
             // Else it would be taken for an arbiter that is away.
             if store.is_removed() { Err(StoreStartError::Removed) } else { opened }
         }
@@ -88,7 +90,8 @@ pub(crate) fn open(choice: &StoreChoice, dir: &Path, identity: Option<&Identity>
                 None => patiently(|| config.create(fresh()))?,
             };
             let store = Arc::new(EtcdStore::open(&config, agreed, seen(&cache, agreed))?);
-            cached(store, cache)
+            let fault = store.clone();
+            cached(store, cache, move || fault.fault())
         }
     }
 }
@@ -106,7 +109,11 @@ fn seen(cache: &Cache, agreed: StoreId) -> Version {
     if cache.store() == Some(agreed) { cache.seen() } else { Version(0) }
 }
 
-fn cached(store: Arc<dyn Store>, cache: Arc<Cache>) -> Result<Opened, StoreStartError> {
+fn cached(
+    store: Arc<dyn Store>,
+    cache: Arc<Cache>,
+    fault: impl Fn() -> Option<String> + Send + Sync + 'static,
+) -> Result<Opened, StoreStartError> {
     let has_all = cache.store() == Some(store.identity()) && cache.at() > Version(0);
     let store = CachedStore::new(store, cache.clone())?;
     let is_away = !store.wait_until_synced(if has_all { CACHED_ANSWER_MAX } else { ANSWER_MAX });
@@ -118,7 +125,42 @@ fn cached(store: Arc<dyn Store>, cache: Arc<Cache>) -> Result<Opened, StoreStart
         }
         tracing::warn!(reason = %asked, "the config store is away: this node starts with what it knew of it");
     }
-    Ok(Opened { store: Arc::new(store), cache: Some(cache), is_away })
+    let health = Health { store: Some(Box::new(fault)), cache: Some(cache.clone()), told: Mutex::default() };
+    Ok(Opened { store: Arc::new(store), cache: Some(cache), is_away, health: Arc::new(health) })
+}
+
+/// Whether the config store can be followed, and what is known of it kept: without the one no node that dies is followed, and
+/// without the other this node starts with old records. Everything goes on meanwhile, so somebody has to be told.
+#[derive(Default)]
+pub(crate) struct Health {
+    /// Asks a store elsewhere why it is not followed; a local one cannot be away.
+    store: Option<Box<dyn Fn() -> Option<String> + Send + Sync>>,
+    cache: Option<Arc<Cache>>,
+    /// What the log was told last.
+    told: Mutex<Option<String>>,
+}
+
+impl Health {
+    /// What is wrong, one sentence without full stop; none: all is well.
+    pub(crate) fn trouble(&self) -> Option<String> {
+        let away = self.store.as_ref().and_then(|fault| fault());
+        let away = away.map(|why| format!("the config store is away: {why}"));
+        let unwritten = || self.cache.as_ref().and_then(|cache| cache.fault());
+        away.or_else(|| unwritten().map(|why| format!("what is known of the config store cannot be written: {why}")))
+    }
+
+    /// Tells the log when a trouble begins, and when it is over.
+    pub(crate) fn look(&self) {
+        let trouble = self.trouble();
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        match (&*told, &trouble) {
+            (None, Some(trouble)) => tracing::warn!(trouble, "a node that dies now may not be followed"),
+            (Some(_), None) => tracing::info!("the config store is there, and what is known of it is kept"),
+            // It may be said differently each time.
+            _ => {}
+        }
+        *told = trouble;
+    }
 }
 
 /// Asks until there is an answer.
@@ -172,5 +214,11 @@ impl Store for UntilTheEnd {
 
     fn watch(&self, watcher: Watcher) {
         self.store.watch(watcher);
+    }
+}
+
+impl std::fmt::Debug for Health {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Health({:?})", self.trouble())
     }
 }

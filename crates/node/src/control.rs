@@ -41,6 +41,7 @@ use dyad_units::Period;
 
 use crate::admin::{REQUESTS_MAX, Request};
 use crate::catalog::Catalog;
+use crate::config_store::Health;
 use crate::join::Reception;
 use crate::peers::Peers;
 use crate::reactor::{Mailbox, Message, Reply};
@@ -62,7 +63,7 @@ pub struct NodeHandle {
     pub(crate) peers: Arc<Peers>,
     pub(crate) reception: Arc<Reception>,
     pub(crate) requests: SyncSender<Request>,
-    pub(crate) buffers_max: dyad_units::Bytes,
+    pub(crate) health: Arc<Health>,
 }
 
 impl NodeHandle {

@@ -157,7 +157,7 @@ impl Node {
 
     fn start_threads(start: Start) -> Result<Self, StartError> {
         let Start { settings, opened, shm, listeners, door, transport, identity, node } = start;
-        let Opened { store, cache, .. } = opened;
+        let Opened { store, cache, health, .. } = opened;
         let mailbox = Arc::new(Mailbox::new().map_err(system("no event descriptor is left"))?);
         let store: Arc<dyn Store> = Arc::new(UntilTheEnd::new(store, mailbox.clone()));
         let slab = Slab::new(usize::try_from(settings.buffers.value()).unwrap_or(usize::MAX));
@@ -214,13 +214,13 @@ impl Node {
             peers: peers.clone(),
             news,
             exported: Mutex::default(),
+            health: health.clone(),
         };
         let admin = spawn("admin", move || admin.run(&requested))?;
         let door = door.map(|mut door| door.open(&peers).map(|()| door)).transpose();
         let door = door.map_err(system("a thread cannot be started"))?;
-        let buffers_max = settings.buffers;
         let handle =
-            NodeHandle { settings, portals, mailbox, catalog, peers: peers.clone(), reception, requests, buffers_max };
+            NodeHandle { settings, portals, mailbox, catalog, peers: peers.clone(), reception, requests, health };
         let desk = start_desk(&handle, called)?;
         Ok(Self { handle, reactor, keeper, admin, desk, beating, beats, peers, door })
     }
@@ -370,7 +370,7 @@ fn certified(settings: &Settings) -> Result<Option<NodeId>, StartError> {
 /// Counts the start, durably, before anything else is done (M11); the first one makes the node's identity. `reached`:
 /// where the other nodes reach this one, and where hosts do.
 fn record_start(
-    Opened { store, cache, is_away }: &Opened,
+    Opened { store, cache, is_away, .. }: &Opened,
     settings: &Settings,
     known: Option<Identity>,
     (peers, portals): (Vec<String>, Vec<String>),

@@ -4,7 +4,7 @@ mod cast;
 
 use std::cell::RefCell;
 
-use cast::pair::{Pair, free_port, in_sync, wait_until};
+use cast::pair::{Arbiter, Pair, free_port, in_sync, wait_until};
 use dyad_bench::disk::Disk;
 
 /// Section 8: a node that restarts meanwhile knows its pools and volumes from its cache, and serves what the rules allow:
@@ -32,4 +32,26 @@ fn a_node_that_starts_without_the_store_serves_from_its_cache() {
     assert_eq!(pair.one.handle().pool("a").unwrap().images, 1);
     pair.one.host("v").write(0, vec![3; 4096]).unwrap();
     assert_eq!(pair.other.host("v").read(0, 8).unwrap(), vec![3; 4096]);
+}
+
+/// What broke: everything goes on without the store but that a node that dies is followed, and nobody was told until one died.
+#[test]
+fn everybody_is_told_that_the_store_is_away_and_nobody_when_it_is_back() {
+    let Pair { one, other, arbiter } = Pair::bare(|_| {});
+    let troubles = || {
+        let status = one.handle().status().unwrap();
+        let told = status.neighbours.iter().filter_map(|node| node.told.clone()).map(|node| *node);
+        std::iter::once(status.node).chain(told).map(|node| node.store_trouble).collect::<Vec<_>>()
+    };
+    wait_until("all is well", || troubles() == [None, None]);
+    let arbiter = arbiter.unwrap();
+    let addresses = arbiter.addresses();
+    let dir = arbiter.end();
+    wait_until(
+        "both say so",
+        || matches!(&troubles()[..], [Some(one), Some(_)] if one.contains("the config store is away")),
+    );
+    let _arbiter = Arbiter::again(dir, addresses);
+    wait_until("all is well again", || troubles() == [None, None]);
+    drop(other);
 }

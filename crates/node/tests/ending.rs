@@ -6,24 +6,16 @@
 
 mod cast;
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
 use cast::Stage;
 use cast::pair::{Arbiter, OTHER_OWNER, Pair, in_sync, patiently, wait_until};
 use dyad_bench::disk::DiskError;
-use dyad_node::settings::StoreChoice;
 
 /// The node's patience with its store is 5 s, a call under way takes 3 s; the rest is for a busy machine. By default a node
 /// that waits for its disks takes 30 s.
 const SOON: Duration = Duration::from_secs(20);
-
-fn addresses(stage: &Stage) -> Vec<SocketAddr> {
-    match &stage.settings.store {
-        StoreChoice::Arbiter { addresses, .. } => addresses.clone(),
-        other => panic!("{other:?}"),
-    }
-}
 
 fn is_connected(stage: &Stage) -> bool {
     stage.handle().status().unwrap().neighbours.iter().all(|node| node.is_connected)
@@ -40,8 +32,9 @@ fn a_node_ends_within_seconds_while_its_store_and_the_other_image_are_away() {
     patiently(|| host.write(0, vec![1; 4096]), |sense| sense == OTHER_OWNER).unwrap();
 
     // It answers the connection and nothing else, as one does that hangs.
-    let addresses = addresses(&owner);
-    let dir = arbiter.unwrap().end();
+    let arbiter = arbiter.unwrap();
+    let addresses = arbiter.addresses();
+    let dir = arbiter.end();
     let silent: Vec<_> = addresses.iter().map(|address| TcpListener::bind(address).unwrap()).collect();
     other.stop();
     wait_until("the other is away", || !is_connected(&owner));
@@ -65,11 +58,9 @@ fn a_node_ends_within_seconds_while_its_store_and_the_other_image_are_away() {
 
     // Nothing acknowledged is lost, and the node that ended so finds its way back.
     drop(silent);
-    let arbiter = Arbiter::over(dir);
-    for stage in [&mut owner, &mut other] {
-        stage.settings.store = arbiter.choice();
-        stage.start();
-    }
+    let _arbiter = Arbiter::again(dir, addresses);
+    owner.start();
+    other.start();
     let mut host = cast::pair::host(&other, 2);
     let mut read = |first| patiently(|| host.read(first, 8), |sense| sense == OTHER_OWNER).unwrap();
     assert!(read(0) == [1; 4096]);

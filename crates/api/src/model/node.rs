@@ -39,7 +39,8 @@ pub struct Node {
     pub state: NodeState,
     /// Whether the administrator wants it drained: it gives volumes to other nodes and takes none.
     pub draining: bool,
-    /// Why it is not connected to the node that answers, one sentence without full stop; empty if it is, or if nobody knows.
+    /// Why it is not connected to the node that answers, or what is wrong with its config store, one sentence without full stop;
+    /// empty if all is well, or if nobody knows.
     pub trouble: String,
     /// Whether its connections to other nodes are encrypted; missing if it has none, and for other nodes.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -41,7 +41,7 @@ pub(super) fn node(node: &NodeInfo) -> Node {
             NodePhase::Stopping => NodeState::Stopping,
         },
         draining: node.wanted == dyad_cluster::NodeState::Draining,
-        trouble: String::new(),
+        trouble: sentence(node.store_trouble.as_deref().unwrap_or_default()),
         peer_encryption: node.is_encrypted,
         admin: Vec::new(),
         uptime_seconds: seconds(node.uptime),

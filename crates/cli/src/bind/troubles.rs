@@ -12,6 +12,7 @@ pub(super) fn of(status: &NodeStatus) -> Vec<Trouble> {
     for pool in &status.pools {
         of_pool(pool, pool.node == status.node.id, &mut troubles);
     }
+    of_stores(status, &mut troubles);
     of_node(status, &mut troubles);
     troubles.sort_by_key(|trouble| trouble.severity);
     troubles
@@ -70,6 +71,17 @@ fn of_pool(pool: &PoolInfo, is_own: bool, troubles: &mut Vec<Trouble>) {
         let what = format!("{} of {} free", pool.free, pool.total);
         let advice = "when it is full, writes to new places fail; delete or move volumes, or make another pool";
         troubles.push(trouble(Severity::Warning, object(), what, advice));
+    }
+}
+
+/// Of every node that told: each may have lost its own way to the store.
+fn of_stores(status: &NodeStatus, troubles: &mut Vec<Trouble>) {
+    let told = status.neighbours.iter().filter_map(|node| node.told.as_deref());
+    for node in std::iter::once(&status.node).chain(told) {
+        if let Some(what) = &node.store_trouble {
+            let advice = "I/O goes on, but a node that dies is not followed: bring the arbiter, or etcd, back";
+            troubles.push(trouble(Severity::Warning, format!("node {}", node.name), sentence(what), advice));
+        }
     }
 }
 

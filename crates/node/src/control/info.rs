@@ -73,6 +73,9 @@ pub struct NodeInfo {
     pub buffers_max: Bytes,
     /// Sessions and volumes closed because of a fault in this program since the start.
     pub faults: u64,
+    /// What is wrong with its config store, one sentence; none: all is well.
+    #[serde(default)]
+    pub store_trouble: Option<String>,
 }
 
 /// Another node of the cluster, as this one knows it.

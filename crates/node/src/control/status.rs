@@ -43,8 +43,9 @@ fn node_info(handle: &NodeHandle, known: &Known, snapshot: &Snapshot) -> NodeInf
         wanted: known.nodes.iter().find(|node| node.id == known.node.id).map_or(known.node.state, |node| node.state),
         is_encrypted: handle.settings.peer.listen.map(|_| handle.peers.is_encrypted()),
         buffers_held: snapshot.buffers_held,
-        buffers_max: handle.buffers_max,
+        buffers_max: handle.settings.buffers,
         faults: snapshot.faults,
+        store_trouble: handle.health.trouble(),
     }
 }
 

@@ -44,9 +44,18 @@ impl Arbiter {
         Self::serve(tempfile::tempdir().unwrap(), Some(certified(authority, "arbiter")))
     }
 
+    /// The one that [ended](Self::end), where it was.
+    pub fn again(dir: tempfile::TempDir, listen: Vec<SocketAddr>) -> Self {
+        Self::serve_at(dir, listen, None)
+    }
+
     fn serve(dir: tempfile::TempDir, tls: Option<Tls>) -> Self {
+        Self::serve_at(dir, vec![loopback()], tls)
+    }
+
+    fn serve_at(dir: tempfile::TempDir, listen: Vec<SocketAddr>, tls: Option<Tls>) -> Self {
         let store = LocalStore::open(&dir.path().join("config.redb"), || StoreId::from_bytes([7; 16])).unwrap();
-        let config = ServeConfig { listen: vec![loopback()], tls };
+        let config = ServeConfig { listen, tls };
         Self { server: ArbiterServer::start(Arc::new(store), &config).unwrap(), dir }
     }
 
@@ -54,6 +63,11 @@ impl Arbiter {
     pub fn end(self) -> tempfile::TempDir {
         drop(self.server);
         self.dir
+    }
+
+    /// Where it listens.
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        self.server.addresses().to_vec()
     }
 
     /// As nodes are told of it.
