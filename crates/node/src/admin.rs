@@ -159,7 +159,7 @@ impl Admin {
         })
     }
 
-    /// All records of a kind; those that cannot be read are told in the log and left out.
+    /// All records of a kind; none, told in the log, if one of them cannot be read.
     fn list(&self, kind: Kind) -> Vec<Record> {
         match self.look(kind) {
             Ok(records) => records.into_iter().map(|versioned| versioned.record).collect(),

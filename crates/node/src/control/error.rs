@@ -33,7 +33,8 @@ pub enum QueryError {
     },
 }
 
-/// A pool was not made. Nothing is left behind.
+/// A pool was not made. A file made for it is gone again; a device may be laid out already where the store did not take the
+/// record ([`Self::Store`]).
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CreatePoolError {

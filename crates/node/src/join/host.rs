@@ -224,7 +224,7 @@ pub(crate) enum JoinRefused {
     NoToken,
     #[error("the two run versions of the program that do not know each other: use the same on both")]
     Version,
-    #[error("use 1 to 64 letters, digits and `-` as the name")]
+    #[error("use 1 to 63 of a-z, 0-9, `-` and `.` as the name, with a letter or digit at both ends")]
     BadName,
     #[error("there is already a node `{0}`: choose another name")]
     NameTaken(Name),

@@ -9,8 +9,8 @@ use rustix::event::{EventfdFlags, eventfd};
 
 use super::message::Message;
 
-/// Questions that may wait for the reactor, which answers all of them within one turn. Messages of the node
-/// itself are not counted: there is at most one per volume or pool at a time.
+/// Messages that may wait for the reactor, which takes all of them within one turn, before a question is refused. Messages of
+/// the node itself are never refused: there are a few per volume or pool at a time.
 pub(crate) const QUESTIONS_MAX: usize = 64;
 
 /// The queue.

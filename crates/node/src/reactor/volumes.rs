@@ -285,7 +285,7 @@ impl Reactor {
         self.timers.want(Timer::Volume(index), &mut volume.timer, deadline);
     }
 
-    /// Begins to close a volume. Refused with the count of sessions, unless forced.
+    /// Begins to close a volume, sessions or not: whoever asks has counted them.
     pub(super) fn remove_volume(&mut self, id: VolumeId, reply: Option<Reply<()>>) {
         let Some(index) = self.volume_with_id(id) else {
             reply.map(|reply| reply.try_send(()));
