@@ -3,7 +3,7 @@
 mod cast;
 
 use cast::{BLOCK, EXTENT, Stage, span};
-use dyad_contract::volume::{VolumeDone, VolumeError, VolumeOp};
+use dyad_contract::volume::{STATE_BYTES_MAX, VolumeDone, VolumeError, VolumeOp};
 use dyad_units::Period;
 use smallvec::smallvec;
 
@@ -211,6 +211,27 @@ fn beyond_the_end_is_refused_and_the_last_byte_is_served() {
     assert_eq!(pair.error(beyond), Some(VolumeError::OutOfRange));
     pair.put(end - 512, 512, 8);
     assert_eq!(pair.bytes(end - 1024, 1024), [[0; 512], [8; 512]].concat());
+}
+
+/// Broke once (review): lengths that do not fit, which another node forwarded, ended the owner by an assertion.
+#[test]
+fn lengths_that_do_not_fit_are_refused_and_nothing_is_written() {
+    let mut pair = Stage::serving(2);
+    let span = span(0, 2 * B);
+    let bytes = |len: usize| pair.payload(&vec![7; len]);
+    let odd = [
+        VolumeOp::Write { span, data: bytes(4096), durable: false },
+        VolumeOp::Compare { span, expected: bytes(4096) },
+        VolumeOp::CompareAndWrite { span, expected: bytes(8192), data: bytes(4096), durable: false },
+        VolumeOp::Fill { span, pattern: bytes(8192), durable: false },
+        VolumeOp::WriteState { data: bytes(STATE_BYTES_MAX + 512) },
+    ];
+    for op in odd {
+        let shown = format!("{op:?}");
+        let id = pair.ask(op);
+        assert_eq!(pair.error(id), Some(VolumeError::OutOfRange), "{shown}");
+    }
+    assert_eq!(pair.bytes(0, 8192), [0; 8192]);
 }
 
 #[test]

@@ -12,34 +12,28 @@ use crate::owner::status::MirrorState;
 const DOUBTED_MAX: usize = 4096;
 
 impl Core {
-    /// What is wrong with the operation itself, if anything.
+    /// What is wrong with the operation itself, if anything. Lengths that do not fit would be a fault of the command set,
+    /// which counted them; but an operation may come from another node, whose faults are not to stop this one.
     pub(crate) fn check(&self, op: &VolumeOp) -> Result<(), VolumeError> {
         let is_within = spans(op).iter().all(|span| span.end() <= self.size);
-        if !is_within {
-            return Err(VolumeError::OutOfRange);
-        }
-        // Lengths that do not fit are a fault of the command set, which counted them before.
-        match op {
-            VolumeOp::Write { span, data, .. } => assert_eq!(data.len() as u64, span.len(), "data of another length"),
-            VolumeOp::Compare { span, expected } => assert_eq!(expected.len() as u64, span.len(), "other length"),
+        let fits = match op {
+            VolumeOp::Write { span, data, .. } => data.len() as u64 == span.len(),
+            VolumeOp::Compare { span, expected } => expected.len() as u64 == span.len(),
             VolumeOp::CompareAndWrite { span, expected, data, .. } => {
-                assert!([expected, data].iter().all(|data| data.len() as u64 == span.len()), "other length");
+                [expected, data].iter().all(|data| data.len() as u64 == span.len())
             }
             VolumeOp::Fill { span, pattern, .. } => {
                 let unit = pattern.len() as u64;
-                let fits = matches!(unit, 512 | 4096) && span.offset().is_multiple_of(unit);
-                assert!(fits && span.len().is_multiple_of(unit), "a pattern that does not fit the span");
+                matches!(unit, 512 | 4096) && span.offset().is_multiple_of(unit) && span.len().is_multiple_of(unit)
             }
-            VolumeOp::WriteState { data } => {
-                assert!(data.len() <= STATE_BYTES_MAX, "more state than there is room for")
-            }
+            VolumeOp::WriteState { data } => data.len() <= STATE_BYTES_MAX,
             VolumeOp::Read { .. }
             | VolumeOp::Unmap { .. }
             | VolumeOp::Verify { .. }
             | VolumeOp::Flush
-            | VolumeOp::ReadState => {}
-        }
-        Ok(())
+            | VolumeOp::ReadState => true,
+        };
+        if is_within && fits { Ok(()) } else { Err(VolumeError::OutOfRange) }
     }
 
     /// Whether operations are taken in at all.
