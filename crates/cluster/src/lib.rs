@@ -48,5 +48,5 @@ pub use propose::{Outcome, propose};
 pub use record::{DecodeError, Key, Kind, RECORD_VERSION, Record, STORED_BYTES_MAX};
 pub use segment::{IMAGES_MAX, ImageRecord, NewSegment, SegmentRecord};
 pub use state::{ImageAct, ImageState, OutReason};
-pub use store::{Changed, SetError, Store, StoreError, Version, Versioned, Watcher};
+pub use store::{Changed, Listed, SetError, Store, StoreError, Version, Versioned, Watcher};
 pub use volume::{AckPolicy, LogicalBlock, OnFew, PreferredOwner, ShapeError, VolumeRecord, VolumeState};

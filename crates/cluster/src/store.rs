@@ -25,6 +25,25 @@ pub struct Versioned {
     pub record: Record,
 }
 
+/// The records of a kind, in the order of their ids.
+#[derive(Clone, Debug, Default)]
+pub struct Listed {
+    /// Those that this software can read.
+    pub records: Vec<Versioned>,
+    /// The others: of newer software, or damaged. They are there, so nothing may be concluded from their absence above.
+    pub unreadable: Vec<(Key, DecodeError)>,
+}
+
+impl Listed {
+    /// Adds a record, or what is wrong with it.
+    pub fn add(&mut self, key: Key, found: Result<Versioned, DecodeError>) {
+        match found {
+            Ok(found) => self.records.push(found),
+            Err(error) => self.unreadable.push((key, error)),
+        }
+    }
+}
+
 /// A record changed.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Changed {
@@ -131,11 +150,24 @@ pub trait Store: Send + Sync {
     /// [`StoreError`].
     fn get(&self, key: Key) -> Result<Option<Versioned>, StoreError>;
 
-    /// All records of a kind, in the order of their ids.
+    /// All records of a kind that can be read, and which cannot: for whoever goes on with the others, so that one record of
+    /// newer software does not stop what has nothing to do with it.
     ///
     /// # Errors
     /// [`StoreError`].
-    fn list(&self, kind: Kind) -> Result<Vec<Versioned>, StoreError>;
+    fn list_readable(&self, kind: Kind) -> Result<Listed, StoreError>;
+
+    /// All records of a kind, in the order of their ids: for whoever concludes something from what is not there.
+    ///
+    /// # Errors
+    /// [`StoreError`], also if one of them cannot be read.
+    fn list(&self, kind: Kind) -> Result<Vec<Versioned>, StoreError> {
+        let listed = self.list_readable(kind)?;
+        match listed.unreadable.into_iter().next() {
+            Some((key, source)) => Err(StoreError::Record { key, source }),
+            None => Ok(listed.records),
+        }
+    }
 
     /// Puts `new` (none: deletes) in the place of what stands at version `expected` (none: nothing stands).
     /// Returns the new version; of a deletion, the version of the deletion.

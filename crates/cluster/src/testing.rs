@@ -7,7 +7,7 @@ use dyad_units::{Bytes, ImageId, LayerId, NodeId, PoolId, SegmentId, StoreId, Vo
 
 use crate::record::{Key, Kind, Record};
 use crate::segment::{NewSegment, SegmentRecord};
-use crate::store::{SetError, Store, StoreError, Version, Versioned, Watcher};
+use crate::store::{Listed, SetError, Store, StoreError, Version, Versioned, Watcher};
 use crate::volume::{AckPolicy, LogicalBlock, VolumeRecord, VolumeState};
 use crate::{Access, Name};
 
@@ -87,9 +87,11 @@ impl Store for FakeStore {
         Ok(self.rows().get(&key).cloned())
     }
 
-    fn list(&self, kind: Kind) -> Result<Vec<Versioned>, StoreError> {
+    fn list_readable(&self, kind: Kind) -> Result<Listed, StoreError> {
         self.check()?;
-        Ok(self.rows().values().filter(|row| row.record.key().kind() == kind).cloned().collect())
+        let rows = self.rows();
+        let records = rows.values().filter(|row| row.record.key().kind() == kind).cloned().collect();
+        Ok(Listed { records, ..Listed::default() })
     }
 
     fn compare_and_set(&self, key: Key, expected: Option<Version>, new: Option<&Record>) -> Result<Version, SetError> {

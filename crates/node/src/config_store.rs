@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use dyad_cluster::{Key, Kind, Record, SetError, Store, StoreError, Version, Versioned, Watcher};
+use dyad_cluster::{Key, Kind, Listed, Record, SetError, Store, StoreError, Version, Versioned, Watcher};
 use dyad_store::arbiter::ArbiterConfig;
 use dyad_store::etcd::EtcdConfig;
 use dyad_store::{ArbiterStore, Cache, CachedStore, ConfigError, EtcdStore, LocalStore, OpenError};
@@ -204,8 +204,8 @@ impl Store for UntilTheEnd {
         self.open()?.get(key)
     }
 
-    fn list(&self, kind: Kind) -> Result<Vec<Versioned>, StoreError> {
-        self.open()?.list(kind)
+    fn list_readable(&self, kind: Kind) -> Result<Listed, StoreError> {
+        self.open()?.list_readable(kind)
     }
 
     fn compare_and_set(&self, key: Key, expected: Option<Version>, new: Option<&Record>) -> Result<Version, SetError> {

@@ -10,7 +10,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use dyad_cluster::{
-    Changed, DecodeError, Key, Kind, Record, STORED_BYTES_MAX, SetError, Store, StoreError, Version, Versioned, Watcher,
+    Changed, DecodeError, Key, Kind, Listed, Record, STORED_BYTES_MAX, SetError, Store, StoreError, Version, Versioned,
+    Watcher,
 };
 use dyad_units::StoreId;
 use redb::{Database, DatabaseError, ReadableDatabase, StorageError, TableDefinition};
@@ -115,20 +116,13 @@ impl Store for LocalStore {
         row.map(|raw| readable(key, raw.decode(key))).transpose()
     }
 
-    fn list(&self, kind: Kind) -> Result<Vec<Versioned>, StoreError> {
-        let mut all = Vec::new();
-        let mut found = Ok(());
-        tables::each(self.database()?, Some(kind), |key, raw| match readable(key, raw.decode(key)) {
-            Ok(record) => {
-                all.push(record);
-                ControlFlow::Continue(())
-            }
-            Err(error) => {
-                found = Err(error);
-                ControlFlow::Break(())
-            }
+    fn list_readable(&self, kind: Kind) -> Result<Listed, StoreError> {
+        let mut listed = Listed::default();
+        tables::each(self.database()?, Some(kind), |key, raw| {
+            listed.add(key, raw.decode(key));
+            ControlFlow::Continue(())
         })?;
-        found.map(|()| all)
+        Ok(listed)
     }
 
     fn compare_and_set(&self, key: Key, expected: Option<Version>, new: Option<&Record>) -> Result<Version, SetError> {

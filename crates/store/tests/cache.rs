@@ -5,7 +5,8 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use dyad_cluster::{
-    Key, Kind, NewSegment, PoolRecord, Record, SegmentRecord, SetError, Store, StoreError, Version, Versioned, Watcher,
+    Key, Kind, Listed, NewSegment, PoolRecord, Record, SegmentRecord, SetError, Store, StoreError, Version, Versioned,
+    Watcher,
 };
 use dyad_store::{Cache, CachedStore, Known, LocalStore, PlantError, Seed, SeedError, fill, plant};
 use dyad_units::{Bytes, Epoch, ImageId, LayerId, NodeId, PoolId, SegmentId, StoreId, VolumeId};
@@ -78,10 +79,11 @@ impl Store for Puppet {
         Ok(self.rows.lock().unwrap().iter().find(|found| found.record.key() == key).cloned())
     }
 
-    fn list(&self, kind: Kind) -> Result<Vec<Versioned>, StoreError> {
+    fn list_readable(&self, kind: Kind) -> Result<Listed, StoreError> {
         self.check()?;
         let rows = self.rows.lock().unwrap();
-        Ok(rows.iter().filter(|found| found.record.key().kind() == kind).cloned().collect())
+        let records = rows.iter().filter(|found| found.record.key().kind() == kind).cloned().collect();
+        Ok(Listed { records, ..Listed::default() })
     }
 
     fn compare_and_set(&self, key: Key, _: Option<Version>, _: Option<&Record>) -> Result<Version, SetError> {

@@ -4,8 +4,8 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use dyad_cluster::{
-    ImageState, Key, Kind, Outcome, Record, SegmentRecord, SetError, Store, StoreError, Version, Versioned, Watcher,
-    propose,
+    ImageState, Key, Kind, Listed, Outcome, Record, SegmentRecord, SetError, Store, StoreError, Version, Versioned,
+    Watcher, propose,
 };
 use dyad_units::{Epoch, StoreId};
 
@@ -96,7 +96,7 @@ impl Store for OneCall {
         Ok(Some(versioned(&self.held().record)))
     }
 
-    fn list(&self, _: Kind) -> Result<Vec<Versioned>, StoreError> {
+    fn list_readable(&self, _: Kind) -> Result<Listed, StoreError> {
         Err(away())
     }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use dyad_cluster::{
-    Key, Kind, Outcome, Record, SegmentRecord, SetError, Store, StoreError, Version, Versioned, Watcher,
+    Key, Kind, Listed, Outcome, Record, SegmentRecord, SetError, Store, StoreError, Version, Versioned, Watcher,
 };
 use dyad_units::{Epoch, SegmentId, StoreId};
 
@@ -56,8 +56,9 @@ impl Store for ConfigStore {
         Ok(self.rows().rows.get(&key).cloned())
     }
 
-    fn list(&self, kind: Kind) -> Result<Vec<Versioned>, StoreError> {
-        Ok(self.rows().rows.values().filter(|row| row.record.key().kind() == kind).cloned().collect())
+    fn list_readable(&self, kind: Kind) -> Result<Listed, StoreError> {
+        let records = self.rows().rows.values().filter(|row| row.record.key().kind() == kind).cloned().collect();
+        Ok(Listed { records, ..Listed::default() })
     }
 
     fn compare_and_set(&self, key: Key, expected: Option<Version>, new: Option<&Record>) -> Result<Version, SetError> {

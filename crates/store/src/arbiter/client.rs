@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::{self, JoinHandle};
 
-use dyad_cluster::{Key, Kind, Record, SetError, Store, StoreError, Version, Versioned, Watcher};
+use dyad_cluster::{Key, Kind, Listed, Record, SetError, Store, StoreError, Version, Versioned, Watcher};
 use dyad_units::StoreId;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
@@ -115,7 +115,7 @@ impl Store for ArbiterStore {
         readable(key, raw.decode(key)).map(Some)
     }
 
-    fn list(&self, kind: Kind) -> Result<Vec<Versioned>, StoreError> {
+    fn list_readable(&self, kind: Kind) -> Result<Listed, StoreError> {
         let request = Request::List { kind: row::kind_byte(kind) };
         let (content, version) = self.calls.read(|link| {
             link.send(&request).map_err(unavailable)?;
@@ -123,7 +123,9 @@ impl Store for ArbiterStore {
         })?;
         self.saw(version);
         let rows = content.rows.into_iter().filter(|(key, _)| key.kind() == kind);
-        rows.map(|(key, raw)| readable(key, raw.decode(key))).collect()
+        let mut listed = Listed::default();
+        rows.for_each(|(key, raw)| listed.add(key, raw.decode(key)));
+        Ok(listed)
     }
 
     fn compare_and_set(&self, key: Key, expected: Option<Version>, new: Option<&Record>) -> Result<Version, SetError> {

@@ -4,7 +4,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use dyad_cluster::{Key, Kind, Record, SetError, Store, StoreError, Version, Versioned, Watcher};
+use dyad_cluster::{Key, Kind, Listed, Record, SetError, Store, StoreError, Version, Versioned, Watcher};
 use dyad_units::StoreId;
 
 use super::known::{Before, Cache};
@@ -76,7 +76,7 @@ impl Store for CachedStore {
         Ok(found)
     }
 
-    fn list(&self, kind: Kind) -> Result<Vec<Versioned>, StoreError> {
+    fn list_readable(&self, kind: Kind) -> Result<Listed, StoreError> {
         self.shared.list(kind)
     }
 
@@ -121,18 +121,21 @@ impl Shared {
         Ok(())
     }
 
-    fn list(&self, kind: Kind) -> Result<Vec<Versioned>, StoreError> {
+    fn list(&self, kind: Kind) -> Result<Listed, StoreError> {
         let mut before = self.cache.before_all(kind);
-        let all = self.inner.list(kind)?;
-        for found in &all {
+        let listed = self.inner.list_readable(kind)?;
+        for found in &listed.records {
             let key = found.record.key();
             self.look(key, &before.take(key), Some(found))?;
         }
-        // What was there before and is not in the list was deleted.
+        // What cannot be read is as it was seen last; what was there before and is not in the list was deleted.
+        for (key, _) in &listed.unreadable {
+            before.take(*key);
+        }
         for (key, before) in before.rest() {
             self.cache.learn_gone(key, &before);
         }
-        Ok(all)
+        Ok(listed)
     }
 
     fn learn_all(&self) {
@@ -140,19 +143,19 @@ impl Shared {
         self.inner.watch(Box::new(move |changed| cache.hear(changed)));
         // The first round shows how far the store is at least; the second has all up to there, and what came later is
         // heard.
-        let Some(at) = self.learn_lists() else { return };
-        if self.learn_lists().is_none() {
-            return;
+        let Some((at, _)) = self.learn_lists() else { return };
+        let Some((_, is_whole)) = self.learn_lists() else { return };
+        if is_whole {
+            self.cache.complete(at);
         }
-        self.cache.complete(at);
         self.progress.lock().unwrap_or_else(PoisonError::into_inner).is_synced = true;
         self.changed.notify_all();
     }
 
-    /// Asks for the records of all kinds, as long as it takes; the newest version of them, or none if there is no more
-    /// time.
-    fn learn_lists(&self) -> Option<Version> {
-        let mut newest = Version(0);
+    /// Asks for the records of all kinds, as long as it takes; the newest version of them, and whether each could be read.
+    /// None if there is no more time.
+    fn learn_lists(&self) -> Option<(Version, bool)> {
+        let (mut newest, mut is_whole) = (Version(0), true);
         for kind in KINDS {
             let mut pause = PAUSE_MIN;
             loop {
@@ -160,8 +163,9 @@ impl Shared {
                     return None;
                 }
                 match self.list(kind) {
-                    Ok(all) => {
-                        newest = all.iter().map(|found| found.version).max().max(Some(newest)).unwrap_or(newest);
+                    Ok(listed) => {
+                        newest = listed.records.iter().map(|found| found.version).fold(newest, Version::max);
+                        is_whole &= listed.unreadable.is_empty();
                         break;
                     }
                     Err(_) => self.sleep(pause),
@@ -169,7 +173,7 @@ impl Shared {
                 pause = (pause * 2).min(PAUSE_MAX);
             }
         }
-        Some(newest)
+        Some((newest, is_whole))
     }
 
     fn is_closing(&self) -> bool {

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use dyad_cluster::{DecodeError, Key, Kind, SetError, StoreError, Version, Versioned};
+use dyad_cluster::{DecodeError, Key, Kind, Listed, SetError, StoreError, Version, Versioned};
 use dyad_units::StoreId;
 use tokio::sync::Mutex;
 use tonic::Status;
@@ -203,10 +203,11 @@ impl Calls {
         found.map(|entry| decode(key, entry)).transpose()
     }
 
-    pub(super) async fn list(&self, kind: Kind) -> Result<Vec<Versioned>, StoreError> {
+    pub(super) async fn list_readable(&self, kind: Kind) -> Result<Listed, StoreError> {
         let (entries, _) = self.content(&self.config.keys.kind(kind)).await?;
-        let record = |(key, raw): Entry| raw.decode(key).map_err(|source| StoreError::Record { key, source });
-        entries.into_iter().map(record).collect()
+        let mut listed = Listed::default();
+        entries.into_iter().for_each(|(key, raw)| listed.add(key, raw.decode(key)));
+        Ok(listed)
     }
 
     /// All records that start with `prefix`, as they are at one version.

@@ -22,7 +22,7 @@ mod request;
 use std::future::Future;
 use std::sync::{Arc, mpsc};
 
-use dyad_cluster::{Key, Kind, Record, SetError, Store, StoreError, Version, Versioned, Watcher};
+use dyad_cluster::{Key, Kind, Listed, Record, SetError, Store, StoreError, Version, Versioned, Watcher};
 use dyad_units::StoreId;
 use tokio::runtime::{Builder, Runtime};
 
@@ -112,9 +112,9 @@ impl Store for EtcdStore {
         self.wait(async move { calls.get(key).await })
     }
 
-    fn list(&self, kind: Kind) -> Result<Vec<Versioned>, StoreError> {
+    fn list_readable(&self, kind: Kind) -> Result<Listed, StoreError> {
         let calls = Arc::clone(&self.calls);
-        self.wait(async move { calls.list(kind).await })
+        self.wait(async move { calls.list_readable(kind).await })
     }
 
     fn compare_and_set(&self, key: Key, expected: Option<Version>, new: Option<&Record>) -> Result<Version, SetError> {
