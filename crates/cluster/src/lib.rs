@@ -32,6 +32,7 @@ mod store;
 pub mod takeover;
 #[cfg(test)]
 mod testing;
+mod turns;
 mod volume;
 
 pub use access::{
@@ -49,4 +50,5 @@ pub use record::{DecodeError, Key, Kind, RECORD_VERSION, Record, STORED_BYTES_MA
 pub use segment::{IMAGES_MAX, ImageRecord, NewSegment, SegmentRecord};
 pub use state::{ImageAct, ImageState, OutReason};
 pub use store::{Changed, Listed, SetError, Store, StoreError, Version, Versioned, Watcher};
+pub use turns::{Line, RESYNCS_AT_ONCE, Turns, Wish};
 pub use volume::{AckPolicy, LogicalBlock, OnFew, PreferredOwner, ShapeError, VolumeRecord, VolumeState};

@@ -1,28 +1,19 @@
-//! Which image goes where, which comes back when, and who should own: pure decisions, one table each.
+//! Which image goes where, and who should own: pure decisions, one table each.
 //!
 //! - [`place`]: the pool for a new image, by site and node first, then by space and load;
-//! - [`next_resyncs`]: which stale images begin to catch up now, and [`Quarantine`] how long one rests before (M8);
 //! - [`failback`]: when the preferred node gets a segment back (design section 7).
 
-use dyad_units::{Bytes, ImageId, Moment, NodeId, Period, PoolId, SegmentId};
+use dyad_units::{Bytes, Moment, NodeId, Period, PoolId};
 
 use crate::name::Name;
 use crate::segment::SegmentRecord;
-use crate::state::{ImageState, OutReason};
+use crate::state::ImageState;
 
 #[cfg(test)]
 mod tests;
 
 /// Space that a pool keeps free of new images, in parts of its size: running full costs more than moving on early.
 const KEEP_FREE_PART: u64 = 20;
-/// Resyncs that a node takes part in at a time, as source or as target: more only share the same disks.
-pub const RESYNCS_PER_NODE: usize = 2;
-/// Rest of an image that was taken out for being slow or silent, before it begins to catch up; doubles with each time.
-pub const REST_MIN: Period = Period::from_secs(5);
-/// It does not grow beyond this.
-pub const REST_MAX: Period = Period::from_secs(300);
-/// In sync for so long without trouble, and what was before is forgotten.
-pub const QUIET: Period = Period::from_secs(3600);
 
 /// A pool that could take an image.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -99,93 +90,6 @@ pub fn place(wanted: &Wanted<'_>, pools: &[PoolView]) -> Result<(NodeId, PoolId)
     };
     let best = others.filter(fits).min_by_key(rank);
     best.map(|pool| (pool.node, pool.pool)).ok_or(PlaceError::NoSpace { needed: wanted.used })
-}
-
-/// An image that is behind.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Behind {
-    /// Whose.
-    pub segment: SegmentId,
-    /// Which.
-    pub image: ImageId,
-    /// Its node.
-    pub node: NodeId,
-    /// The owner's node, which is the source.
-    pub source: NodeId,
-    /// Why it is behind.
-    pub reason: OutReason,
-    /// Its node and pool can be reached.
-    pub is_here: bool,
-    /// Images of the segment that are in sync.
-    pub in_sync: u32,
-    /// Not before (see [`Quarantine`]; a full pool is tried again at intervals).
-    pub not_before: Moment,
-    /// When it was taken out, as far as known.
-    pub since: Moment,
-}
-
-/// Which of those that are behind begin to catch up now, in this order, beside those under way (source and target each).
-/// Segments with the fewest images in sync come first, then who waited longest. What an administrator took out stays out
-/// until it is let back in.
-pub fn next_resyncs(behind: &[Behind], running: &[(NodeId, NodeId)], now: Moment) -> Vec<ImageId> {
-    let may_begin = |one: &&Behind| one.is_here && one.reason != OutReason::Asked && one.not_before <= now;
-    let mut waiting: Vec<&Behind> = behind.iter().filter(may_begin).collect();
-    waiting.sort_unstable_by_key(|one| (one.in_sync, one.since, one.image));
-    let mut busy: Vec<NodeId> = running.iter().flat_map(|&(source, target)| ends(source, target)).collect();
-    let mut begin = Vec::new();
-    for one in waiting {
-        let load = |node: NodeId| busy.iter().filter(|other| **other == node).count();
-        if ends(one.source, one.node).all(|node| load(node) < RESYNCS_PER_NODE) {
-            busy.extend(ends(one.source, one.node));
-            begin.push(one.image);
-        }
-    }
-    begin
-}
-
-/// The nodes of a resync, each once.
-fn ends(source: NodeId, target: NodeId) -> impl Iterator<Item = NodeId> {
-    [Some(source), (target != source).then_some(target)].into_iter().flatten()
-}
-
-/// How long an image rests after it was taken out (M8): so that one that answers now and then is not taken in and out for
-/// ever, and hosts do not stall each time.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct Quarantine {
-    rest: Option<Period>,
-    joined: Option<Moment>,
-}
-
-impl Quarantine {
-    /// It was taken out; when it may begin to catch up.
-    pub fn taken_out(&mut self, reason: OutReason, now: Moment) -> Moment {
-        let was_quiet = self.joined.take().is_some_and(|joined| now.since(joined) >= QUIET);
-        if was_quiet {
-            self.rest = None;
-        }
-        match reason {
-            OutReason::Slow | OutReason::Silent | OutReason::NoSpace | OutReason::WriteFailed => {
-                let doubled = |rest: Period| Period::from_nanos(rest.as_nanos().saturating_mul(2)).min(REST_MAX);
-                let rest = self.rest.map_or(REST_MIN, doubled);
-                self.rest = Some(rest);
-                now + rest
-            }
-            // It was away, and is back: nothing says that it will go again.
-            OutReason::Absent
-            | OutReason::Forgot
-            | OutReason::LostExtents
-            | OutReason::Asked
-            | OutReason::New
-            | OutReason::Lost
-            | OutReason::Returned
-            | OutReason::Removed => now,
-        }
-    }
-
-    /// It is in sync again.
-    pub fn joined(&mut self, now: Moment) {
-        self.joined = Some(now);
-    }
 }
 
 /// What is known about a segment whose owner is not the preferred one.

@@ -2,9 +2,9 @@
 
 mod part_cast;
 
-use dyad_cluster::{ImageState, OutReason};
-use dyad_mirror::Command;
-use dyad_units::{Period, PoolId};
+use dyad_cluster::{ImageState, Line, OutReason, RESYNCS_AT_ONCE, Wish};
+use dyad_mirror::{Command, PartNote};
+use dyad_units::{Period, PoolId, SegmentId};
 use part_cast::{World, image_id, node_id};
 
 const MS: fn(u64) -> Period = Period::from_millis;
@@ -141,4 +141,44 @@ fn an_image_in_sync_that_the_next_owner_did_not_know_when_it_came_up_stays_in_sy
     world.pass(MS(5000));
     assert_eq!(world.store.in_sync().count(), 3);
     world.assert_equal_images();
+}
+
+/// Broke once (review): all volumes of a node that came back caught up at once, and hosts felt it in each of them.
+#[test]
+fn an_image_waits_while_as_many_others_catch_up_as_may_and_then_comes_back() {
+    let mut world = World::serving(2, 1);
+    let owner = world.owner();
+    let other = 1 - owner;
+    let others: Vec<SegmentId> = (0..RESYNCS_AT_ONCE).map(|at| SegmentId::from_bytes([at as u8 + 50; 16])).collect();
+    for segment in &others {
+        let wish = Wish { segment: *segment, line: Line::Return, in_sync: 1, is_asked: false };
+        assert!(world.nodes[owner].leases.turns().ask(&wish, RESYNCS_AT_ONCE, world.now));
+    }
+    world.put(owner, 1, 1);
+    world.crash(other);
+    world.put(owner, 1, 2);
+    world.start(other);
+    world.pass(MS(3000));
+    assert_eq!(world.state_of(other).0, ImageState::Stale, "it has to wait");
+    assert_eq!(world.status(owner).waiting, Some(image_id(other)));
+    let told = PartNote::AwaitsTurn { image: image_id(other) };
+    assert_eq!(world.nodes[owner].notes.iter().filter(|note| **note == told).count(), 1, "said once");
+    world.nodes[owner].leases.turns().end(others[0]);
+    world.pass(MS(3000));
+    assert_eq!(world.state_of(other).0, ImageState::InSync, "{}", world.status(owner).sentence);
+    assert_eq!(world.status(owner).waiting, None);
+    assert_eq!(world.nodes[owner].leases.turns().running(Line::Return), RESYNCS_AT_ONCE - 1, "its own turn is over");
+    world.assert_equal_images();
+}
+
+/// A node that owns no more leaves no turn taken behind.
+#[test]
+fn whoever_loses_the_segment_amid_a_resync_gives_the_turn_back() {
+    let (mut world, owner, other) = catching_up();
+    assert_eq!(world.nodes[owner].leases.turns().running(Line::Return), 1);
+    world.command(owner, Command::Stop);
+    world.unstick(other);
+    world.pass(MS(5000));
+    assert!(world.nodes[owner].is_stopped);
+    assert_eq!(world.nodes[owner].leases.turns().running(Line::Return), 0);
 }

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 
-use dyad_cluster::Name;
+use dyad_cluster::{Name, RESYNCS_AT_ONCE};
 use dyad_units::{Bytes, Period};
 
 /// Port of iSCSI (RFC 7143 §13, IANA `iscsi-target`).
@@ -36,6 +36,9 @@ pub struct Settings {
     /// Memory for data on its way between hosts and disks; default 512 MiB, at least 64 MiB. Over it, hosts
     /// are made to wait.
     pub buffers: Bytes,
+    /// Images that come back to volumes of this node at a time, and beside them as many new ones that are filled; default
+    /// [`RESYNCS_AT_ONCE`], 1 to 64. The others wait for their turn.
+    pub resyncs_at_once: u32,
     /// How long a graceful stop may take before what is left is cut off; default 30 s. Nothing acknowledged
     /// is lost by cutting off.
     pub stop_timeout: Period,
@@ -174,6 +177,7 @@ impl Default for Settings {
             iscsi: IscsiSettings::default(),
             disk: DiskSettings::default(),
             buffers: Bytes::mib(512),
+            resyncs_at_once: RESYNCS_AT_ONCE as u32,
             stop_timeout: Period::from_secs(30),
         }
     }
@@ -262,6 +266,7 @@ impl Settings {
         name(&self.node_name, "node_name")?;
         name(&self.site, "site")?;
         ensure(within(self.recent_log, Bytes::mib(1), Bytes::gib(1)), "recent_log", "use 1 MiB to 1 GiB")?;
+        ensure((1..=64).contains(&self.resyncs_at_once), "resyncs_at_once", "use 1 to 64")?;
         ensure(within(self.buffers, Bytes::mib(64), Bytes::gib(1024)), "buffers", "use 64 MiB to 1 TiB")?;
         self.check_peers()?;
         ensure(!iscsi.portals.is_empty(), "iscsi.portals", "name at least one address")?;

@@ -135,6 +135,16 @@ const KEYS: &[Key] = &[
         "Memory for data on its way between hosts and disks: 64 MiB to 1 TiB. Over it, hosts are made to wait."
     ),
     key!(
+        "resyncs_at_once",
+        NUMBER,
+        settings.resyncs_at_once,
+        plain,
+        count,
+        "Images that come back to volumes of this node at a time, and beside them as many new images that are filled: 1 to 64. \
+         The others wait for their turn: volumes with the fewest images in sync come first, then those that somebody asked \
+         for. More at a time only share the same disks."
+    ),
+    key!(
         "stop_timeout",
         TIME,
         settings.stop_timeout,

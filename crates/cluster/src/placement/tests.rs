@@ -1,9 +1,6 @@
-use dyad_units::{Bytes, ImageId, Moment, NodeId, Period, PoolId, SegmentId};
+use dyad_units::{Bytes, Moment, NodeId, Period, PoolId};
 
-use super::{
-    Away, Behind, Failback, PlaceError, PoolView, QUIET, Quarantine, REST_MAX, REST_MIN, Wanted, failback,
-    next_resyncs, place,
-};
+use super::{Away, Failback, PlaceError, PoolView, Wanted, failback, place};
 use crate::change::Change;
 use crate::segment::SegmentRecord;
 use crate::state::OutReason;
@@ -67,57 +64,6 @@ fn a_detached_image_does_not_count() {
     let gone = Change::TakeOut { image: image(1), reason: OutReason::Asked };
     let record = segment(2).changed(&[gone, Change::Detach { image: image(1) }]).unwrap();
     assert_eq!(chosen(&record, &[view(0, 1, "a", 50), view(1, 2, "b", 50)]), Ok(pool(1)));
-}
-
-fn behind(of: u8, on: u8, source: u8, in_sync: u32, since: u64) -> Behind {
-    Behind {
-        segment: SegmentId::from_bytes([of; 16]),
-        image: ImageId::from_bytes([of; 16]),
-        node: node(on),
-        source: node(source),
-        reason: OutReason::Silent,
-        is_here: true,
-        in_sync,
-        not_before: at(0),
-        since: at(since),
-    }
-}
-
-#[test]
-fn the_segments_with_least_redundancy_catch_up_first_and_few_at_a_time() {
-    let all = [behind(1, 2, 1, 2, 5), behind(2, 2, 1, 1, 9), behind(3, 2, 1, 1, 7), behind(4, 4, 3, 2, 1)];
-    let ids = |of: &[u8]| of.iter().map(|&at| ImageId::from_bytes([at; 16])).collect::<Vec<_>>();
-    assert_eq!(next_resyncs(&all, &[], at(10)), ids(&[3, 2, 4]), "two per node, other nodes beside them");
-    assert_eq!(next_resyncs(&all, &[(node(1), node(9))], at(10)), ids(&[3, 4]));
-    assert_eq!(next_resyncs(&all, &[(node(1), node(1)), (node(1), node(1))], at(10)), ids(&[4]));
-    let held = [
-        Behind { reason: OutReason::Asked, ..all[0] },
-        Behind { is_here: false, ..all[1] },
-        Behind { not_before: at(11), ..all[2] },
-    ];
-    assert_eq!(next_resyncs(&held, &[], at(10)), []);
-    assert_eq!(next_resyncs(&held, &[], at(11)), ids(&[3]));
-}
-
-/// M8: with hysteresis.
-#[test]
-fn an_image_that_is_slow_again_and_again_rests_longer_each_time_until_it_was_quiet() {
-    let mut quarantine = Quarantine::default();
-    let mut now = at(100);
-    let mut rests = Vec::new();
-    for _ in 0..8 {
-        let until = quarantine.taken_out(OutReason::Slow, now);
-        rests.push(until - now);
-        quarantine.joined(until);
-        now = until + Period::from_secs(60);
-    }
-    let seconds = [5, 10, 20, 40, 80, 160, 300, 300].map(Period::from_secs);
-    assert_eq!(rests, seconds);
-    assert_eq!((rests[0], rests[7]), (REST_MIN, REST_MAX));
-    assert_eq!(quarantine.taken_out(OutReason::Absent, now), now, "it was away, and is back");
-    quarantine.joined(now);
-    let later = now + QUIET;
-    assert_eq!(quarantine.taken_out(OutReason::Slow, later) - later, REST_MIN);
 }
 
 #[test]

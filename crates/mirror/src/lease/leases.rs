@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use dyad_cluster::Incarnation;
+use dyad_cluster::{Incarnation, Turns};
 use dyad_units::{Epoch, Moment, NodeId, Period, SegmentId};
 
 use crate::lease::held::Held;
@@ -75,6 +75,7 @@ pub struct Leases {
     promises: Promises,
     held: Held,
     neighbours: BTreeMap<NodeId, Neighbour>,
+    turns: Turns,
 }
 
 impl Leases {
@@ -97,6 +98,7 @@ impl Leases {
             promises: Promises::starting(now + tuning.promise()),
             held: Held::default(),
             neighbours: BTreeMap::new(),
+            turns: Turns::default(),
         }
     }
 
@@ -138,6 +140,12 @@ impl Leases {
         if self.owned.remove(&segment).is_some() {
             self.held.forget(segment);
         }
+        self.turns.end(segment);
+    }
+
+    /// Which of the segments that this node owns let an image catch up: what they share besides leases.
+    pub const fn turns(&mut self) -> &mut Turns {
+        &mut self.turns
     }
 
     /// Our image is in sync, or joins (M16), and adopted exactly this epoch; none: nothing is granted, because we have

@@ -297,4 +297,9 @@ pub enum PartNote {
     },
     /// The process was paused longer than a lease (M6, M19).
     Paused,
+    /// The image could catch up, but images of other segments do: it waits for its turn.
+    AwaitsTurn {
+        /// Which image.
+        image: ImageId,
+    },
 }

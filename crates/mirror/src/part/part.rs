@@ -210,7 +210,7 @@ impl Part {
             self.follow_mirror(leases, out);
             self.sync_links(out);
             self.consider_claim(leases, out);
-            self.consider_returns();
+            self.consider_returns(leases, out);
             self.admit_waiting(leases, out);
             self.consider_end(out);
             if self.acts.is_empty() && self.image_acts.is_empty() && !self.again {

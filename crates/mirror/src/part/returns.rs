@@ -1,11 +1,12 @@
-//! Which stale image comes back, and when (M8, M13): as soon as it can be asked, one at a time; after it was too slow, or
-//! its run ended early, after a pause that doubles, until it was in sync for a quiet hour.
+//! Which stale image comes back, and when (M8, M13): as soon as it can be asked and the segment's turn has come, one at a
+//! time; after it was too slow, or its run ended early, after a pause that doubles, until it was in sync for a quiet hour.
 
-use dyad_cluster::{IMAGES_MAX, ImageState, OutReason};
+use dyad_cluster::{IMAGES_MAX, ImageState, Line, OutReason, Wish};
 use dyad_units::{ImageId, Moment, Period};
 
+use crate::lease::Leases;
 use crate::owner::ImageIndex;
-use crate::part::event::{CommandError, PartAction};
+use crate::part::event::{CommandError, PartAction, PartNote};
 use crate::part::links::Stream;
 use crate::part::part::Part;
 
@@ -21,12 +22,25 @@ struct Return {
     is_asked: bool,
 }
 
+/// What follows for an image.
+enum Next {
+    Began,
+    /// Then.
+    Look(Moment),
+    /// Something has to happen first, which looks again.
+    Nothing,
+}
+
 /// Images on their way back.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Returns {
     images: [Return; IMAGES_MAX],
     /// The image that catches up.
     running: Option<ImageId>,
+    /// The node's other segments wait for this one's run to end.
+    has_turn: bool,
+    /// The image that could catch up, but for the runs of other segments.
+    pub(super) waiting: Option<ImageId>,
     pub(super) look_at: Option<Moment>,
 }
 
@@ -104,41 +118,66 @@ impl Part {
     }
 
     /// Lets the next image catch up, if none does.
-    pub(super) fn consider_returns(&mut self) {
+    pub(super) fn consider_returns(&mut self, leases: &mut Leases, out: &mut Vec<PartAction>) {
         // An image may be there before the segment is served: it is looked at when it is.
-        let Some(reign) = self.reign.as_mut().filter(|reign| reign.is_serving()) else { return };
+        let Some(reign) = self.reign.as_ref().filter(|reign| reign.is_serving()) else { return };
         // A run may end without a word: for a hand-over that came to nothing, or by a change that took the image out.
         if !reign.mirror.is_resyncing() && self.returns.running.take().is_some() {
             self.returns.look_at = Some(self.now);
         }
-        if self.returns.look_at.take_if(|at| *at <= self.now).is_none() || self.returns.running.is_some() {
+        if self.returns.running.is_none() && std::mem::take(&mut self.returns.has_turn) {
+            leases.turns().end(self.record.id);
+        }
+        if self.returns.running.is_some() || self.returns.look_at.take_if(|at| *at <= self.now).is_none() {
             return;
         }
-        let mut wait: Option<Moment> = None;
+        let was_waiting = self.returns.waiting.take();
+        let mut look_at: Option<Moment> = None;
         for at in 0..IMAGES_MAX {
-            let index = ImageIndex(at as u8);
-            let Some(id) = reign.mirror.image_at(index) else { continue };
-            let Some(image) = reign.mirror.record().image(id) else { continue };
-            let is_out = matches!(image.state, ImageState::Stale | ImageState::Syncing);
-            let entry = self.returns.of(at, id);
-            let is_wanted = entry.is_asked || image.reason != Some(OutReason::Asked);
-            if !is_out || !is_wanted || !matches!(reign.links[at].stream, Stream::Open { .. }) {
-                continue; // looked at again when its stream opens
+            match self.consider_return(at, leases) {
+                Next::Began => return,
+                Next::Look(then) => look_at = Some(look_at.map_or(then, |known| known.min(then))),
+                Next::Nothing => {}
             }
-            if let Some(at) = entry.at.filter(|&at| at > self.now) {
-                wait = Some(wait.map_or(at, |known| known.min(at)));
-                continue;
-            }
-            let begins = reign.mirror.begin_resync(self.now, index, &mut self.mirror_out);
-            self.acts.extend(self.mirror_out.drain(..));
-            if begins {
-                self.returns.running = Some(id);
-                self.counters.resyncs += 1;
-                return;
-            }
-            let again = self.now + self.setup.tuning.claim_pause;
-            wait = Some(wait.map_or(again, |known| known.min(again)));
         }
-        self.returns.look_at = wait;
+        self.returns.look_at = look_at;
+        if let Some(image) = self.returns.waiting.filter(|_| was_waiting.is_none()) {
+            out.push(PartAction::Note(PartNote::AwaitsTurn { image }));
+        }
+    }
+
+    /// Lets this image catch up, if it is out, can be asked, has waited long enough, and the segment's turn has come.
+    fn consider_return(&mut self, at: usize, leases: &mut Leases) -> Next {
+        let (now, tuning) = (self.now, &self.setup.tuning);
+        let Some(reign) = self.reign.as_mut() else { return Next::Nothing };
+        let index = ImageIndex(at as u8);
+        let record = reign.mirror.record();
+        let Some(image) = reign.mirror.image_at(index).and_then(|id| record.image(id)) else { return Next::Nothing };
+        let id = image.id;
+        let is_out = matches!(image.state, ImageState::Stale | ImageState::Syncing);
+        let line = if image.reason == Some(OutReason::New) { Line::Fill } else { Line::Return };
+        let entry = self.returns.of(at, id);
+        let is_wanted = entry.is_asked || image.reason != Some(OutReason::Asked);
+        if !is_out || !is_wanted || !matches!(reign.links[at].stream, Stream::Open { .. }) {
+            return Next::Nothing; // looked at again when its stream opens
+        }
+        if let Some(at) = entry.at.filter(|&at| at > now) {
+            return Next::Look(at);
+        }
+        let wish = Wish { segment: record.id, line, in_sync: record.in_sync().count(), is_asked: entry.is_asked };
+        let again = Next::Look(now + tuning.claim_pause);
+        if !leases.turns().ask(&wish, tuning.resyncs_at_once, now) {
+            self.returns.waiting = self.returns.waiting.or(Some(id));
+            return again;
+        }
+        self.returns.has_turn = true;
+        let begins = reign.mirror.begin_resync(now, index, &mut self.mirror_out);
+        self.acts.extend(self.mirror_out.drain(..));
+        if !begins {
+            return again; // the turn goes back with the next look
+        }
+        (self.returns.running, self.returns.waiting) = (Some(id), None);
+        self.counters.resyncs += 1;
+        Next::Began
     }
 }

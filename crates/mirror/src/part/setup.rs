@@ -1,6 +1,6 @@
 //! What a part has to know besides its record, and its adjustable bounds.
 
-use dyad_cluster::{AckPolicy, Incarnation};
+use dyad_cluster::{AckPolicy, Incarnation, RESYNCS_AT_ONCE};
 use dyad_units::{NodeId, Period, StoreId};
 
 use crate::owner::Tuning;
@@ -46,6 +46,8 @@ pub struct PartTuning {
     pub return_pause_max: Period,
     /// After so long in sync the pause starts small again.
     pub return_quiet: Period,
+    /// Images of this node's segments that come back at a time, and beside them as many new ones that are filled.
+    pub resyncs_at_once: usize,
 }
 
 impl Default for PartTuning {
@@ -61,6 +63,7 @@ impl Default for PartTuning {
             return_pause: Period::from_secs(5),
             return_pause_max: Period::from_secs(300),
             return_quiet: Period::from_secs(3600),
+            resyncs_at_once: RESYNCS_AT_ONCE,
         }
     }
 }

@@ -81,6 +81,8 @@ pub struct PartStatus {
     pub images: Vec<PartImage>,
     /// The owner's side, while there is one.
     pub mirror: Option<MirrorStatus>,
+    /// The image that could catch up, but has to wait until those of other segments have (resyncs at once).
+    pub waiting: Option<ImageId>,
     /// Operations of hosts and of other nodes that are not answered yet.
     pub in_flight: usize,
     /// Before this moment this node does not take over (M5, M6).
@@ -116,6 +118,7 @@ impl Part {
             why_not: self.claim.as_ref().and_then(|claim| claim.why.clone()),
             sentence: self.sentence(mirror.as_ref()),
             mirror,
+            waiting: self.returns.waiting,
             in_flight: self.front.len(),
             promised_until: self.promised_until,
             counters: PartCounters { discarded: self.counters.discarded + discarded, ..*self.counters },

@@ -45,6 +45,7 @@ pub(crate) fn tuning() -> PartTuning {
         return_pause: Period::from_millis(150),
         return_pause_max: Period::from_millis(150),
         return_quiet: ENDLESS,
+        ..PartTuning::default()
     }
 }
 

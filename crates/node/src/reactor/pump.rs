@@ -236,6 +236,9 @@ impl Reactor {
             PartNote::RefusedOwner { image, epoch } => {
                 tracing::info!(volume = %name, %image, %epoch, "an owner of before was refused");
             }
+            PartNote::AwaitsTurn { image } => {
+                tracing::info!(volume = %name, %image, "catches up when its turn comes: as many images as may do so at once");
+            }
             PartNote::Paused => tracing::warn!(volume = %name, "this process was not running for longer than a lease"),
         }
     }

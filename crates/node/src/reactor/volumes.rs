@@ -152,7 +152,7 @@ impl Reactor {
             incarnation: self.incarnation,
             store: self.store,
             policy: record.policy,
-            tuning: PartTuning::default(),
+            tuning: PartTuning { resyncs_at_once: self.settings.resyncs_at_once as usize, ..PartTuning::default() },
         };
         let part = Part::new(segment, setup, self.slab.clone()).map_err(|error| error.to_string())?;
         let mut unit = LogicalUnit::new(settings, self.slab.clone());

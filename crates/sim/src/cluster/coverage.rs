@@ -92,6 +92,7 @@ impl Coverage {
             PartNote::Adopted { .. } => "stream adopted (M3)",
             PartNote::RefusedOwner { .. } => "older owner refused (M3)",
             PartNote::Paused => "pause noticed (M6)",
+            PartNote::AwaitsTurn { .. } => "image waits for its turn to catch up",
             PartNote::Mirror(note) => mirror_name(note),
         });
     }

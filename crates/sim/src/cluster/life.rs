@@ -116,6 +116,9 @@ impl World {
             let Some(record) = record else { continue };
             let mut tuning = PartTuning::default();
             tuning.owner.interval = interval;
+            if self.plan.segments > 1 {
+                tuning.resyncs_at_once = 1; // so that one has to wait for the other
+            }
             let policy = self.plan.policy;
             let store = dyad_cluster::Store::identity(&self.store);
             let setup = PartSetup { node: node_id(node), incarnation: process.incarnation, policy, store, tuning };
