@@ -3,8 +3,8 @@
 use crate::reserve::{old, out, read};
 use crate::table::{Command, Conflict, LengthRule};
 use crate::{
-    block, capacity, compare_write, copy, defects, echo, groups, inquiry, lba_status, log, mode, naming, opcodes,
-    or_write, same, status, unmap, verify,
+    block, capacity, compare_write, copy, defects, diagnostic, echo, groups, inquiry, lba_status, log, mode, naming,
+    opcodes, or_write, same, status, unmap, verify,
 };
 
 /// Every supported command, in the order of operation codes.
@@ -31,6 +31,11 @@ pub const COMMANDS: &[Command] = &[
         .governs()
         .conflict(Conflict::Always)
         .long(),
+    // PF, DEVOFFL and UNITOFFL mean nothing without diagnostic pages, and where a test disturbs nobody.
+    Command::new("SEND DIAGNOSTIC", &[0x1d, 0xe4, 0, 0xff, 0xff, 0], diagnostic::send)
+        .needs_ready()
+        .conflict(Conflict::Always)
+        .ignored(1, 0x13),
     Command::new("READ CAPACITY(10)", &[0x25, 0, 0, 0, 0, 0, 0, 0, 0, 0], capacity::read_capacity_10)
         .data_in(LengthRule::Fixed8)
         .needs_ready(),

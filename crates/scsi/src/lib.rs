@@ -24,6 +24,7 @@ mod commands;
 mod compare_write;
 mod copy;
 mod defects;
+mod diagnostic;
 mod echo;
 mod groups;
 mod inquiry;
