@@ -12,6 +12,7 @@ mod nodes;
 mod pools;
 mod reopen;
 mod rescan;
+mod unreadable;
 mod volumes;
 
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
@@ -27,6 +28,7 @@ pub(crate) use exports::ExportError;
 use images::Tending;
 pub(crate) use news::News;
 use reopen::Retries;
+pub(crate) use unreadable::told as unreadable_records;
 
 use crate::catalog::Catalog;
 use crate::config_store::Health;
@@ -100,6 +102,8 @@ impl Admin {
         self.meet_nodes();
         self.open_pools();
         self.open_volumes();
+        // What cannot be read is told.
+        let _ = self.look(Kind::Segment);
         self.tend_exports();
         self.mailbox.post(Message::Open);
         {
@@ -159,25 +163,14 @@ impl Admin {
         })
     }
 
-    /// All records of a kind; none, told in the log, if one of them cannot be read.
+    /// The records of a kind that can be read; none, told in the log, if the store cannot.
     fn list(&self, kind: Kind) -> Vec<Record> {
         match self.look(kind) {
-            Ok(records) => records.into_iter().map(|versioned| versioned.record).collect(),
+            Ok(listed) => listed.records.into_iter().map(|versioned| versioned.record).collect(),
             Err(error) => {
                 tracing::error!(?kind, error = chain(&error), "records of the config store cannot be read");
                 Vec::new()
             }
-        }
-    }
-
-    /// All records of a kind; while the store is away, as they were last seen. Whatever is changed by them goes by
-    /// compare-and-set, which sees that they are old.
-    fn look(&self, kind: Kind) -> Result<Vec<Versioned>, StoreError> {
-        match (self.patiently(|| self.store.list(kind)), &self.cache) {
-            (Err(StoreError::Unavailable { .. }), Some(cache)) => {
-                Ok(cache.list(kind).iter().map(|found| (**found).clone()).collect())
-            }
-            (answer, _) => answer,
         }
     }
 
@@ -196,7 +189,13 @@ impl Admin {
     /// The store was away when this node started: its record tells of this life as soon as it is back.
     fn record_life(&self) -> Result<(), StoreError> {
         let (id, mine) = (self.node, &self.record);
-        let Some(found) = self.store.get(Key::Node(id))? else { return Ok(()) };
+        let found = match self.store.get(Key::Node(id)) {
+            Ok(Some(found)) => found,
+            // Newer software at another node wrote it while this one runs, as when it is drained: what has nothing to do with
+            // it goes on.
+            Ok(None) | Err(StoreError::Record { .. }) => return Ok(()),
+            Err(error) => return Err(error),
+        };
         match found.record {
             Record::Node(known) if known.incarnation.start < mine.incarnation.start => {
                 let _ = self.change(Key::Node(id), |record| match record {

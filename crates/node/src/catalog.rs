@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use dyad_cluster::{NodeRecord, PoolRecord, SegmentRecord, VolumeRecord};
-use dyad_units::{ImageId, Moment, PoolId, VolumeId};
+use dyad_cluster::{DecodeError, Key, NodeRecord, PoolRecord, SegmentRecord, VolumeRecord};
+use dyad_units::{ImageId, Moment, NodeId, PoolId, VolumeId};
 
 use crate::control::{LogInfo, NodePhase};
 
@@ -28,6 +28,8 @@ pub(crate) struct Known {
     pub(crate) volumes: Vec<KnownVolume>,
     /// Images that are not in sync, and since when that is known here.
     pub(crate) outs: BTreeMap<ImageId, Moment>,
+    /// Records that cannot be read, and why.
+    pub(crate) unreadable: BTreeMap<Key, DecodeError>,
 }
 
 /// A pool, open or not.
@@ -62,6 +64,7 @@ impl Catalog {
             pools: Vec::new(),
             volumes: Vec::new(),
             outs: BTreeMap::new(),
+            unreadable: BTreeMap::new(),
         };
         Self { inner: Mutex::new(known) }
     }
@@ -83,6 +86,15 @@ impl Known {
     pub(crate) fn volume(&self, which: &str) -> Option<&KnownVolume> {
         let by_name = self.volumes.iter().find(|volume| volume.record.name.as_str() == which);
         by_name.or_else(|| self.volumes.iter().find(|volume| volume.record.id.to_string() == which))
+    }
+
+    /// Nodes of which nothing is known, as their records cannot be read.
+    pub(crate) fn nodes_unknown(&self) -> impl Iterator<Item = NodeId> {
+        let unread = self.unreadable.keys().filter_map(|key| match key {
+            Key::Node(id) => Some(*id),
+            _ => None,
+        });
+        unread.filter(|id| self.nodes.iter().all(|node| node.id != *id))
     }
 
     /// Enters a pool, or what is new about it.

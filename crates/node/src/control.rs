@@ -27,7 +27,7 @@ pub use error::{
 pub use images::ImageError;
 pub use info::{
     AccessInfo, BackendInfo, DiskInfo, DiskKind, ImageInfo, IoCounters, LogInfo, NeighbourInfo, NodeInfo, NodePhase,
-    NodeStatus, PoolInfo, PoolPhase, ProgressInfo, Redundancy, SessionInfo, VolumeInfo, VolumePhase,
+    NodeStatus, PoolInfo, PoolPhase, ProgressInfo, Redundancy, SessionInfo, UnreadableInfo, VolumeInfo, VolumePhase,
 };
 pub use loss::{LossInfo, OtherInfo, RangesInfo};
 pub use nodes::{DrainReport, NodeChangeError};

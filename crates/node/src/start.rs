@@ -9,11 +9,12 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
 use dyad_cluster::{
-    Incarnation, Kind, Name, NodeRecord, NodeState, ParseNameError, Record, SetError, Store, StoreError, Version,
+    DecodeError, Incarnation, Key, Kind, Listed, Name, NodeRecord, NodeState, ParseNameError, Record, SetError, Store,
+    StoreError, Version, Versioned,
 };
 use dyad_mirror::{LeaseTuning, Leases};
 use dyad_payload::Slab;
-use dyad_store::{ConfigError, Shown};
+use dyad_store::{Cache, ConfigError, Shown};
 use dyad_units::{BootId, ClusterId, NodeId};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
@@ -367,6 +368,33 @@ fn certified(settings: &Settings) -> Result<Option<NodeId>, StartError> {
     Ok(Shown::in_pem(&tls.certificate).map_err(bad)?.node)
 }
 
+type Unread = Vec<(Key, DecodeError)>;
+
+/// The nodes of the cluster, and which records of nodes cannot be read; from the cache if the store is away.
+fn known_nodes(store: &dyn Store, away: Option<&Cache>) -> Result<(Vec<(Version, NodeRecord)>, Unread), StartError> {
+    let Listed { records, unreadable } = match away {
+        Some(cache) => {
+            let records = cache.list(Kind::Node).iter().map(|found| (**found).clone()).collect();
+            Listed { records, ..Listed::default() }
+        }
+        None => store.list_readable(Kind::Node).map_err(StartError::ReadStore)?,
+    };
+    let node = |found: Versioned| match found.record {
+        Record::Node(node) => Some((found.version, node)),
+        _ => None,
+    };
+    Ok((records.into_iter().filter_map(node).collect(), unreadable))
+}
+
+/// Another node's record that cannot be read is no reason not to start, unless it may say that the name is taken; this node's
+/// own is: it tells which of its lives is the newest (M11).
+fn check_unread(unread: &[(Key, DecodeError)], node: NodeId, is_named: bool) -> Result<(), StartError> {
+    match unread.iter().find(|(key, _)| *key == Key::Node(node) || !is_named) {
+        Some(&(key, source)) => Err(StartError::ReadStore(StoreError::Record { key, source })),
+        None => Ok(()),
+    }
+}
+
 /// Counts the start, durably, before anything else is done (M11); the first one makes the node's identity. `reached`:
 /// where the other nodes reach this one, and where hosts do.
 fn record_start(
@@ -379,16 +407,7 @@ fn record_start(
     let boot = BootId::from_bytes(boot);
     let name = |text: &str, key| text.parse::<Name>().map_err(|error| BadSetting { key, problem: error.to_string() });
     let (name, site) = (name(&settings.node_name, "node_name")?, name(&settings.site, "site")?);
-    let all = match cache.as_ref().filter(|_| *is_away) {
-        Some(cache) => cache.list(Kind::Node).iter().map(|found| (**found).clone()).collect(),
-        None => store.list(Kind::Node).map_err(StartError::ReadStore)?,
-    };
-    let nodes: Vec<(Version, NodeRecord)> = (all.into_iter())
-        .filter_map(|found| match found.record {
-            Record::Node(node) => Some((found.version, node)),
-            _ => None,
-        })
-        .collect();
+    let (nodes, unread) = known_nodes(&**store, cache.as_deref().filter(|_| *is_away))?;
     let certified = certified(settings)?;
     // A store of one node from before there was a file with the identity.
     let from_before = match (&settings.store, &nodes[..]) {
@@ -408,6 +427,8 @@ fn record_start(
         return Err(BadSetting { key: "node_name", problem }.into());
     }
     let recorded = nodes.into_iter().find(|(_, node)| node.id == identity.node);
+    let is_named = recorded.as_ref().is_some_and(|(_, node)| node.name == name);
+    check_unread(&unread, identity.node, is_named)?;
     let state = recorded.as_ref().map_or(NodeState::Active, |(_, node)| node.state);
     if state == NodeState::Removed {
         return Err(StartError::Removed);

@@ -5,6 +5,10 @@ use dyad_node::control::{BackendInfo, NodeStatus, PoolInfo, PoolPhase, VolumePha
 
 use super::told::sentence;
 
+const UNREAD_NEWER: &str = "update Dyad on this node; until then what the record tells of is not served here, and nothing deleted that it may name";
+const UNREAD_DAMAGED: &str =
+    "seed the config store anew from what the nodes know (`dyad arbiter seed`, `dyad cluster seed`)";
+
 /// Troubles, the worst first.
 pub(super) fn of(status: &NodeStatus) -> Vec<Trouble> {
     let mut troubles = Vec::new();
@@ -81,6 +85,14 @@ fn of_stores(status: &NodeStatus, troubles: &mut Vec<Trouble>) {
         if let Some(what) = &node.store_trouble {
             let advice = "I/O goes on, but a node that dies is not followed: bring the arbiter, or etcd, back";
             troubles.push(trouble(Severity::Warning, format!("node {}", node.name), sentence(what), advice));
+        }
+        for record in &node.unreadable {
+            let (why, advice) = match record.newer {
+                Some(version) => (format!("newer software wrote it (version {version})"), UNREAD_NEWER),
+                None => ("it is damaged".to_owned(), UNREAD_DAMAGED),
+            };
+            let what = format!("node {} cannot read its record in the config store: {why}", node.name);
+            troubles.push(trouble(Severity::Critical, record.object.clone(), what, advice));
         }
     }
 }

@@ -41,8 +41,8 @@ impl Admin {
     /// Does this node's part for the images of all volumes in use.
     pub(super) fn tend_images(&self, tending: &mut Tending) {
         // Without the store nothing is known to have changed.
-        let Ok(found) = self.store.list(Kind::Segment) else { return };
-        let segments: Vec<SegmentRecord> = (found.into_iter())
+        let Ok(found) = self.listed(Kind::Segment) else { return };
+        let segments: Vec<SegmentRecord> = (found.records.into_iter())
             .filter_map(|found| match found.record {
                 Record::Segment(segment) => Some(segment),
                 _ => None,

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use dyad_cluster::{Key, Kind, NodeRecord, NodeState, Record, SegmentRecord, StoreError, VolumeState};
+use dyad_cluster::{Key, Kind, Listed, NodeRecord, NodeState, Record, SegmentRecord, StoreError, VolumeState};
 use dyad_units::NodeId;
 
 use super::Admin;
@@ -44,6 +44,7 @@ impl Admin {
             let volumes = if left.images.is_empty() { left.owned } else { left.images };
             return Err(NodeChangeError::InUse { name: node.name.to_string(), volumes });
         }
+        let pools = self.store.list(Kind::Pool)?;
         // First, so that nobody puts an image there meanwhile; an image that somebody did is seen once more.
         self.set_state(node.id, NodeState::Removed)?;
         let late = self.whats_at(node.id)?;
@@ -51,7 +52,7 @@ impl Admin {
             self.set_state(node.id, node.state)?;
             return Err(NodeChangeError::InUse { name: node.name.to_string(), volumes: late.images });
         }
-        for found in self.store.list(Kind::Pool)? {
+        for found in pools {
             if matches!(&found.record, Record::Pool(pool) if pool.node == node.id) {
                 self.change(found.record.key(), |_| None)?;
             }
@@ -90,12 +91,17 @@ impl Admin {
     }
 
     fn node_called(&self, which: &str) -> Result<NodeRecord, NodeChangeError> {
-        let nodes = self.store.list(Kind::Node)?.into_iter().filter_map(|found| match found.record {
+        let Listed { records, unreadable } = self.listed(Kind::Node)?;
+        let mut nodes = records.into_iter().filter_map(|found| match found.record {
             Record::Node(node) if node.state != NodeState::Removed => Some(node),
             _ => None,
         });
-        let found = nodes.into_iter().find(|node| node.name.as_str() == which || node.id.to_string() == which);
-        found.ok_or_else(|| NodeChangeError::Unknown { name: which.to_owned() })
+        match (nodes.find(|node| node.name.as_str() == which || node.id.to_string() == which), unreadable.first()) {
+            (Some(node), _) => Ok(node),
+            // It may be the one that is meant.
+            (None, Some(&(key, source))) => Err(StoreError::Record { key, source }.into()),
+            (None, None) => Err(NodeChangeError::Unknown { name: which.to_owned() }),
+        }
     }
 
     fn set_state(&self, node: NodeId, state: NodeState) -> Result<(), NodeChangeError> {

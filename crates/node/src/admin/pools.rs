@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use dyad_cluster::{DiskRecord, Key, Kind, Name, PoolRecord, Record, VolumeState};
+use dyad_cluster::{DiskRecord, Key, Kind, Name, PoolRecord, Record, SetError, VolumeState};
 use dyad_pool::{FormatConfig, OpenConfig, Pool};
 use dyad_units::{Bytes, DiskId, Period, PoolId};
 
@@ -32,7 +32,7 @@ impl Admin {
         });
     }
 
-    fn open_known_pool(&self, record: PoolRecord) {
+    pub(super) fn open_known_pool(&self, record: PoolRecord) {
         let opened = self.open_pool(&record, self.settings.disk.lock_timeout);
         let (fault, log) = match opened {
             Ok(log) => (None, Some(log)),
@@ -74,6 +74,9 @@ impl Admin {
     pub(super) fn create_pool(&self, request: &CreatePool) -> Result<(), CreatePoolError> {
         let name: Name = request.name.parse().map_err(|_| CreatePoolError::BadName { name: request.name.clone() })?;
         let path = absolute(&request.path);
+        let unread = |error| CreatePoolError::Store(Box::new(SetError::Store(error)));
+        // One that cannot be read may have this name, or this disk.
+        self.store.list(Kind::Pool).map_err(unread)?;
         self.check_pool_is_new(&name, &path)?;
         let fault = |source: AnyError| CreatePoolError::Disk { path: path.clone(), source };
         let (mut file, is_new) = self.pool_disk(&path, request)?;
@@ -167,6 +170,11 @@ impl Admin {
             known
         };
         let record = known.record;
+        // One that cannot be read may name an image here.
+        for kind in [Kind::Volume, Kind::Segment] {
+            let unread = |error| DeletePoolError::Store(Box::new(SetError::Store(error)));
+            self.store.list(kind).map_err(unread)?;
+        }
         // The records are not the data: one that cannot be read here must not cost the images that it tells of.
         let snapshot = self.ask(Message::Look)?;
         let images = snapshot.pools.iter().find(|pool| pool.id == record.id).map_or(0, |pool| pool.images.len());

@@ -104,7 +104,7 @@ impl Admin {
 
     /// Volumes that are served hear of their images in the pool by themselves, and let them catch up (M13). Those that
     /// were never started, or stopped half made or half deleted, go on now.
-    fn bring_back_volumes(&self, pool: PoolId) {
+    pub(super) fn bring_back_volumes(&self, pool: PoolId) {
         let is_there = |volume: &&KnownVolume| {
             volume.segment.iter().flat_map(|segment| &segment.images).any(|image| image.pool == pool)
         };

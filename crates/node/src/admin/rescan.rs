@@ -8,8 +8,8 @@
 use std::time::Instant;
 
 use dyad_cluster::{
-    Change, ImageRecord, Key, Kind, NodeRecord, NodeState, PoolRecord, Presence, Record, SegmentRecord, SetError,
-    StoreError, VolumeRecord, VolumeState,
+    Change, ImageRecord, Key, Kind, Listed, NodeRecord, NodeState, PoolRecord, Presence, Record, SegmentRecord,
+    SetError, StoreError, VolumeRecord, VolumeState,
 };
 use dyad_units::VolumeId;
 
@@ -30,13 +30,17 @@ impl Admin {
     }
 
     fn try_meet_nodes(&self) -> Result<(), StoreError> {
-        let mut nodes: Vec<NodeRecord> = (self.look(Kind::Node)?.into_iter())
+        let Listed { records, unreadable } = self.look(Kind::Node)?;
+        let mut nodes: Vec<NodeRecord> = (records.into_iter())
             .filter_map(|found| match found.record {
                 Record::Node(node) => Some(node),
                 _ => None,
             })
             .collect();
-        let mut pools: Vec<PoolRecord> = (self.look(Kind::Pool)?.into_iter())
+        // Of one whose record cannot be read any more stays what was known.
+        let is_unread = |node: &&NodeRecord| unreadable.iter().any(|(key, _)| *key == Key::Node(node.id));
+        nodes.extend(self.catalog.lock().nodes.iter().filter(is_unread).cloned());
+        let mut pools: Vec<PoolRecord> = (self.look(Kind::Pool)?.records.into_iter())
             .filter_map(|found| match found.record {
                 Record::Pool(pool) if pool.node != self.node => Some(pool),
                 _ => None,
@@ -74,9 +78,16 @@ impl Admin {
     fn try_rescan(&self) -> Result<(), StoreError> {
         self.try_meet_nodes()?;
         self.record_life()?;
+        self.open_new_pools()?;
         self.hand_away();
-        let mut there = Vec::new();
-        for found in self.store.list(Kind::Volume)? {
+        let Listed { records, unreadable } = self.listed(Kind::Volume)?;
+        let mut there: Vec<VolumeId> = (unreadable.iter())
+            .filter_map(|(key, _)| match key {
+                Key::Volume(id) => Some(*id),
+                _ => None,
+            })
+            .collect();
+        for found in records {
             let Record::Volume(volume) = found.record else { continue };
             there.push(volume.id);
             self.follow(volume);
@@ -89,6 +100,19 @@ impl Admin {
             if matches!(self.store.get(Key::Volume(id)), Ok(None)) {
                 let _ = self.ask(|reply| Message::RemoveVolume { volume: id, reply });
                 self.catalog.lock().forget_volume(id);
+            }
+        }
+        Ok(())
+    }
+
+    /// Pools of this node whose records could not be read when it started.
+    fn open_new_pools(&self) -> Result<(), StoreError> {
+        for found in self.listed(Kind::Pool)?.records {
+            let Record::Pool(pool) = found.record else { continue };
+            if pool.node == self.node && self.catalog.lock().pools.iter().all(|known| known.record.id != pool.id) {
+                let id = pool.id;
+                self.open_known_pool(pool);
+                self.bring_back_volumes(id);
             }
         }
         Ok(())

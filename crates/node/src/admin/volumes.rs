@@ -42,6 +42,8 @@ type Answer = Receiver<Result<(), String>>;
 pub(super) struct Start {
     known: KnownVolume,
     fault: Option<String>,
+    /// The fault that was told last.
+    told: Option<String>,
     answer: Option<Answer>,
 }
 
@@ -86,23 +88,36 @@ impl Admin {
 
     /// As [`Self::settle`], without waiting for the volume to be served.
     pub(super) fn enter(&self, id: VolumeId, halted: Option<String>) -> Option<Start> {
-        let Ok(Some((_, Record::Volume(record)))) = self.find(Key::Volume(id)) else {
-            self.catalog.lock().forget_volume(id);
-            return None;
+        let record = match self.find(Key::Volume(id)) {
+            Ok(Some((_, Record::Volume(record)))) => record,
+            Ok(_) => {
+                self.catalog.lock().forget_volume(id);
+                return None;
+            }
+            // It is there, and stays as it was.
+            Err(_) => return None,
         };
-        let segment = self.segments_of(&record).into_iter().next();
+        let (segments, unread) = match self.all_segments_of(&record) {
+            Ok(segments) => (segments, None),
+            Err(error) => (Vec::new(), Some(chain(&error))),
+        };
+        let segment = segments.into_iter().next();
         let (fault, answer) = match (&segment, record.state) {
             (Some(_), VolumeState::Ready) if record.segments.len() != 1 => {
                 let count = record.segments.len();
                 (Some(format!("it has {count} segments; this version knows volumes of one")), None)
             }
             (Some(segment), VolumeState::Ready) => (None, Some(self.serve(&record, segment))),
-            (None, VolumeState::Ready) => (Some("the config store has no record of its segment".to_owned()), None),
+            (None, VolumeState::Ready) => {
+                (unread.or_else(|| Some("the config store has no record of its segment".to_owned())), None)
+            }
             (_, VolumeState::Creating | VolumeState::Deleting) => (halted, None),
         };
         let known = KnownVolume { record, segment, fault: None };
-        self.catalog.lock().put_volume(known.clone());
-        Some(Start { known, fault, answer })
+        let mut catalog = self.catalog.lock();
+        let told = catalog.volumes.iter().find(|known| known.record.id == id).and_then(|known| known.fault.clone());
+        catalog.put_volume(known.clone());
+        Some(Start { known, fault, told, answer })
     }
 
     fn serve(&self, record: &VolumeRecord, segment: &SegmentRecord) -> Answer {
@@ -114,7 +129,7 @@ impl Admin {
 
     /// Waits until the volume is served or known not to be; why it is not in service at all, if so.
     pub(super) fn await_start(&self, start: Start, deadline: Instant) -> Option<String> {
-        let Start { known, fault, answer } = start;
+        let Start { known, fault, told: before, answer } = start;
         let left = deadline.saturating_duration_since(Instant::now());
         let told = answer.map(|answer| answer.recv_timeout(left));
         let fault = fault.or(match told {
@@ -124,7 +139,7 @@ impl Admin {
             Some(Ok(Ok(())) | Err(RecvTimeoutError::Timeout)) | None => None,
         });
         if let Some(reason) = &fault {
-            if known.record.state == VolumeState::Ready {
+            if known.record.state == VolumeState::Ready && before != fault {
                 tracing::error!(volume = %known.record.name, reason, "volume not in service");
             }
             self.catalog.lock().put_volume(KnownVolume { fault: Some(reason.clone()), ..known });
@@ -165,7 +180,7 @@ impl Admin {
         for _ in 0..STEPS_MAX {
             let found = self.find(Key::Volume(id)).map_err(SetError::Store)?;
             let Some((_, Record::Volume(volume))) = found else { return Ok(()) };
-            let segments = self.segments_of(&volume);
+            let segments = self.all_segments_of(&volume).map_err(SetError::Store)?;
             if self.report_images(&volume, &segments)? {
                 continue;
             }

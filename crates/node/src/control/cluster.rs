@@ -41,6 +41,9 @@ impl NodeHandle {
         if volume.sessions > 0 {
             return Err(DeleteVolumeError::InUse { volume: volume.name.clone(), sessions: volume.sessions });
         }
+        if let Some(unread) = self.catalog.lock().nodes_unknown().next() {
+            return Err(DeleteVolumeError::Silent { volume: volume.name.clone(), node: unread.to_string() });
+        }
         match status.neighbours.into_iter().find(|node| node.told.is_none()) {
             Some(node) => Err(DeleteVolumeError::Silent { volume: volume.name.clone(), node: node.name }),
             None => Ok(()),

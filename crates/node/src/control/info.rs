@@ -76,6 +76,19 @@ pub struct NodeInfo {
     /// What is wrong with its config store, one sentence; none: all is well.
     #[serde(default)]
     pub store_trouble: Option<String>,
+    /// Records of the config store that it cannot read.
+    #[serde(default)]
+    pub unreadable: Vec<UnreadableInfo>,
+}
+
+/// A record of the config store that a node cannot read: what it tells of is not served there, and nothing deleted that it
+/// may name.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
+pub struct UnreadableInfo {
+    /// What it tells of, such as `volume db1`.
+    pub object: String,
+    /// Version of the record, of newer software; none: it is damaged.
+    pub newer: Option<u8>,
 }
 
 /// Another node of the cluster, as this one knows it.

@@ -8,6 +8,7 @@ use super::{
     AccessInfo, DiskInfo, DiskKind, ImageInfo, IoCounters, NeighbourInfo, NodeHandle, NodeInfo, NodePhase, NodeStatus,
     PoolInfo, PoolPhase, ProgressInfo, Redundancy, VolumeInfo, VolumePhase,
 };
+use crate::admin::unreadable_records;
 use crate::catalog::{Known, KnownPool, KnownVolume};
 use crate::clock;
 use crate::reactor::{PoolLook, Service, Snapshot, VolumeLook};
@@ -46,6 +47,7 @@ fn node_info(handle: &NodeHandle, known: &Known, snapshot: &Snapshot) -> NodeInf
         buffers_max: handle.settings.buffers,
         faults: snapshot.faults,
         store_trouble: handle.health.trouble(),
+        unreadable: unreadable_records(known),
     }
 }
 

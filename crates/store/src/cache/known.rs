@@ -9,6 +9,7 @@ use std::time::Duration;
 use dyad_cluster::{Changed, Key, Kind, Record, SegmentRecord, StoreError, Version, Versioned};
 use dyad_units::{Epoch, SegmentId, StoreId};
 
+use super::KINDS;
 use super::file::{CacheFile, Content};
 use crate::error::OpenError;
 
@@ -35,8 +36,14 @@ struct Inner {
     /// The newest change that was heard of. All changes are, but only since the start: what came before has to be
     /// asked for.
     heard: Version,
-    /// It was asked for.
+    /// It was asked for, and nothing is in doubt.
     is_complete: bool,
+    /// All changes are heard from here on.
+    is_hearing: bool,
+    /// Up to where everything of a kind is known: the last list of it could be read as a whole.
+    sure: BTreeMap<Kind, Version>,
+    /// Kinds of which a record cannot be read: nobody hears of its changes.
+    in_doubt: BTreeSet<Kind>,
     records: BTreeMap<Key, Arc<Versioned>>,
     /// The highest epoch that was seen of a segment, in the store or at an image.
     epochs: BTreeMap<SegmentId, Epoch>,
@@ -55,6 +62,8 @@ pub(super) struct Before {
 
 /// The same of all records of a kind.
 pub(super) struct BeforeAll {
+    /// Everything up to here was heard of.
+    heard: Version,
     records: BTreeMap<Key, Arc<Versioned>>,
     epochs: BTreeMap<SegmentId, Epoch>,
 }
@@ -136,7 +145,9 @@ impl Cache {
     /// replaced; their versions mean nothing any more.
     pub(super) fn begin(&self, store: StoreId) {
         let mut inner = self.lock();
-        (inner.heard, inner.is_complete) = (Version(0), false);
+        (inner.heard, inner.is_complete, inner.is_hearing) = (Version(0), false, false);
+        inner.sure.clear();
+        inner.in_doubt.clear();
         if inner.store == Some(store) {
             return;
         }
@@ -160,7 +171,8 @@ impl Cache {
         let inner = self.lock();
         let records = inner.records.iter().filter(|(key, _)| key.kind() == kind);
         let records = records.map(|(key, record)| (*key, Arc::clone(record))).collect();
-        BeforeAll { records, epochs: if kind == Kind::Segment { inner.epochs.clone() } else { BTreeMap::new() } }
+        let heard = if inner.is_complete { inner.at } else { inner.heard };
+        BeforeAll { heard, records, epochs: if kind == Kind::Segment { inner.epochs.clone() } else { BTreeMap::new() } }
     }
 
     /// The store has this record.
@@ -200,6 +212,34 @@ impl Cache {
             inner.at = inner.at.max(inner.heard);
         }
         self.shared.soil(&mut inner);
+    }
+
+    /// From now on the store says of each change that can be read.
+    pub(super) fn begin_hearing(&self) {
+        self.lock().is_hearing = true;
+    }
+
+    /// The records of a kind were listed, and all could be read, or not. As long as one cannot, this cache does not say that it
+    /// knows all: what is seeded from it and from others would lack that record, or hold an old one, as if it were so.
+    pub(super) fn listed(&self, kind: Kind, heard_before: Version, is_whole: bool) {
+        let mut inner = self.lock();
+        if !is_whole {
+            if inner.in_doubt.insert(kind) {
+                let sure = inner.sure.get(&kind).copied().unwrap_or(inner.at);
+                (inner.is_complete, inner.at) = (false, inner.at.min(sure));
+                self.shared.soil(&mut inner);
+            }
+            return;
+        }
+        if !inner.is_hearing {
+            return;
+        }
+        inner.sure.insert(kind, heard_before);
+        if inner.in_doubt.remove(&kind) && inner.in_doubt.is_empty() && inner.sure.len() == KINDS.len() {
+            let sure = inner.sure.values().copied().min().unwrap_or_default();
+            (inner.is_complete, inner.at) = (true, inner.at.max(sure));
+            self.shared.soil(&mut inner);
+        }
     }
 
     /// Everything up to `at` was asked for, all later changes are heard.
@@ -243,6 +283,11 @@ impl Before {
 }
 
 impl BeforeAll {
+    /// Up to where everything was heard of.
+    pub(super) fn heard(&self) -> Version {
+        self.heard
+    }
+
     /// What was known of one.
     pub(super) fn take(&mut self, key: Key) -> Before {
         let epoch = if let Key::Segment(id) = key { self.epochs.get(&id).copied() } else { None };

@@ -11,6 +11,10 @@ mod file;
 mod known;
 mod through;
 
+use dyad_cluster::Kind;
 pub(crate) use file::CacheFile;
 pub use known::Cache;
 pub use through::CachedStore;
+
+/// All kinds of records.
+const KINDS: [Kind; 4] = [Kind::Node, Kind::Pool, Kind::Segment, Kind::Volume];

@@ -7,10 +7,9 @@ use std::time::Duration;
 use dyad_cluster::{Key, Kind, Listed, Record, SetError, Store, StoreError, Version, Versioned, Watcher};
 use dyad_units::StoreId;
 
+use super::KINDS;
 use super::known::{Before, Cache};
 use crate::error::ConfigError;
-
-const KINDS: [Kind; 4] = [Kind::Node, Kind::Pool, Kind::Segment, Kind::Volume];
 
 /// Pauses between attempts to learn all records after the start.
 const PAUSE_MIN: Duration = Duration::from_millis(100);
@@ -123,6 +122,7 @@ impl Shared {
 
     fn list(&self, kind: Kind) -> Result<Listed, StoreError> {
         let mut before = self.cache.before_all(kind);
+        let heard = before.heard();
         let listed = self.inner.list_readable(kind)?;
         for found in &listed.records {
             let key = found.record.key();
@@ -135,12 +135,14 @@ impl Shared {
         for (key, before) in before.rest() {
             self.cache.learn_gone(key, &before);
         }
+        self.cache.listed(kind, heard, listed.unreadable.is_empty());
         Ok(listed)
     }
 
     fn learn_all(&self) {
         let cache = Arc::clone(&self.cache);
         self.inner.watch(Box::new(move |changed| cache.hear(changed)));
+        self.cache.begin_hearing();
         // The first round shows how far the store is at least; the second has all up to there, and what came later is
         // heard.
         let Some((at, _)) = self.learn_lists() else { return };

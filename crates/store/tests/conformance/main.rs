@@ -7,6 +7,7 @@ mod etcd;
 mod history;
 mod local;
 mod members;
+mod newer;
 mod proxy;
 mod records;
 mod removed;
