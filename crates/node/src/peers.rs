@@ -24,7 +24,7 @@ use std::time::{Duration, Instant};
 
 use dyad_cluster::{Incarnation, Name, NodeRecord, NodeState};
 use dyad_payload::Slab;
-use dyad_units::NodeId;
+use dyad_units::{NodeId, StoreId};
 use dyad_wire::{ConnectionKind, Local, Receiver, Sender};
 
 pub(crate) use accept::Door;
@@ -132,6 +132,11 @@ impl Peers {
             book: Mutex::default(),
             changed: Condvar::new(),
         })
+    }
+
+    /// The config store that this node uses.
+    pub(crate) fn store(&self) -> StoreId {
+        self.local.store
     }
 
     /// Whether connections are encrypted.

@@ -62,7 +62,9 @@ pub(super) fn node(node: &NodeInfo) -> Node {
 /// Another node: what it says about itself, or as far as the one that answers knows.
 pub(super) fn neighbour(node: &NeighbourInfo) -> Node {
     if let Some(told) = &node.told {
-        return self::node(told);
+        let shown = self::node(told);
+        let trouble = node.trouble.as_deref().map_or_else(|| shown.trouble.clone(), sentence);
+        return Node { trouble, ..shown };
     }
     Node {
         id: node.id,

@@ -17,6 +17,7 @@ pub(super) fn of(status: &NodeStatus) -> Vec<Trouble> {
         of_pool(pool, pool.node == status.node.id, &mut troubles);
     }
     of_stores(status, &mut troubles);
+    of_other_stores(status, &mut troubles);
     of_node(status, &mut troubles);
     troubles.sort_by_key(|trouble| trouble.severity);
     troubles
@@ -75,6 +76,17 @@ fn of_pool(pool: &PoolInfo, is_own: bool, troubles: &mut Vec<Trouble>) {
         let what = format!("{} of {} free", pool.free, pool.total);
         let advice = "when it is full, writes to new places fail; delete or move volumes, or make another pool";
         troubles.push(trouble(Severity::Warning, object(), what, advice));
+    }
+}
+
+/// Nodes that are connected all the same.
+fn of_other_stores(status: &NodeStatus, troubles: &mut Vec<Trouble>) {
+    for node in status.neighbours.iter().filter(|node| node.told.is_some()) {
+        if let Some(what) = &node.trouble {
+            let advice = "I/O goes on, but a node that dies is not followed: let each node accept the new store \
+                          (`dyad cluster accept-store`)";
+            troubles.push(trouble(Severity::Warning, format!("node {}", node.name), sentence(what), advice));
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use dyad_units::{NodeId, Period};
 
-use super::{DeleteVolumeError, IoCounters, NodeHandle, NodeStatus, QueryError, VolumeInfo};
+use super::{DeleteVolumeError, IoCounters, NodeHandle, NodeInfo, NodeStatus, QueryError, VolumeInfo};
 use crate::orders::Orders;
 use crate::talk::{Ask, STATUS_MAX, Told};
 
@@ -83,6 +83,13 @@ fn sum(one: IoCounters, other: IoCounters) -> IoCounters {
     }
 }
 
+/// What is to be said of a node that uses another config store than this one, as each does until it was told of a new one. They
+/// stay connected, for the hosts' sake; what they know of each other's records shows which is newer (design section 8).
+fn other_store(own: &NodeInfo, theirs: &NodeInfo) -> Option<String> {
+    let (own, theirs) = (own.store?, theirs.store?);
+    (own != theirs).then(|| format!("it uses the config store {theirs}, and this node {own}"))
+}
+
 /// What a node says of itself, of the volumes that it owns and of its images counts.
 fn take_in(own: &mut NodeStatus, node: NodeId, status: NodeStatus) {
     for theirs in status.volumes {
@@ -108,6 +115,7 @@ fn take_in(own: &mut NodeStatus, node: NodeId, status: NodeStatus) {
     own.pools.extend(status.pools);
     own.sessions.extend(status.sessions);
     if let Some(neighbour) = own.neighbours.iter_mut().find(|neighbour| neighbour.id == node) {
+        neighbour.trouble = other_store(&own.node, &status.node);
         neighbour.told = Some(Box::new(status.node));
     }
 }

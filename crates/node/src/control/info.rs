@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use dyad_cluster::{Limits, Right};
-use dyad_units::{Bytes, DiskId, ImageId, NodeId, Period, PoolId, VolumeId};
+use dyad_units::{Bytes, DiskId, ImageId, NodeId, Period, PoolId, StoreId, VolumeId};
 use serde::{Deserialize, Serialize};
 
 /// Everything that fits one screen.
@@ -76,6 +76,9 @@ pub struct NodeInfo {
     /// What is wrong with its config store, one sentence; none: all is well.
     #[serde(default)]
     pub store_trouble: Option<String>,
+    /// Which config store it uses; none: its version does not tell.
+    #[serde(default)]
+    pub store: Option<StoreId>,
     /// Records of the config store that it cannot read.
     #[serde(default)]
     pub unreadable: Vec<UnreadableInfo>,
@@ -104,7 +107,7 @@ pub struct NeighbourInfo {
     pub starts: u64,
     /// Whether this node is connected to it.
     pub is_connected: bool,
-    /// Why not, as far as is known here.
+    /// Why not, as far as is known here; or what is wrong although it is.
     pub trouble: Option<String>,
     /// Where hosts reach it.
     pub portals: Vec<String>,

@@ -47,6 +47,7 @@ fn node_info(handle: &NodeHandle, known: &Known, snapshot: &Snapshot) -> NodeInf
         buffers_max: handle.settings.buffers,
         faults: snapshot.faults,
         store_trouble: handle.health.trouble(),
+        store: Some(handle.peers.store()),
         unreadable: unreadable_records(known),
     }
 }
