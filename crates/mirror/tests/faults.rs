@@ -3,7 +3,7 @@
 mod cast;
 
 use cast::{BLOCK, EXTENT, Stage, StoreMood, span};
-use dyad_cluster::{AckPolicy, ImageState, OnFew, OutReason};
+use dyad_cluster::{AckPolicy, Change, ImageState, OnFew, OutReason};
 use dyad_contract::image::ImageError;
 use dyad_contract::volume::{VolumeError, VolumeOp};
 use dyad_mirror::{Event, ImageIndex, MirrorState, Note};
@@ -347,6 +347,30 @@ fn with_fewer_images_than_the_policy_asks_for_writes_fail_or_wait() {
     pair.drive();
     assert!(pair.is_done(waits));
     assert_eq!(pair.bytes(0, B), [2; BLOCK]);
+}
+
+/// A4: broke once (simulator, seed 1300089778): an administrator took an image out; what was asked between the store's
+/// change and its answer was acknowledged, though the record named one image only.
+#[test]
+fn an_image_on_its_way_out_does_not_count() {
+    let mut pair = Stage::serving(2);
+    pair.event(Event::Policy(AckPolicy { min_in_sync: 2, on_few: OnFew::Error }));
+    pair.mood = StoreMood::Thinks;
+    let change = Change::TakeOut { image: pair.store.images[1].id, reason: OutReason::Asked };
+    pair.event(Event::Change { id: 1, change });
+    pair.drive();
+    assert_eq!(pair.state_of(1).0, ImageState::InSync, "it is not known yet");
+    let write = pair.write(0, B, 1);
+    pair.drive();
+    assert_eq!(pair.error(write), Some(VolumeError::WriteFault));
+    pair.store_decides(StoreMood::Accepts);
+    pair.drive();
+    let later = pair.write(0, B, 2);
+    pair.drive();
+    assert_eq!(pair.error(later), Some(VolumeError::WriteFault));
+    pair.event(Event::Policy(AckPolicy::default()));
+    pair.put(0, B, 3);
+    assert_eq!(pair.bytes(0, B), [3; BLOCK]);
 }
 
 /// P12: an image with lost extents leaves the set; the last one answers medium errors for them.

@@ -97,10 +97,14 @@ impl Core {
         }
     }
 
-    /// Whether writes may be acknowledged (A4). An image that fails counts no more, though the record may
-    /// not say so yet.
+    /// Whether writes may be acknowledged (A4). An image that fails, or that an administrator takes out, counts no more, though
+    /// it is not known yet whether the record says so.
     pub(crate) fn has_enough_images(&self) -> bool {
-        self.members.readable().count() >= u32::from(self.policy.min_in_sync)
+        let sure = match self.proposals.record() {
+            Some(record) => self.members.staying(record),
+            None => self.members.readable(),
+        };
+        sure.count() >= u32::from(self.policy.min_in_sync)
     }
 
     /// A4: the write is answered with an error or waits, holding no lock.

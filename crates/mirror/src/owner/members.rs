@@ -149,6 +149,13 @@ impl Members {
         self.in_sync.minus(self.failing)
     }
 
+    /// Those that may be read from, and will be in sync by this record too.
+    pub(crate) fn staying(&self, record: &SegmentRecord) -> Images {
+        let stays = |image: &ImageRecord| image.state == ImageState::InSync;
+        let staying = record.images.iter().filter(|image| stays(image));
+        self.readable().and(staying.filter_map(|image| self.place_of(image.id)).collect())
+    }
+
     /// Those that are asked to write: the set, and the image that catches up.
     pub(crate) fn writable(&self) -> Images {
         self.in_sync.or(self.syncing)

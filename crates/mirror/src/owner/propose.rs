@@ -68,6 +68,11 @@ impl Proposals {
         self.under_way.as_ref().map(|proposal| proposal.purpose)
     }
 
+    /// The record to be, if one is proposed.
+    pub(crate) fn record(&self) -> Option<&SegmentRecord> {
+        self.under_way.as_ref().map(|proposal| &*proposal.record)
+    }
+
     /// When the proposal is repeated.
     pub(crate) fn repeat_at(&self) -> Option<Moment> {
         self.under_way.as_ref().and_then(|proposal| proposal.repeat_at)
