@@ -141,12 +141,17 @@ pub(crate) struct Health {
 }
 
 impl Health {
+    /// That the store is away, and why, one sentence without full stop: no record can be changed.
+    pub(crate) fn away(&self) -> Option<String> {
+        let away = self.store.as_ref().and_then(|fault| fault());
+        away.map(|why| format!("the config store is away: {why}"))
+    }
+
     /// What is wrong, one sentence without full stop; none: all is well.
     pub(crate) fn trouble(&self) -> Option<String> {
-        let away = self.store.as_ref().and_then(|fault| fault());
-        let away = away.map(|why| format!("the config store is away: {why}"));
         let unwritten = || self.cache.as_ref().and_then(|cache| cache.fault());
-        away.or_else(|| unwritten().map(|why| format!("what is known of the config store cannot be written: {why}")))
+        self.away()
+            .or_else(|| unwritten().map(|why| format!("what is known of the config store cannot be written: {why}")))
     }
 
     /// Tells the log when a trouble begins, and when it is over.

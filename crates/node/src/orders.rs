@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use dyad_mirror::{CommandError, LossReport};
 use dyad_units::{ImageId, NodeId, VolumeId};
 
+use crate::config_store::Health;
 use crate::control::LossInfo;
 use crate::reactor::{Mailbox, Message};
 use crate::talk::{AnswerOf, Ask, ORDER_MAX, Order, Refused, Told, answer_channel, encode, refusal};
@@ -19,14 +20,15 @@ const OWNER_PAUSE: Duration = Duration::from_millis(50);
 #[derive(Clone)]
 pub(crate) struct Orders {
     mailbox: Arc<Mailbox>,
+    health: Arc<Health>,
     me: NodeId,
     /// How long one order may take.
     patience: Duration,
 }
 
 impl Orders {
-    pub(crate) fn new(mailbox: Arc<Mailbox>, me: NodeId) -> Self {
-        Self { mailbox, me, patience: ORDER_MAX }
+    pub(crate) fn new(mailbox: Arc<Mailbox>, health: Arc<Health>, me: NodeId) -> Self {
+        Self { mailbox, health, me, patience: ORDER_MAX }
     }
 
     /// For whoever has other things to do and comes again.
@@ -92,8 +94,14 @@ impl Orders {
         }
     }
 
-    /// An order for this node's part in a volume.
+    /// An order for this node's part in a volume. A change of the record that began cannot be taken back (M7): while the store is
+    /// away it would be answered after half a minute, and done all the same when the store is back, which may be a day later.
     pub(crate) fn here(&self, volume: VolumeId, order: Order) -> Told {
+        if order.changes_record()
+            && let Some(away) = self.health.away()
+        {
+            return refusal(&format!("{away}; nothing was changed"));
+        }
         let (reply, answer) = sync_channel(1);
         if self.mailbox.ask(Message::Command { volume, command: order.into(), reply }).is_err() {
             return refusal("the node has too many requests waiting");
@@ -104,6 +112,10 @@ impl Orders {
                 LossReport::Forecast(forecast) => LossInfo::from(*forecast),
                 LossReport::List(list) => LossInfo::from(*list),
             })),
+            Ok(Err(CommandError::TooLate)) if order.changes_record() && !matches!(order, Order::HandOver { .. }) => {
+                let why = "it was not done in time; it may still be, as soon as the config store answers".into();
+                Told::Refused(Refused { why, owner: None, is_passing: false })
+            }
             Ok(Err(error)) => Told::Refused(refused(&error)),
             Err(_) => refusal("the volume is not in service at the node that has to do it"),
         }

@@ -76,6 +76,13 @@ pub(crate) enum Order {
     ListLoss { image: ImageId },
 }
 
+impl Order {
+    /// Whether it ends in a change of the segment's record.
+    pub(crate) const fn changes_record(self) -> bool {
+        !matches!(self, Self::ForecastLoss { .. } | Self::ListLoss { .. })
+    }
+}
+
 impl From<Order> for Command {
     fn from(order: Order) -> Self {
         match order {

@@ -55,3 +55,26 @@ fn everybody_is_told_that_the_store_is_away_and_nobody_when_it_is_back() {
     wait_until("all is well again", || troubles() == [None, None]);
     drop(other);
 }
+
+/// Broke once (review): an image that was to be detached while the store was away was answered after 30 s with "everything is as
+/// before", and went out of sync as soon as the store was back, for good.
+#[test]
+fn a_change_that_needs_the_store_is_refused_while_it_is_away_and_not_done_later() {
+    let Pair { one, other, arbiter } = Pair::new();
+    wait_until("both in sync", || in_sync(&one) == 2 && in_sync(&other) == 2);
+    let arbiter = arbiter.unwrap();
+    let addresses = arbiter.addresses();
+    let dir = arbiter.end();
+    let trouble = |stage: &cast::Stage| stage.handle().node().unwrap().store_trouble;
+    wait_until("both know that it is away", || trouble(&one).is_some() && trouble(&other).is_some());
+    // Asked of the owner, and of the other one.
+    for stage in [&one, &other] {
+        let refused = stage.handle().detach_image("v", "other").unwrap_err().to_string();
+        assert!(refused.contains("the config store is away") && refused.contains("nothing was changed"), "{refused}");
+    }
+    let _arbiter = Arbiter::again(dir, addresses);
+    wait_until("it is back", || trouble(&one).is_none() && trouble(&other).is_none());
+    // Later than whatever was asked before.
+    wait_until("handed over", || one.handle().move_owner("v", Some("other")).is_ok());
+    assert_eq!((in_sync(&one), in_sync(&other)), (2, 2));
+}

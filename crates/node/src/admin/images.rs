@@ -67,7 +67,7 @@ impl Admin {
     }
 
     pub(super) fn orders(&self) -> Orders {
-        Orders::new(self.mailbox.clone(), self.node).hasty(PATIENCE)
+        Orders::new(self.mailbox.clone(), self.health.clone(), self.node).hasty(PATIENCE)
     }
 
     /// Since when which image is not in sync, for people.

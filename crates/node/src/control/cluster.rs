@@ -53,7 +53,7 @@ impl NodeHandle {
     /// Gives orders to parts.
     pub(crate) fn orders(&self) -> Orders {
         let me = self.catalog.lock().node.id;
-        Orders::new(self.mailbox.clone(), me)
+        Orders::new(self.mailbox.clone(), self.health.clone(), me)
     }
 }
 
