@@ -50,3 +50,32 @@ fn a_pool_is_not_deleted_with_images_that_no_record_names() {
     stage.handle().delete_pool("b", true).unwrap();
     assert!(stage.handle().pool("b").is_err());
 }
+
+/// Broke once (review): an image that was still being filled was detached as "a copy of this moment", and a backup of it was a
+/// mix of before and now, or nothing but zeros.
+#[test]
+fn a_detached_image_is_never_one_that_was_being_filled() {
+    let stage = Stage::new();
+    ["a", "b"].into_iter().for_each(|pool| stage.add_pool(pool));
+    let handle = stage.handle();
+    handle.create_volume(stage.volume("v", &["a"])).unwrap();
+    let mut host = stage.host("v");
+    (0..32).for_each(|at| host.write(at * 2048, vec![at as u8 + 1; 1 << 20]).unwrap());
+    let mut refused = None;
+    wait_until("one met while it is filled", || {
+        let added = handle.add_image("v", None, Some("b"), None).unwrap();
+        match handle.detach_image("v", "b") {
+            Ok(_) => {
+                assert!(handle.read_detached(added.id, 0).unwrap() == vec![1; 1 << 20], "not the moment of detaching")
+            }
+            Err(error) => refused = Some(error.to_string()),
+        }
+        wait_until("gone", || {
+            let _ = handle.remove_image("v", "b", true, false);
+            handle.volume("v").unwrap().images.len() == 1
+        });
+        refused.is_some()
+    });
+    let refused = refused.unwrap();
+    assert!(refused.contains("still being filled"), "{refused}");
+}

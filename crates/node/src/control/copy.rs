@@ -33,6 +33,11 @@ impl NodeHandle {
                 "detach it first",
             ));
         }
+        let pool = known.pool;
+        if self.ask(|reply| Message::IsHalfFilled { pool, image, reply })? {
+            let why = "the image was catching up when it was given up: what it holds is of no one moment";
+            return Err(refuse(why, "remove it, or let it catch up"));
+        }
         if !offset.is_multiple_of(u64::from(EXTENT_BYTES)) {
             return Err(refuse("an image is read in extents of 256 KiB", "begin at a multiple of 262144"));
         }

@@ -140,6 +140,7 @@ impl NodeHandle {
     pub fn detach_image(&self, volume: &str, image: &str) -> Result<ImageInfo, ImageError> {
         let volume = find_volume(&self.status()?, volume)?.clone();
         let image = find_image(&volume, image)?.clone();
+        refuse_unfinished(&image)?;
         let volume = self.put_out(volume, &image)?;
         if image.state != "detached" {
             self.to_owner(&volume, Order::Detach { image: image.id })?;
@@ -291,6 +292,16 @@ impl NodeHandle {
             std::thread::sleep(SEEN_PAUSE);
         }
     }
+}
+
+/// An image that is being filled has some of now and some of before, or nothing yet: it is a copy of no moment.
+fn refuse_unfinished(image: &ImageInfo) -> Result<(), ImageError> {
+    let is_new = image.state == "stale" && image.reason.as_deref() == Some(dyad_cluster::OutReason::New.text());
+    if image.state != "syncing" && !is_new {
+        return Ok(());
+    }
+    let why = "the image is still being filled: what it holds is of no one moment";
+    Err(refuse(why, "wait until it is in sync, or remove it"))
 }
 
 /// P15: the last image in sync stays.

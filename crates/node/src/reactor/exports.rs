@@ -62,6 +62,11 @@ pub(crate) enum ExportFault {
     Absent,
     #[error("only a detached image can be exported: the others change all the time")]
     Changing,
+    /// As after a forced promotion, or where its node was away when it was given up (M10).
+    #[error(
+        "it was catching up when it was given up: what it holds is of no one moment; remove it, or let it catch up"
+    )]
+    HalfFilled,
     /// It was exported before, and changed since.
     #[error("it was changed since it was exported")]
     Ended,
@@ -135,6 +140,9 @@ impl Reactor {
         }
         if self.place_of(recorded).is_none() || known.stop.is_some() {
             return Err(ExportFault::Absent);
+        }
+        if self.is_half_filled(recorded.pool, image) {
+            return Err(ExportFault::HalfFilled);
         }
         if self.exports.iter().count() >= EXPORTS_MAX {
             return Err(ExportFault::TooMany);

@@ -52,6 +52,8 @@ pub(crate) enum Message {
     Ways(Vec<Way>),
     /// Tell everything.
     Look(Reply<Snapshot>),
+    /// Whether an image was being filled when it was given up.
+    IsHalfFilled { pool: PoolId, image: ImageId, reply: Reply<bool> },
     /// Read a piece of an image past its volume; the reply is dropped if it is not there.
     ReadImage { pool: PoolId, image: ImageId, piece: Piece, reply: Reply<Copied> },
     /// Export a detached image; its target's name. `is_new`: an administrator asks for it.
@@ -83,6 +85,8 @@ pub(crate) enum Part {
     Pool(PoolId),
     /// Its disk hangs, or goes on.
     Stick(PoolId, bool),
+    /// An image of the pool is half filled.
+    Filling(PoolId, ImageId),
     /// The reactor itself is held up, as by a system call, until the other end goes.
     Reactor(std::sync::mpsc::Receiver<()>),
 }

@@ -173,6 +173,13 @@ impl Reactor {
         Some(self.pools[index as usize].as_ref()?.pool.find(image).is_some())
     }
 
+    /// Whether a resync of the image began and never came to its end: it has some extents of one moment, some of another (M15).
+    pub(super) fn is_half_filled(&self, pool: PoolId, image: ImageId) -> bool {
+        let room = self.pool_with_id(pool).and_then(|index| self.pools[index as usize].as_ref());
+        let mut images = room.into_iter().flat_map(|room| room.pool.images());
+        images.any(|(_, meta)| meta.id == image && meta.cursor.is_some())
+    }
+
     pub(super) fn create_image(&mut self, pool: PoolId, meta: ImageMeta, reply: Reply<Result<(), ImageFault>>) {
         self.change(pool, reply, |pool, token| pool.create_image(token, meta));
     }

@@ -59,6 +59,9 @@ impl Reactor {
             Message::Look(reply) => {
                 let _ = reply.try_send(self.look());
             }
+            Message::IsHalfFilled { pool, image, reply } => {
+                let _ = reply.try_send(self.is_half_filled(pool, image));
+            }
             Message::ReadImage { pool, image, piece, reply } => self.read_image(pool, image, piece, reply),
             Message::ExportImage { volume, image, is_new, reply } => {
                 let _ = reply.try_send(self.export_image(volume, image, is_new));
@@ -100,6 +103,15 @@ impl Reactor {
                 if let Some(index) = self.pool_with_id(id) {
                     self.fail_pool(index, "a test");
                 }
+            }
+            Part::Filling(id, image) => {
+                let token = dyad_contract::image::Token(u64::MAX - self.fresh_id());
+                let Some(index) = self.pool_with_id(id) else { return };
+                let Some(room) = self.room_mut(index) else { return };
+                let Some(handle) = room.pool.find(image) else { return };
+                let (cursor, complete) = (Some(dyad_units::Extent(1)), dyad_units::Stamp::NEVER);
+                room.pool.submit(handle, token, dyad_contract::image::Request::Progress { cursor, complete });
+                self.soil_pool(index);
             }
             Part::Stick(id, is_stuck) => {
                 if let Some(index) = self.pool_with_id(id)

@@ -71,3 +71,19 @@ fn a_fault_in_a_pool_leaves_the_images_in_other_pools() {
     let mut host = stage.host("v");
     assert_eq!(host.read(8, 8).unwrap(), vec![4; 4096]);
 }
+
+/// Broke once (review): an image that a forced promotion left behind half filled was exported as a copy of one moment.
+#[test]
+fn a_detached_image_that_was_being_filled_is_read_by_nobody() {
+    let stage = stage();
+    let handle = stage.handle();
+    let image = handle.detach_image("v", "b").unwrap();
+    assert!(handle.read_detached(image.id, 0).is_ok());
+    break_part(&stage, Part::Filling(image.pool, image.id));
+    cast::pair::wait_until("known to be half filled", || handle.read_detached(image.id, 0).is_err());
+    let refused = [
+        handle.read_detached(image.id, 0).map(drop).unwrap_err().to_string(),
+        handle.export_image("v", "b").map(drop).unwrap_err().to_string(),
+    ];
+    assert!(refused.iter().all(|refused| refused.contains("of no one moment")), "{refused:?}");
+}
