@@ -190,7 +190,8 @@ impl NodeHandle {
             request.pools = self.usual_pools(request.size)?;
             if request.pools.len() < 2 {
                 let problem =
-                    "there are no two pools for two images; make another one, or name the pool with --pool".to_owned();
+                    "there are no two open pools with room for its images; make one, or name the pools with --pool"
+                        .to_owned();
                 return Err(CreateVolumeError::BadRequest { problem });
             }
         }

@@ -6,6 +6,7 @@ use std::cell::RefCell;
 
 use cast::pair::{Arbiter, Pair, free_port, in_sync, wait_until};
 use dyad_bench::disk::Disk;
+use dyad_node::control::VolumePhase;
 
 /// Section 8: a node that restarts meanwhile knows its pools and volumes from its cache, and serves what the rules allow:
 /// here, what another node owns.
@@ -32,6 +33,24 @@ fn a_node_that_starts_without_the_store_serves_from_its_cache() {
     assert_eq!(pair.one.handle().pool("a").unwrap().images, 1);
     pair.one.host("v").write(0, vec![3; 4096]).unwrap();
     assert_eq!(pair.other.host("v").read(0, 8).unwrap(), vec![3; 4096]);
+}
+
+/// Broke once (review): "node 14fe5f19-5c64-464b-aef1-4e1fb346729d, the owner, cannot be reached": nobody knows nodes by their ids.
+#[test]
+fn who_waits_for_an_owner_that_is_away_is_told_its_name() {
+    let Pair { mut one, mut other, arbiter: _arbiter } = Pair::new();
+    wait_until("both in sync", || in_sync(&one) == 2 && in_sync(&other) == 2);
+    other.stop();
+    let mut host = one.host("v");
+    wait_until("the owner goes on alone", || host.write(0, vec![1; 4096]).is_ok() && in_sync(&one) == 1);
+    drop(host);
+    one.stop();
+    other.start();
+    wait_until("it says which node is away", || {
+        let volume = other.handle().volume("v").unwrap();
+        matches!(&volume.phase, VolumePhase::Failed { reason } if reason.starts_with("node one, the owner"))
+            && volume.redundancy.sentence.contains("node one")
+    });
 }
 
 /// What broke: everything goes on without the store but that a node that dies is followed, and nobody was told until one died.

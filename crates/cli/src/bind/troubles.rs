@@ -31,7 +31,7 @@ fn volumes(status: &NodeStatus, troubles: &mut Vec<Trouble>) {
     for volume in &status.volumes {
         if let VolumePhase::Failed { reason } = &volume.phase {
             let object = format!("volume {}", volume.name);
-            let advice = "bring its pools back and restart the node";
+            let advice = "bring that back; if it is lost for good, see `dyad volume promote --help`";
             troubles.push(trouble(Severity::Critical, object, sentence(reason), advice));
         }
     }

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use dyad_units::{NodeId, Period};
 
-use super::{DeleteVolumeError, IoCounters, NodeHandle, NodeInfo, NodeStatus, QueryError, VolumeInfo};
+use super::{DeleteVolumeError, IoCounters, NodeHandle, NodeInfo, NodeStatus, QueryError, VolumeInfo, VolumePhase};
 use crate::orders::Orders;
 use crate::talk::{Ask, STATUS_MAX, Told};
 
@@ -62,6 +62,11 @@ fn note_silence(volume: &mut VolumeInfo, me: NodeId, answers: &[(NodeId, NodeSta
     let Some(owner) = volume.owner.filter(|owner| *owner != me) else { return };
     if !answers.iter().any(|(node, _)| *node == owner) {
         let name = volume.owner_name.clone().unwrap_or_else(|| owner.to_string());
+        // The part knows nodes by their ids; people by their names.
+        if let VolumePhase::Failed { reason } = &mut volume.phase {
+            *reason = reason.replace(&owner.to_string(), &name);
+        }
+        volume.redundancy.sentence = volume.redundancy.sentence.replace(&owner.to_string(), &name);
         volume.silent = Some(format!("node {name}, which owned it last, does not answer"));
     }
 }
