@@ -107,7 +107,7 @@ fn a_glance_says_what_is_redundant_and_what_is_not() {
     let sentence = |at: usize| answer.body["volumes"][at]["redundancy"]["sentence"].as_str().unwrap().to_owned();
     assert_eq!(sentence(0), "yes: 2 images in-sync");
     assert_eq!(sentence(1), "NO: 1 of 2 images in-sync; the one in pool b is stale: its pool's disk failed a sync");
-    assert_eq!(sentence(2), "no: one image, as created");
+    assert_eq!(sentence(2), "no: it has one image");
 }
 
 #[test]

@@ -52,7 +52,7 @@ impl Redundancy {
                 RedundancyState::Reduced,
                 "NO: 1 image in-sync, the others are detached; reattach one or add one".into(),
             ),
-            VolumeState::Serving if all == 1 => (RedundancyState::Single, "no: one image, as created".into()),
+            VolumeState::Serving if all == 1 => (RedundancyState::Single, "no: it has one image".into()),
             VolumeState::Serving if in_sync == all && compared > 0 => {
                 (RedundancyState::Reduced, format!("soon: {compared} extents to compare after a restart"))
             }
@@ -177,7 +177,7 @@ mod tests {
         let cases: [(_, &str, &[Image], u64, _, &str); 10] = [
             (serving, "", &[a.clone(), b.clone()], 0, Redundant, "yes: 2 images in-sync"),
             (serving, "", &[a.clone(), b.clone()], 7, Reduced, "soon: 7 extents to compare after a restart"),
-            (serving, "", std::slice::from_ref(&a), 0, Single, "no: one image, as created"),
+            (serving, "", std::slice::from_ref(&a), 0, Single, "no: it has one image"),
             (
                 serving,
                 "",
