@@ -3,8 +3,9 @@
 use std::fs::File;
 use std::io::{Seek as _, SeekFrom, Write as _};
 use std::path::Path;
+use std::time::Instant;
 
-use dyad_api::model::{AcceptLoss, AddImage, Image, Loss, NewOwner, Place, PreferredOwner, Volume};
+use dyad_api::model::{AcceptLoss, AddImage, Image, ImageState, Loss, NewOwner, Place, PreferredOwner, Volume};
 
 use super::volumes::{allocated, image_state, image_told, path as volume_path};
 use super::{Session, ask, pairs_told};
@@ -156,28 +157,59 @@ fn export(at: &Session, args: &args::ExportImage) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Copies all of it; what is zero becomes a hole.
+/// Copies all of it, or leaves no file: half a copy looks like a whole one.
 fn copy(at: &Session, image: &Image, output: &Path) -> Result<(), Failure> {
-    let failed = |error: std::io::Error| Failure::failed(format!("{}: {error}", output.display()), "");
+    let failed = |error: std::io::Error| {
+        Failure::failed(
+            format!("{} cannot be written: {error}", output.display()),
+            "name a new file, where there is room",
+        )
+    };
     let mut file = File::create_new(output).map_err(failed)?;
+    let copied = copy_to(at, image, &mut file, failed).and_then(|bytes| {
+        file.sync_all().map_err(failed)?;
+        Ok(bytes)
+    });
+    match copied {
+        Ok(bytes) => at.done(&format!("{} of volume {} are in {}", size(bytes), image.volume, output.display())),
+        Err(_) => drop(std::fs::remove_file(output)),
+    }
+    copied.map(drop)
+}
+
+/// The bytes; what is zero becomes a hole. Each read is a request of its own, so it has to be one and the same detached image
+/// from the first to the last.
+fn copy_to(
+    at: &Session,
+    image: &Image,
+    file: &mut File,
+    failed: impl Fn(std::io::Error) -> Failure,
+) -> Result<u64, Failure> {
+    let (path, begun) = (path(&image.id.to_string()), Instant::now());
     let mut offset = 0;
     loop {
-        let bytes = at.client.get_bytes(&format!("{}/content?offset={offset}", path(&image.id.to_string())))?;
+        let bytes = at.client.get_bytes(&format!("{path}/content?offset={offset}"))?;
         if bytes.is_empty() {
             break;
         }
         for block in bytes.chunks(4096) {
             if block.iter().all(|&byte| byte == 0) {
-                file.seek(SeekFrom::Current(block.len() as i64)).map_err(failed)?;
+                file.seek(SeekFrom::Current(block.len() as i64)).map_err(&failed)?;
             } else {
-                file.write_all(block).map_err(failed)?;
+                file.write_all(block).map_err(&failed)?;
             }
         }
         offset += bytes.len() as u64;
     }
-    file.set_len(offset).and_then(|()| file.sync_all()).map_err(failed)?;
-    at.done(&format!("{} of volume {} are in {}", size(offset), image.volume, output.display()));
-    Ok(())
+    file.set_len(offset).map_err(&failed)?;
+    let now: Image = at.client.get(&path)?;
+    // In whole seconds, each of them rounded down.
+    let least = (image.out_seconds.unwrap_or(0) + begun.elapsed().as_secs()).saturating_sub(1);
+    if now.state == ImageState::Detached && now.out_seconds.is_none_or(|seconds| seconds >= least) {
+        return Ok(offset);
+    }
+    let what = format!("the image in pool {} of volume {} did not stay as it was", image.pool, image.volume);
+    Err(Failure::failed(what, "copy it again, and let it not be reattached meanwhile"))
 }
 
 fn coming(image: &Image) -> String {

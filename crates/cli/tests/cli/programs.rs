@@ -127,3 +127,19 @@ fn a_reader_that_goes_away_is_no_failure() {
     let output = child.wait_with_output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
+
+/// Broke once (review): a copy that failed in the middle left a file that looked like a whole one, and one of an image that was
+/// let back in and detached again meanwhile was of two moments.
+#[test]
+fn a_copy_of_an_image_that_did_not_stay_detached_leaves_no_file() {
+    let stage = Stage::busy();
+    let file = stage.dir.path().join("copy.img");
+    let copy = || stage.dyad(&["image", "export", "vm1", "b", "--output", file.to_str().unwrap()]);
+    let done = copy();
+    assert_eq!(done.code, 1, "{done:?}");
+    assert!(done.err.contains("did not stay as it was"), "{}", done.err);
+    assert!(!file.exists());
+    std::fs::write(&file, "precious").unwrap();
+    assert!(copy().err.contains("cannot be written"));
+    assert_eq!(std::fs::read(&file).unwrap(), b"precious");
+}
