@@ -94,6 +94,9 @@ impl Admin {
             let what = format!("there is data at byte {at}");
             return Err(undo(CreatePoolError::NotEmpty { path: path.clone(), what }));
         }
+        if !is_new {
+            file.reserve().map_err(|error| fault(error.into()))?;
+        }
         let pool = PoolId::from_bytes(clock::random_id());
         let disk = DiskId::from_bytes(clock::random_id());
         let config = FormatConfig { pool, disk, node: self.node, overwrite: false };

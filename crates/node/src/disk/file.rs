@@ -156,16 +156,31 @@ impl DiskFile {
             errno => fault(errno.into()),
         })?;
         let made = allocate(&File::from(fd), size).and_then(|()| sync_directory(path));
-        let opened = made.map_err(|source| match source.raw_os_error().map(Errno::from_raw_os_error) {
-            Some(Errno::NOSPC | Errno::DQUOT | Errno::FBIG) => CreateDiskError::NoSpace { path: path.into(), size },
-            _ => fault(source),
-        });
+        let opened = made.map_err(|source| not_made(path, size, source));
         let opened = opened.and_then(|()| Ok(Self::open(path, lock_timeout)?));
         if opened.is_err() {
             // Ours alone: it was made above with O_EXCL. What cannot be removed is said by the error anyway.
             let _ = std::fs::remove_file(path);
         }
         opened
+    }
+
+    /// Takes the space of a file that somebody else made (P3): one with holes would fail in the middle of hosts' writes. What it
+    /// holds stays. A file system that cannot preallocate is its administrator's affair.
+    ///
+    /// # Errors
+    /// [`CreateDiskError::NoSpace`], [`CreateDiskError::Io`].
+    pub fn reserve(&self) -> Result<(), CreateDiskError> {
+        if self.kind == DiskKind::BlockDevice {
+            return Ok(());
+        }
+        let size = Bytes::new(self.len);
+        let reserved = match preallocate(&self.buffered, size) {
+            Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(()),
+            outcome => outcome.map_err(io::Error::from),
+        };
+        let reserved = reserved.and_then(|()| self.buffered.sync_all());
+        reserved.map_err(|source| not_made(&self.path, size, source))
     }
 
     /// Where it is.
@@ -350,8 +365,25 @@ fn physical_block(file: &File, kind: DiskKind) -> u32 {
     if bytes.is_some_and(|bytes| bytes >= ALIGNMENT) { ALIGNMENT } else { SECTOR_BYTES }
 }
 
+fn not_made(path: &Path, size: Bytes, source: io::Error) -> CreateDiskError {
+    match source.raw_os_error().map(Errno::from_raw_os_error) {
+        Some(Errno::NOSPC | Errno::DQUOT | Errno::FBIG) => CreateDiskError::NoSpace { path: path.into(), size },
+        _ => CreateDiskError::Io { path: path.into(), source },
+    }
+}
+
+/// Takes space for all of the file. Looked at before: a file system gives all that it has before it says that this is not
+/// enough, and whoever else writes there would find it full.
+fn preallocate(file: &File, size: Bytes) -> Result<(), Errno> {
+    let (system, has) = (rustix::fs::fstatvfs(file)?, rustix::fs::fstat(file)?.st_blocks as u64 * 512);
+    if size.value().saturating_sub(has) > system.f_bavail.saturating_mul(system.f_frsize) {
+        return Err(Errno::NOSPC);
+    }
+    rustix::fs::fallocate(file, FallocateFlags::empty(), 0, size.value())
+}
+
 fn allocate(file: &File, size: Bytes) -> io::Result<()> {
-    match rustix::fs::fallocate(file, FallocateFlags::empty(), 0, size.value()) {
+    match preallocate(file, size) {
         Ok(()) => {}
         Err(Errno::OPNOTSUPP | Errno::NOSYS) => fill(file, size.value())?,
         Err(errno) => return Err(errno.into()),
@@ -395,6 +427,28 @@ mod tests {
         assert_eq!(disk.first_used_byte().unwrap(), None);
         drop(disk);
         assert!(matches!(DiskFile::create(&path, Bytes::mib(3), SHORT), Err(CreateDiskError::Exists { .. })));
+    }
+
+    /// Broke once (review): a sparse file of 1 GiB was a pool on a file system of 136 MiB; its disk would have failed, and its
+    /// images with it, when that was full.
+    #[test]
+    fn a_file_with_holes_gets_its_space_before_it_is_a_pool() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("disk");
+        let file = File::create(&path).unwrap();
+        file.set_len(3 << 20).unwrap();
+        file.write_all_at(&[7; 4096], 1 << 20).unwrap();
+        let disk = DiskFile::open(&path, SHORT).unwrap();
+        disk.reserve().unwrap();
+        assert!(rustix::fs::stat(&path).unwrap().st_blocks as u64 * 512 >= 3 << 20, "P3: preallocated");
+        let mut kept = vec![0; 4096];
+        disk.buffered.read_exact_at(&mut kept, 1 << 20).unwrap();
+        assert_eq!(kept, [7; 4096]);
+        // No file system has as much.
+        file.set_len(1 << 43).unwrap();
+        drop(disk);
+        let disk = DiskFile::open(&path, SHORT).unwrap();
+        assert!(matches!(disk.reserve(), Err(CreateDiskError::NoSpace { .. })));
     }
 
     /// P11: nobody else gets the disk while either descriptor lives.
