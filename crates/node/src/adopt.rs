@@ -13,7 +13,7 @@ use dyad_cluster::{Key, Store, StoreError, Version};
 use dyad_store::arbiter::ArbiterConfig;
 use dyad_store::etcd::EtcdConfig;
 use dyad_store::{ArbiterStore, Cache, ConfigError, EtcdStore, Known, OpenError, Seed, SeedError, fill};
-use dyad_units::StoreId;
+use dyad_units::{ClusterId, StoreId};
 
 use crate::clock;
 use crate::config_store::CACHE_FILE;
@@ -122,7 +122,9 @@ pub fn adopt_store(settings: &Settings) -> Result<Adopted, AdoptError> {
     drop(before);
     let copy = dir.join(format!("config-cache.{}.redb", identity.store));
     fs::copy(&path, &copy).and_then(|_| File::open(&copy)?.sync_all()).map_err(|source| failed(&copy, source))?;
-    let accepted = Identity { store: now, ..identity.clone() };
+    // Known by the store until now to nodes that still use that one, and by the new one to those that come later.
+    let cluster = ClusterId::from_bytes(identity.store.to_bytes());
+    let accepted = Identity { store: now, cluster, ..identity.clone() };
     accepted.write(dir).map_err(|source| failed(dir, source))?;
     Ok(Adopted { before: identity.store, now, copy: Some(copy) })
 }

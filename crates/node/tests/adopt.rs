@@ -46,6 +46,14 @@ fn another_store_is_accepted_only_by_word_and_only_if_it_knows_the_node() {
     wait_until("read", || {
         Disk::open(&pair.other.login("v")).is_ok_and(|mut host| host.read(0, 8).is_ok_and(|data| data == [5; 4096]))
     });
+    // Broke once (review): a node that came later was "of another cluster".
+    let _third = next.node("third", |_| {});
+    for stage in [&pair.one, &pair.other] {
+        wait_until("the third node is let in", || {
+            let neighbours = stage.handle().status().unwrap().neighbours;
+            neighbours.iter().any(|node| node.name == "third" && node.told.is_some())
+        });
+    }
 }
 
 /// Broke once (review): nobody said it. A cluster half of which had been told of a new store, and half not, looked well, and a

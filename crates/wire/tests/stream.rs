@@ -209,6 +209,9 @@ fn strangers_old_lives_and_wrong_addresses_are_refused_with_a_reason() {
     let reason = |hello, known| there.answer(&hello, known).map_err(|refusal| refusal.reason);
     let mut other = hello.clone();
     other.cluster = dyad_units::ClusterId::from_bytes([0; 16]);
+    // Of the same store it is of the same cluster, whatever it was called before.
+    assert!(reason(other.clone(), None).is_ok());
+    other.store = dyad_units::StoreId::from_bytes([0; 16]);
     assert_eq!(reason(other, None), Err(RefusalReason::OtherCluster));
     assert_eq!(reason(here.hello(local(3).node, SEGMENTS), None), Err(RefusalReason::OtherNode));
     let newer = dyad_cluster::Incarnation { start: LIFE.start + 1, ..LIFE };
