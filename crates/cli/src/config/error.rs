@@ -55,7 +55,14 @@ impl ConfigError {
     }
 
     pub(super) fn syntax(text: &str, error: &toml::de::Error) -> Self {
-        let what = format!("this is not TOML: {}", error.message());
+        let what = match error.message() {
+            // As where `[iscsi]` is written below `iscsi.target_prefix = ...`, which `dyad cluster init` writes.
+            "duplicate key" => {
+                "this key or section is there already, maybe as `section.key` above: write each once, and in one way"
+                    .into()
+            }
+            message => format!("this is not TOML: {message}"),
+        };
         match error.span() {
             Some(span) => Self::at(text, span.start, what),
             None => Self::without_place(what),

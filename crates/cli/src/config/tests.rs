@@ -105,6 +105,13 @@ fn what_is_not_toml_is_refused_with_its_line() {
     assert!(errors(&"[".repeat(10_000)).starts_with("f:1:"));
 }
 
+/// Broke once (review): a section added below what `dyad cluster init` wrote was "not TOML".
+#[test]
+fn a_section_that_was_begun_as_dotted_keys_is_said() {
+    let told = errors("iscsi.target_prefix = \"iqn.2026-11.example\"\n[iscsi]\nportals = [\"192.0.2.1\"]\n");
+    assert!(told.contains(":2:") && told.contains("write each once, and in one way"), "{told}");
+}
+
 #[test]
 fn administration_reachable_from_elsewhere_wants_a_token() {
     let open = "[api]\nlisten = \"192.0.2.1:8400\"";
