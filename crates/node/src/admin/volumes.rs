@@ -27,6 +27,8 @@ const IN_FLIGHT_PAUSE: Duration = Duration::from_millis(5);
 /// milliseconds, and a disk may be slow.
 const OTHERS_MAX: Duration = Duration::from_secs(15);
 const OTHERS_PAUSE: Duration = Duration::from_millis(10);
+/// The same for a node that is not connected: it may be about to be, else it takes as long as it takes.
+const AWAY_MAX: Duration = Duration::from_secs(2);
 
 /// How long whoever starts a volume waits for its service: promises of an earlier life (M6) and a claim take a second, a
 /// store that is away may take any time.
@@ -51,7 +53,7 @@ pub(super) struct Start {
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Halt {
     #[error("node {node} has to do its part and cannot be asked now")]
-    Node { node: String },
+    Node { id: NodeId, node: String },
     #[error("the pool {pool} cannot do it now: {reason}")]
     Pool { pool: PoolId, reason: String },
     #[error(transparent)]
@@ -157,10 +159,14 @@ impl Admin {
 
     /// As [`Self::carry`]; waits for what other nodes have to do, and does meanwhile what they may wait for.
     fn carry_to_end(&self, id: VolumeId) -> Result<(), Halt> {
-        let deadline = Instant::now() + OTHERS_MAX;
+        let begun = Instant::now();
+        let is_worth_it = |node| match begun.elapsed() {
+            waited if waited < AWAY_MAX => true,
+            waited => waited < OTHERS_MAX && self.ask(Message::Look).is_ok_and(|look| look.connected.contains(&node)),
+        };
         loop {
             match self.carry(id) {
-                Err(Halt::Node { .. }) if Instant::now() < deadline => {
+                Err(Halt::Node { id: node, .. }) if is_worth_it(node) => {
                     std::thread::sleep(OTHERS_PAUSE);
                     self.rescan();
                 }
@@ -188,7 +194,7 @@ impl Admin {
             match step {
                 Step::Finished => return Ok(()),
                 Step::Wait(order) if order.node != self.node => {
-                    return Err(Halt::Node { node: self.node_name(order.node) });
+                    return Err(Halt::Node { id: order.node, node: self.node_name(order.node) });
                 }
                 Step::Wait(order) => {
                     return Err(Halt::Pool { pool: order.pool, reason: "it is not open".into() });
@@ -441,7 +447,7 @@ impl Admin {
         outcome.map_err(|halt| match halt {
             Halt::Pool { pool, reason } => DeleteVolumeError::Pool { pool: self.pool_name(pool), reason },
             Halt::Set(error) => DeleteVolumeError::Store(Box::new(error)),
-            Halt::Node { node } => DeleteVolumeError::Waits { node },
+            Halt::Node { node, .. } => DeleteVolumeError::Waits { node },
             Halt::Query(error) => DeleteVolumeError::Node(error),
         })?;
         tracing::info!(volume = %name, "volume deleted");
