@@ -26,6 +26,7 @@ use port::Port;
 
 /// Runs two nodes to try, or one, until told to stop.
 pub fn run(args: &args::Quickstart) -> Result<(), Failure> {
+    setup::check_size(args.size)?;
     let place = Place::open(&args.dir)?;
     if place.is_new() {
         setup::check_space(&place, args.size, usize::from(args.nodes).max(2))?;

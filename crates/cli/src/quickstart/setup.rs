@@ -4,7 +4,7 @@ use std::fs;
 
 use dyad_api::model::{CreateAccess, CreateDisk, CreatePool, CreateVolume, WhenFew};
 use dyad_api::{Control, ControlError};
-use dyad_units::{Bytes, REGION_BYTES};
+use dyad_units::{BLOCK_BYTES, Bytes, REGION_BYTES};
 
 use super::place::Place;
 use crate::failure::Failure;
@@ -24,6 +24,15 @@ fn pool_size(volume: Bytes) -> Bytes {
     let wanted = volume.value().saturating_add(volume.value() / 8).saturating_add(OVERHEAD.value());
     let grain = u64::from(REGION_BYTES);
     Bytes::new(wanted.checked_next_multiple_of(grain).unwrap_or(wanted))
+}
+
+/// Whether a volume can have this size: nodes would be started for one that no node makes.
+pub fn check_size(volume: Bytes) -> Result<(), Failure> {
+    let block = u64::from(BLOCK_BYTES);
+    if volume.value() > 0 && volume.value().is_multiple_of(block) {
+        return Ok(());
+    }
+    Err(Failure::Usage(format!("--size {volume} cannot be: the size of a volume is a multiple of 4 KiB, and not zero")))
 }
 
 /// Whether the pools will fit. Their space is reserved at once, so that no write of a host meets a full file system.

@@ -117,6 +117,15 @@ fn a_foreign_directory_and_too_little_space_are_said_and_nothing_is_made() {
     );
     assert_eq!(fs::read_dir(top.path()).unwrap().count(), 1);
 
+    // Broke once (review): it started two nodes and tried for a minute to make the volume, without a word.
+    for size in ["0", "1000"] {
+        let mut odd = program();
+        odd.args(["quickstart", "--size", size, "--port", "0", "--dir"]).arg(top.path().join("odd"));
+        let done = run(odd);
+        assert!(done.code == 2 && done.err.contains("a multiple of 4 KiB"), "{done:?}");
+        assert!(!top.path().join("odd").exists());
+    }
+
     let mut huge = program();
     huge.args(["quickstart", "--size", "900TiB", "--port", "0", "--dir"]).arg(top.path().join("new"));
     let done = run(huge);
