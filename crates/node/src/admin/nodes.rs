@@ -6,12 +6,16 @@ use dyad_cluster::{Key, Kind, Listed, NodeRecord, NodeState, Record, SegmentReco
 use dyad_units::NodeId;
 
 use super::Admin;
+use super::volumes::OTHERS_MAX;
 use crate::control::{DrainReport, NodeChangeError};
+use crate::reactor::Message;
 use crate::talk::Order;
 
 /// How long a drain is waited for: a hand-over takes milliseconds, and is tried again by its node every few seconds.
 const DRAIN_WAIT: Duration = Duration::from_secs(10);
 const DRAIN_LOOK: Duration = Duration::from_millis(100);
+/// How long a node is waited for that is not connected: it may be about to be, else it takes as long as it takes.
+const AWAY_MAX: Duration = Duration::from_secs(2);
 
 impl Admin {
     /// Lets a node give its volumes away, or serve again; says what is still there.
@@ -82,6 +86,12 @@ impl Admin {
                 }
             }
         }
+    }
+
+    /// Whether a node's part in a volume that is made or deleted is waited for on.
+    pub(super) fn is_worth_waiting(&self, node: NodeId, waited: Duration) -> bool {
+        let is_connected = || self.ask(Message::Look).is_ok_and(|look| look.connected.contains(&node));
+        waited < AWAY_MAX || waited < OTHERS_MAX && is_connected()
     }
 
     /// Whether an administrator wants the node drained, as far as is known here.

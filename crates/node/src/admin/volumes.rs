@@ -25,10 +25,8 @@ const IN_FLIGHT_PAUSE: Duration = Duration::from_millis(5);
 
 /// How long whoever makes or deletes a volume waits for the other nodes' part in it: they hear of it within
 /// milliseconds, and a disk may be slow.
-const OTHERS_MAX: Duration = Duration::from_secs(15);
+pub(super) const OTHERS_MAX: Duration = Duration::from_secs(15);
 const OTHERS_PAUSE: Duration = Duration::from_millis(10);
-/// The same for a node that is not connected: it may be about to be, else it takes as long as it takes.
-const AWAY_MAX: Duration = Duration::from_secs(2);
 
 /// How long whoever starts a volume waits for its service: promises of an earlier life (M6) and a claim take a second, a
 /// store that is away may take any time.
@@ -160,13 +158,9 @@ impl Admin {
     /// As [`Self::carry`]; waits for what other nodes have to do, and does meanwhile what they may wait for.
     fn carry_to_end(&self, id: VolumeId) -> Result<(), Halt> {
         let begun = Instant::now();
-        let is_worth_it = |node| match begun.elapsed() {
-            waited if waited < AWAY_MAX => true,
-            waited => waited < OTHERS_MAX && self.ask(Message::Look).is_ok_and(|look| look.connected.contains(&node)),
-        };
         loop {
             match self.carry(id) {
-                Err(Halt::Node { id: node, .. }) if is_worth_it(node) => {
+                Err(Halt::Node { id: node, .. }) if self.is_worth_waiting(node, begun.elapsed()) => {
                     std::thread::sleep(OTHERS_PAUSE);
                     self.rescan();
                 }
