@@ -104,16 +104,22 @@ impl Book {
 
     /// What the blocks hold, if that is certain and nobody is busy with them.
     pub fn certain(&mut self, volume: usize, first: u64, count: u64) -> Option<Vec<Value>> {
+        let rotted = self.rotted;
         let certain = |block| {
             let cell = self.cell(volume, block);
-            if cell.is_taken || cell.changes > 0 { None } else { cell.history.certain() }
+            let is_busy = cell.is_taken || cell.changes > 0;
+            if is_busy || cell.history.is_doubtful(rotted) { None } else { cell.history.certain() }
         };
         (first..first + count).map(certain).collect()
     }
 
     /// Whether any of the blocks may have lost something since then.
     pub fn has_new_era(&mut self, volume: usize, first: u64, count: u64, since: Order) -> bool {
-        (first..first + count).any(|block| self.cell(volume, block).history.era() > since)
+        let rotted = self.rotted;
+        (first..first + count).any(|block| {
+            let history = &self.cell(volume, block).history;
+            history.era() > since || history.is_doubtful(rotted) && history.lost_at() > since
+        })
     }
 
     /// Writes of these values begin; `alone`: nobody else may write meanwhile.
@@ -251,7 +257,9 @@ impl Book {
 
     /// Whether the block holds this for certain, but for what is under way.
     pub fn holds(&mut self, volume: usize, block: u64, value: Value) -> bool {
-        self.cell(volume, block).history.holds(value)
+        let rotted = self.rotted;
+        let history = &self.cell(volume, block).history;
+        history.holds(value) && !history.is_doubtful(rotted)
     }
 
     /// The block's history in words.

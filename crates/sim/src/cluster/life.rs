@@ -1,11 +1,11 @@
 //! Lives of processes and machines: starts, crashes, losses of power, pauses; and what each does to the net.
 
 use dyad_cluster::{ImageState, OutReason, SegmentRecord};
-use dyad_mirror::{LeaseTuning, Leases, Part, PartEvent, PartSetup, PartTuning};
+use dyad_mirror::{LeaseTuning, Leases, Part, PartEvent, PartSetup, PartTuning, ResyncStage};
 use dyad_pool::{AdminToken, OpenError};
 use dyad_units::Period;
 
-use super::happening::{Happening, Local, ToHost};
+use super::happening::{Happening, Local, StoreQuestion, ToHost};
 use super::machine::{PartSlot, Process, node_id};
 use super::net::{Letter, NetEvent, NodeNo};
 use super::queue::{MILLIS, Time};
@@ -75,14 +75,25 @@ impl World {
         self.pump(node)
     }
 
-    /// Another disk stands in the place of the old one, if no record needs that any more.
+    /// Another disk stands in the place of the old one, if no record needs that any more, nor one that is about to be stored:
+    /// whoever changes a disk looks at the record first, and does not do so amid the image's joining.
     fn change_disk(&mut self, node: NodeNo) {
         let Some(disk) = self.machines[node].other_disk.take() else { return };
         let me = node_id(node);
         let is_out = |record: &SegmentRecord| {
             record.images.iter().all(|image| image.node != me || image.state != ImageState::InSync)
         };
-        if self.segments.iter().all(|segment| is_out(&segment.stored)) {
+        let is_asked = self.queue.events().any(|event| match event {
+            Happening::Asked { what: StoreQuestion::Propose(record, _), .. } => !is_out(record),
+            _ => false,
+        });
+        let mut parts =
+            self.machines.iter().flat_map(|machine| machine.process.iter().flat_map(|process| &process.parts));
+        let is_joining = parts.any(|slot| {
+            let run = slot.as_ref().and_then(|slot| slot.part.status().mirror).and_then(|mirror| mirror.resync);
+            run.is_some_and(|run| run.stage == ResyncStage::Joining)
+        });
+        if !is_asked && !is_joining && self.segments.iter().all(|segment| is_out(&segment.stored)) {
             self.coverage.count("start with another disk");
             self.tell(|| format!("node {node}: comes back with another disk"));
             self.machines[node].disk = disk;

@@ -55,6 +55,11 @@ impl<E> Queue<E> {
         self.heap.push(Reverse((at.max(self.now), self.made, place)));
     }
 
+    /// What is to come, in no order.
+    pub fn events(&self) -> impl Iterator<Item = &E> {
+        self.events.iter().flatten()
+    }
+
     /// The next event; time moves on to it.
     pub fn pop(&mut self) -> Option<E> {
         let Reverse((at, _, place)) = self.heap.pop()?;

@@ -37,6 +37,20 @@ impl Rotted {
 }
 
 impl Block {
+    /// Whether what it holds may be there with changed bits only: nobody has read it since all memory was lost, and bits had
+    /// changed on two disks before. Hosts do not count on it, nor write a part of it.
+    pub fn is_doubtful(&self, rotted: Rotted) -> bool {
+        let certain = self.writes.iter().filter(|write| write.is_certain());
+        let Some(last) = certain.max_by_key(|write| write.s()) else { return false };
+        let is_unread = last.seen.is_none_or(|(_, asked)| asked < self.lost_at);
+        rotted.second < self.lost_at && last.begun < self.lost_at && last.holders == 0 && is_unread
+    }
+
+    /// When a node last lost its memory.
+    pub fn lost_at(&self) -> Order {
+        self.lost_at
+    }
+
     /// What a read asked at `asked` shows, if it is what a loss of memory may have left but for a few bits that changed
     /// before it.
     pub fn rotten(&self, bytes: &[u8], (image, block): (u64, u64), asked: Order, rotted: Rotted) -> Option<Value> {

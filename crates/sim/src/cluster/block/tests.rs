@@ -236,6 +236,14 @@ fn changed_bits_are_seen_only_where_no_checksum_could_tell() {
     last[600] ^= 4;
     assert!(flushed.rotten(&last, (0, 7), 60, twice).is_some(), "the other one had changed as well");
     assert!(flushed.rotten(&bytes, (0, 7), 60, twice).is_none(), "but older it is not");
+    // A host that wrote a part of it, or compared it, would take the rest for write 2 (seed 1500008606).
+    assert!(flushed.is_doubtful(twice) && !flushed.is_doubtful(once(35)));
+    let mut read = flushed.clone();
+    read.read(value(2), 60, 61, BOTH, false).unwrap();
+    assert!(!read.is_doubtful(twice), "it was read, and is whole");
+    flushed.begin(value(3), 62);
+    flushed.acked(value(3), 63, BOTH, false).unwrap();
+    assert!(!flushed.is_doubtful(twice), "overwritten as a whole");
     let mut one = block.clone();
     one.forgot(0b01, 50);
     assert_eq!(seen(&one, 60, 35), None, "the other one has it in memory");
