@@ -45,6 +45,9 @@ pub trait Control: Send + Sync + 'static {
     /// Closes a pool without images and forgets it. `force`: although it holds images that belong to no known volume.
     fn delete_pool(&self, pool: PoolId, force: bool) -> Result<(), ControlError>;
 
+    /// Deletes an image in an open pool of this node that no record names.
+    fn delete_orphan(&self, pool: PoolId, image: ImageId) -> Result<(), ControlError>;
+
     /// All disks of all pools.
     fn disks(&self) -> Result<Vec<Disk>, ControlError>;
 
@@ -125,6 +128,8 @@ pub enum Kind {
     Volume,
     /// An image.
     Image,
+    /// An image that no record names.
+    Orphan,
     /// A session.
     Session,
 }
@@ -137,6 +142,7 @@ impl fmt::Display for Kind {
             Self::Disk => "disk",
             Self::Volume => "volume",
             Self::Image => "image",
+            Self::Orphan => "orphaned image",
             Self::Session => "session",
         })
     }
@@ -236,6 +242,9 @@ impl ControlError {
     /// What to do about it: one sentence without full stop.
     pub fn advice(&self) -> String {
         match self {
+            Self::NotFound { kind: Kind::Orphan, .. } => {
+                "`dyad pool show` names them; an image of a volume goes with `dyad image remove`".into()
+            }
             Self::NotFound { kind, .. } => format!("`dyad {kind} list` shows what there is"),
             Self::Exists { kind, .. } => format!("choose another name, or delete that {kind} first"),
             Self::Invalid { .. } => "correct the value and send the request again".into(),

@@ -171,6 +171,18 @@ fn a_pool_and_a_volume_live_and_die() {
 }
 
 #[test]
+fn an_image_that_no_record_names_is_shown_by_its_pool_and_deleted_by_word() {
+    let stage = Stage::busy();
+    let orphan =
+        |pool: &str| stage.get(&format!("/v1/pools/{pool}")).body["orphans"][0]["id"].as_str().map(str::to_owned);
+    let (here, elsewhere) = (orphan("a").unwrap(), orphan("b").unwrap());
+    assert_eq!(stage.delete(&format!("/v1/orphans/{here}")).status, 204);
+    assert_eq!(orphan("a"), None);
+    stage.delete(&format!("/v1/orphans/{here}")).expect_problem(404, "not-found", &here);
+    stage.delete(&format!("/v1/orphans/{elsewhere}")).expect_problem(409, "refused", "in a pool of node");
+}
+
+#[test]
 fn images_and_owners_change_in_use() {
     let stage = Stage::busy();
     let answer = stage.post("/v1/images", &json!({"volume": "vm1", "pool": "c"}));

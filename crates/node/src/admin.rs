@@ -9,6 +9,7 @@ mod exports;
 mod images;
 mod news;
 mod nodes;
+mod orphans;
 mod pools;
 mod reopen;
 mod rescan;
@@ -27,14 +28,15 @@ use dyad_units::{ImageId, NodeId, VolumeId};
 pub(crate) use exports::ExportError;
 use images::Tending;
 pub(crate) use news::News;
+pub(crate) use orphans::unnamed;
 use reopen::Retries;
 pub(crate) use unreadable::told as unreadable_records;
 
 use crate::catalog::Catalog;
 use crate::config_store::Health;
 use crate::control::{
-    CreatePool, CreatePoolError, CreateVolume, CreateVolumeError, DeletePoolError, DeleteVolumeError, DrainReport,
-    NodeChangeError, NodePhase, OpenPoolError, QueryError,
+    CreatePool, CreatePoolError, CreateVolume, CreateVolumeError, DeleteOrphanError, DeletePoolError,
+    DeleteVolumeError, DrainReport, NodeChangeError, NodePhase, OpenPoolError, QueryError,
 };
 use crate::exported::Exported;
 use crate::peers::Peers;
@@ -57,6 +59,8 @@ pub(crate) enum Request {
     OpenPool(String, SyncSender<Result<(), OpenPoolError>>),
     /// Which, and whether although it holds images that no record names.
     DeletePool(String, bool, SyncSender<Result<(), DeletePoolError>>),
+    /// Delete an image in this pool that no record names.
+    DeleteOrphan(String, ImageId, SyncSender<Result<(), DeleteOrphanError>>),
     CreateVolume(Box<CreateVolume>, SyncSender<Result<(), CreateVolumeError>>),
     DeleteVolume(String, SyncSender<Result<(), DeleteVolumeError>>),
     /// Change a volume in use.
@@ -131,6 +135,7 @@ impl Admin {
                 Request::CreatePool(request, reply) => drop(reply.try_send(self.create_pool(&request))),
                 Request::OpenPool(which, reply) => drop(reply.try_send(self.open_again(&which))),
                 Request::DeletePool(which, force, reply) => drop(reply.try_send(self.delete_pool(&which, force))),
+                Request::DeleteOrphan(pool, image, reply) => drop(reply.try_send(self.delete_orphan(&pool, image))),
                 Request::CreateVolume(request, reply) => drop(reply.try_send(self.create_volume(&request))),
                 Request::DeleteVolume(which, reply) => drop(reply.try_send(self.delete_volume(&which))),
                 Request::Adjust(which, adjustment, reply) => {

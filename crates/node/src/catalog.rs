@@ -1,6 +1,6 @@
 //! What the node knows of its pools and volumes, in service or not: the other half of every status.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use dyad_cluster::{DecodeError, Key, NodeRecord, PoolRecord, SegmentRecord, VolumeRecord};
@@ -28,6 +28,8 @@ pub(crate) struct Known {
     pub(crate) volumes: Vec<KnownVolume>,
     /// Images that are not in sync, and since when that is known here.
     pub(crate) outs: BTreeMap<ImageId, Moment>,
+    /// The images that the records named when all were last looked at; none: that is not known.
+    pub(crate) named: Option<BTreeSet<ImageId>>,
     /// Records that cannot be read, and why.
     pub(crate) unreadable: BTreeMap<Key, DecodeError>,
 }
@@ -64,6 +66,7 @@ impl Catalog {
             pools: Vec::new(),
             volumes: Vec::new(),
             outs: BTreeMap::new(),
+            named: None,
             unreadable: BTreeMap::new(),
         };
         Self { inner: Mutex::new(known) }

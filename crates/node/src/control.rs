@@ -21,13 +21,14 @@ mod status;
 
 pub use copy::COPY_BYTES_MAX;
 pub use error::{
-    CloseSessionError, CreatePoolError, CreateVolumeError, DeletePoolError, DeleteVolumeError, OpenPoolError,
-    QueryError, StopError,
+    CloseSessionError, CreatePoolError, CreateVolumeError, DeleteOrphanError, DeletePoolError, DeleteVolumeError,
+    OpenPoolError, QueryError, StopError,
 };
 pub use images::ImageError;
 pub use info::{
     AccessInfo, BackendInfo, DiskInfo, DiskKind, ImageInfo, IoCounters, LogInfo, NeighbourInfo, NodeInfo, NodePhase,
-    NodeStatus, PoolInfo, PoolPhase, ProgressInfo, Redundancy, SessionInfo, UnreadableInfo, VolumeInfo, VolumePhase,
+    NodeStatus, OrphanInfo, PoolInfo, PoolPhase, ProgressInfo, Redundancy, SessionInfo, UnreadableInfo, VolumeInfo,
+    VolumePhase,
 };
 pub use loss::{LossInfo, OtherInfo, RangesInfo};
 pub use nodes::{DrainReport, NodeChangeError};
@@ -37,7 +38,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::time::{Duration, Instant};
 
-use dyad_units::Period;
+use dyad_units::{ImageId, Period};
 
 use crate::admin::{REQUESTS_MAX, Request};
 use crate::catalog::Catalog;
@@ -178,6 +179,14 @@ impl NodeHandle {
     /// See [`DeletePoolError`].
     pub fn delete_pool(&self, which: &str, force: bool) -> Result<(), DeletePoolError> {
         self.request(|reply| Request::DeletePool(which.into(), force, reply))?
+    }
+
+    /// Deletes an image in an open pool of this node (name or id) that no record names.
+    ///
+    /// # Errors
+    /// See [`DeleteOrphanError`].
+    pub fn delete_orphan(&self, pool: &str, image: ImageId) -> Result<(), DeleteOrphanError> {
+        self.request(|reply| Request::DeleteOrphan(pool.into(), image, reply))?
     }
 
     /// Makes a volume and serves it.

@@ -92,6 +92,7 @@ fn a_volume_is_served_although_the_record_of_another_one_is_newer() {
     let refused = stage.handle().create_volume(stage.volume("newer", &["a"]));
     assert!(matches!(refused, Err(CreateVolumeError::Store(_))), "{refused:?}");
     stage.handle().delete_volume("served", true).unwrap();
+    assert!(stage.handle().pool("a").unwrap().orphans.is_empty(), "nobody knows");
     assert_eq!(stage.handle().pool("a").unwrap().images, 1, "the image of the other one");
     for force in [false, true] {
         let refused = stage.handle().delete_pool("a", force);

@@ -14,7 +14,7 @@ mod volume;
 pub use activity::Activity;
 pub use hosts::{Access, ChangeAccess, Grant, Limits, Right};
 pub use node::{ChangeNode, DiskAccess, Drain, JoinToken, Node, NodeState, Severity, Status, Trouble};
-pub use pool::{CreateDisk, CreatePool, Disk, DiskKind, Health, Pool, PoolCounters};
+pub use pool::{CreateDisk, CreatePool, Disk, DiskKind, Health, Orphan, Pool, PoolCounters};
 pub use redundancy::{Redundancy, RedundancyState};
 pub use session::Session;
 pub use volume::{

@@ -1,6 +1,6 @@
 //! Pools and their disks.
 
-use dyad_units::{DiskId, PoolId};
+use dyad_units::{DiskId, ImageId, PoolId};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -33,6 +33,20 @@ pub struct Pool {
     pub recent_log: String,
     /// What went wrong since the pool was opened.
     pub counters: PoolCounters,
+    /// Images in it that no record names: a deletion was cut short, their node was removed, or the pool was away meanwhile.
+    /// Nothing uses them.
+    #[serde(default)]
+    pub orphans: Vec<Orphan>,
+}
+
+/// An image that no record names.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Orphan {
+    /// Identity.
+    #[schema(value_type = String, format = "uuid")]
+    pub id: ImageId,
+    /// What it takes in its pool, in bytes.
+    pub allocated_bytes: u64,
 }
 
 /// What went wrong since the pool was opened. All should be zero.

@@ -24,6 +24,7 @@ pub(crate) fn all() -> OpenApiRouter<Desk> {
         .routes(routes!(pools::list, pools::create))
         .routes(routes!(pools::show, pools::delete))
         .routes(routes!(pools::open))
+        .routes(routes!(pools::delete_orphan))
         .routes(routes!(pools::list_disks))
         .routes(routes!(pools::show_disk))
         .routes(routes!(volumes::list, volumes::create))

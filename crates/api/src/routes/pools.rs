@@ -9,7 +9,7 @@ use super::{Created, created, find};
 use crate::check;
 use crate::control::{Control, ControlError, Kind};
 use crate::extract::{Body, Name, Nothing, Options};
-use crate::model::{CreatePool, Disk, List, Pool};
+use crate::model::{CreatePool, Disk, List, Orphan, Pool};
 use crate::problem::Problem;
 use crate::router::Desk;
 
@@ -94,6 +94,34 @@ pub(super) async fn delete(
     desk.change(move |node| {
         let pool = look_up(node, &wanted)?;
         node.delete_pool(pool.id, options.force)
+    })
+    .await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Delete an image in a pool of this node that no record names, as the pool shows it
+#[utoipa::path(delete, path = "/v1/orphans/{image}", operation_id = "delete_orphan", tag = "pools",
+    params(("image" = String, Path, description = "Id")),
+    responses(
+        (status = 204, description = "It is gone"),
+        (status = "default", body = Problem, content_type = "application/problem+json"),
+    ))]
+pub(super) async fn delete_orphan(State(desk): State<Desk>, Name(wanted): Name) -> Result<StatusCode, Problem> {
+    desk.change(move |node| {
+        let is_it = |orphan: &Orphan| orphan.id.to_string() == wanted;
+        let found = node.pools()?.into_iter().find_map(|pool| {
+            let orphan = pool.orphans.iter().find(|orphan| is_it(orphan))?.id;
+            Some((pool, orphan))
+        });
+        let missing = || ControlError::NotFound { kind: Kind::Orphan, name: wanted.clone() };
+        let (pool, orphan) = found.ok_or_else(missing)?;
+        match node.delete_orphan(pool.id, orphan) {
+            Err(ControlError::NotFound { kind: Kind::Pool, .. }) => Err(ControlError::Refused {
+                what: format!("image `{orphan}` is in a pool of node {}", pool.node),
+                advice: "ask that node to delete it".into(),
+            }),
+            answer => answer,
+        }
     })
     .await?;
     Ok(StatusCode::NO_CONTENT)

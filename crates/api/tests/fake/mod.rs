@@ -4,7 +4,7 @@ use std::sync::Mutex;
 
 use dyad_api::model::{
     Access, Activity, AddImage, ChangeAccess, CreatePool, CreateVolume, Disk, DiskAccess, DiskKind, Drain, Grant,
-    Health, Image, ImageState, JoinToken, Limits, Loss, NewOwner, Node, NodeState, Place, Pool, PoolCounters,
+    Health, Image, ImageState, JoinToken, Limits, Loss, NewOwner, Node, NodeState, Orphan, Place, Pool, PoolCounters,
     PreferredOwner, Redundancy, Right, Session, Severity, Status, Trouble, Volume, VolumeState,
 };
 use dyad_api::{Control, ControlError, Kind};
@@ -62,6 +62,9 @@ impl FakeNode {
         vm2.images[1].state = ImageState::Stale;
         vm2.images[1].reason = "its pool's disk failed a sync".into();
         vm2.redundancy = Redundancy::judge(vm2.state, "", &vm2.images, 0);
+        for (pool, id) in state.pools.iter_mut().zip(200..) {
+            pool.orphans = vec![Orphan { id: ImageId::from_bytes(id_bytes(id)), allocated_bytes: 1 << 20 }];
+        }
         state.pools[1].health = Health::Failed;
         state.pools[1].reason = "its disk failed a sync".into();
         state.volumes[0].sessions = 1;
@@ -225,6 +228,7 @@ impl Control for FakeNode {
             marked_regions: 0,
             recent_log: "/dev/shm/dyad-0/log".into(),
             counters: PoolCounters::default(),
+            orphans: Vec::new(),
         };
         let disk = Disk {
             id: Some(DiskId::from_bytes(id_bytes(state.next_id + 1))),
@@ -249,6 +253,16 @@ impl Control for FakeNode {
         let state = self.lock();
         let found = state.pools.iter().find(|known| known.id == pool);
         found.cloned().ok_or(ControlError::NotFound { kind: Kind::Pool, name: pool.to_string() })
+    }
+
+    fn delete_orphan(&self, pool: PoolId, image: ImageId) -> Result<(), ControlError> {
+        let mut state = self.lock();
+        let missing = ControlError::NotFound { kind: Kind::Pool, name: pool.to_string() };
+        // The pool `b` is another node's.
+        let is_it = |known: &&mut Pool| known.id == pool && known.name != "b";
+        let found = state.pools.iter_mut().find(is_it).ok_or(missing)?;
+        found.orphans.retain(|orphan| orphan.id != image);
+        Ok(())
     }
 
     fn delete_pool(&self, pool: PoolId, _force: bool) -> Result<(), ControlError> {

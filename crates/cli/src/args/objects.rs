@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::cluster::JoinNode;
 use clap::{Args, Subcommand, ValueEnum};
-use dyad_units::Bytes;
+use dyad_units::{Bytes, ImageId};
 
 /// Names one object.
 #[derive(Args, Debug)]
@@ -298,6 +298,21 @@ pub enum ImageCommand {
     Unexport(NameImage),
     /// What a forced promotion of an image would lose, or what only a detached image has
     Loss(NameImage),
+    /// Delete an image that no record names, as `dyad pool show` lists it
+    DeleteOrphan(DeleteOrphan),
+}
+
+/// An image that no record names.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Left by a deletion that was cut short, by a node that was removed, or in a pool that was away meanwhile; to be asked of the
+pool's node. It is refused while a record of the config store cannot be read.")]
+pub struct DeleteOrphan {
+    /// Its id
+    pub image: ImageId,
+    /// Do not ask
+    #[arg(long, short)]
+    pub yes: bool,
 }
 
 /// Names an image of a volume.

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 
 use dyad_api::{ControlError, Kind};
 use dyad_node::control::{
-    CloseSessionError, CreatePoolError, CreateVolumeError, DeletePoolError, DeleteVolumeError, NodeChangeError,
-    OpenPoolError, QueryError,
+    CloseSessionError, CreatePoolError, CreateVolumeError, DeleteOrphanError, DeletePoolError, DeleteVolumeError,
+    NodeChangeError, OpenPoolError, QueryError,
 };
 use dyad_node::join::TokenError;
 
@@ -95,6 +95,22 @@ pub(super) fn open_pool(error: OpenPoolError) -> ControlError {
             advice: "mend that and try again; the node tries by itself when the disk is there".into(),
         },
         OpenPoolError::Node(error) => query(error),
+        other => failed(&other),
+    }
+}
+
+pub(super) fn delete_orphan(error: DeleteOrphanError) -> ControlError {
+    let what = chain(&error);
+    match error {
+        DeleteOrphanError::Named { .. } => {
+            let advice = "remove it from its volume (`dyad image remove`); nothing was deleted".into();
+            ControlError::Refused { what, advice }
+        }
+        DeleteOrphanError::Store(_) => {
+            let advice = "see `dyad status` and mend that first; nothing was deleted".into();
+            ControlError::Refused { what, advice }
+        }
+        DeleteOrphanError::Node(error) => query(error),
         other => failed(&other),
     }
 }

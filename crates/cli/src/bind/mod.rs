@@ -73,6 +73,10 @@ impl Control for BoundNode {
         self.0.create_pool(request).map(|pool| told::pool(&pool)).map_err(errors::create_pool)
     }
 
+    fn delete_orphan(&self, pool: PoolId, image: ImageId) -> Result<(), ControlError> {
+        self.0.delete_orphan(&pool.to_string(), image).map_err(errors::delete_orphan)
+    }
+
     fn open_pool(&self, pool: PoolId) -> Result<Pool, ControlError> {
         self.0.open_pool(&pool.to_string()).map(|pool| told::pool(&pool)).map_err(errors::open_pool)
     }

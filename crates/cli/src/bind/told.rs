@@ -4,7 +4,7 @@ use std::num::NonZero;
 
 use dyad_api::model::{
     Access, Activity, Disk, DiskAccess, DiskKind, Grant, Health, Image, ImageState, Limits, Loss, Node, NodeState,
-    Pool, PoolCounters, PreferredOwner, Progress, Range, Redundancy, Right, Session, Volume, VolumeState,
+    Orphan, Pool, PoolCounters, PreferredOwner, Progress, Range, Redundancy, Right, Session, Volume, VolumeState,
 };
 use dyad_node::control::{
     BackendInfo, DiskInfo, ImageInfo, IoCounters, LossInfo, NeighbourInfo, NodeInfo, NodePhase, PoolInfo, PoolPhase,
@@ -123,6 +123,9 @@ pub(super) fn pool(pool: &PoolInfo) -> Pool {
             torn_blocks: pool.torn,
             lost_extents: pool.lost,
         },
+        orphans: (pool.orphans.iter())
+            .map(|orphan| Orphan { id: orphan.id, allocated_bytes: orphan.allocated.value() })
+            .collect(),
     }
 }
 

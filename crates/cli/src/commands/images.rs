@@ -33,6 +33,13 @@ pub fn run(at: &Session, command: ImageCommand) -> Result<(), Failure> {
             at.done(&format!("volume {} has no image in pool {} any more", image.volume, image.pool));
             Ok(())
         }
+        ImageCommand::DeleteOrphan(args) => {
+            let id = args.image.to_string();
+            ask::confirm(args.yes, &format!("the orphaned image {id}"), &id)?;
+            at.client.delete(&format!("/v1/orphans/{id}"))?;
+            at.done(&format!("image {id} is gone"));
+            Ok(())
+        }
         ImageCommand::Detach(args) => {
             let image = find(at, &args.volume, &args.image)?;
             let image: Image = at.client.post(&format!("{}/detach", path(&image.id.to_string())), &())?;

@@ -66,7 +66,14 @@ fn absolute(path: &Path) -> Result<String, Failure> {
 
 fn pool_told(pool: &Pool) -> String {
     let counters = &pool.counters;
-    pairs_told(&[
+    let orphans = pool.orphans.iter().map(|orphan| {
+        format!(
+            "\norphaned image {}, {}: no record names it, and nothing uses it\n",
+            orphan.id,
+            size(orphan.allocated_bytes)
+        )
+    });
+    let told = pairs_told(&[
         ("name", pool.name.clone()),
         ("id", pool.id.to_string()),
         ("node", pool.node.clone()),
@@ -79,7 +86,10 @@ fn pool_told(pool: &Pool) -> String {
         ("damaged blocks", format!("{}, {} of them healed", counters.damaged_blocks, counters.healed_blocks)),
         ("after crashes", format!("{} blocks adopted, {} torn", counters.adopted_blocks, counters.torn_blocks)),
         ("lost extents", counters.lost_extents.to_string()),
-    ])
+    ]);
+    let advice = "delete what is of no use any more with `dyad image delete-orphan IMAGE`\n";
+    let advice = if pool.orphans.is_empty() { "" } else { advice };
+    told + &orphans.collect::<String>() + advice
 }
 
 pub fn list_disks(at: &Session) -> Result<(), Failure> {

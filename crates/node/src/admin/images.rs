@@ -42,6 +42,7 @@ impl Admin {
     pub(super) fn tend_images(&self, tending: &mut Tending) {
         // Without the store nothing is known to have changed.
         let Ok(found) = self.listed(Kind::Segment) else { return };
+        self.note_named(&found);
         let segments: Vec<SegmentRecord> = (found.records.into_iter())
             .filter_map(|found| match found.record {
                 Record::Segment(segment) => Some(segment),
@@ -96,7 +97,7 @@ impl Admin {
         let order = StepOrder { segment: segment.id, image: image.id, node: image.node, pool: image.pool };
         let done = match (self.presence_of(&known.record, image), is_removed) {
             (Presence::NotThere, false) => self.create_image(&known.record, std::slice::from_ref(segment), &order),
-            (Presence::There, true) => self.delete_image(&order),
+            (Presence::There, true) => self.delete_image(order.pool, order.image),
             (Presence::NotThere, true) => {
                 let order = Order::Drop { image: image.id };
                 self.is_done(segment, &self.orders().to_owner(segment.owner, segment.volume, order));

@@ -194,7 +194,7 @@ impl Admin {
                     return Err(Halt::Pool { pool: order.pool, reason: "it is not open".into() });
                 }
                 Step::CreateImage(order) => self.create_image(&volume, &segments, &order)?,
-                Step::DeleteImage(order) => self.delete_image(&order)?,
+                Step::DeleteImage(order) => self.delete_image(order.pool, order.image)?,
                 // Another node may have gone on meanwhile: what is being deleted never comes back.
                 Step::SetState(state) => self.change(Key::Volume(id), |record| match record {
                     Record::Volume(volume) if volume.state == VolumeState::Creating => {
@@ -283,8 +283,7 @@ impl Admin {
     }
 
     /// A mirror that is stopped before it serves waits for nothing, so what it asked its images may be in flight still.
-    pub(super) fn delete_image(&self, order: &StepOrder) -> Result<(), Halt> {
-        let (pool, image) = (order.pool, order.image);
+    pub(super) fn delete_image(&self, pool: PoolId, image: ImageId) -> Result<(), Halt> {
         let deadline = Instant::now() + IN_FLIGHT_MAX;
         loop {
             match self.ask(|reply| Message::DeleteImage { pool, image, reply })? {

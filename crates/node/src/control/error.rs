@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use dyad_units::Bytes;
+use dyad_cluster::StoreError;
+use dyad_units::{Bytes, ImageId};
 
 /// A question got no answer.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
@@ -173,6 +174,34 @@ pub enum DeletePoolError {
     #[error("the deletion could not be recorded")]
     Store(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// No such pool, or the node cannot take requests now.
+    #[error(transparent)]
+    Node(#[from] QueryError),
+}
+
+/// An image that no record names was not deleted.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DeleteOrphanError {
+    /// One does.
+    #[error("the image {image} belongs to the volume `{volume}`")]
+    Named {
+        /// The image.
+        image: ImageId,
+        /// The volume.
+        volume: String,
+    },
+    /// Whether one does is not known.
+    #[error("the records cannot all be read, and one of them may name the image")]
+    Store(#[source] StoreError),
+    /// The pool did not do it.
+    #[error("the image {image} was not deleted: {reason}")]
+    Pool {
+        /// The image.
+        image: ImageId,
+        /// Why.
+        reason: String,
+    },
+    /// No such pool or image, or the node cannot take requests now.
     #[error(transparent)]
     Node(#[from] QueryError),
 }

@@ -191,6 +191,18 @@ pub struct PoolInfo {
     pub lost: u64,
     /// Where its recent operations are kept; `None` while it is not open.
     pub log: Option<LogInfo>,
+    /// Images in it that no record names.
+    #[serde(default)]
+    pub orphans: Vec<OrphanInfo>,
+}
+
+/// An image that no record names: a deletion was cut short, its node was removed, or its pool was away meanwhile.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, Deserialize)]
+pub struct OrphanInfo {
+    /// Identity.
+    pub id: ImageId,
+    /// What it takes in its pool.
+    pub allocated: Bytes,
 }
 
 /// What a disk is made of.

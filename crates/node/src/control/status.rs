@@ -8,7 +8,7 @@ use super::{
     AccessInfo, DiskInfo, DiskKind, ImageInfo, IoCounters, NeighbourInfo, NodeHandle, NodeInfo, NodePhase, NodeStatus,
     PoolInfo, PoolPhase, ProgressInfo, Redundancy, VolumeInfo, VolumePhase,
 };
-use crate::admin::unreadable_records;
+use crate::admin::{unnamed, unreadable_records};
 use crate::catalog::{Known, KnownPool, KnownVolume};
 use crate::clock;
 use crate::reactor::{PoolLook, Service, Snapshot, VolumeLook};
@@ -102,6 +102,7 @@ fn pool_info(all: &Known, known: &KnownPool, snapshot: &Snapshot) -> PoolInfo {
         torn: counters.blocks_torn,
         lost: usage.extents_lost,
         log: known.log.clone(),
+        orphans: look.map(|look| unnamed(all.named.as_ref(), &all.volumes, &look.images)).unwrap_or_default(),
     }
 }
 
