@@ -9,8 +9,8 @@ use rustix::event::{EventfdFlags, eventfd};
 
 use super::message::Message;
 
-/// Messages that may wait for the reactor, which takes all of them within one turn, before a question is refused. Messages of
-/// the node itself are never refused: there are a few per volume or pool at a time.
+/// Questions that may wait for the reactor, which takes all messages within one turn, before one is refused. Messages of the node
+/// itself are never refused, and count for nothing here: there are a few per volume or pool at a time.
 pub(crate) const QUESTIONS_MAX: usize = 64;
 
 /// The queue.
@@ -21,7 +21,9 @@ pub(crate) struct Mailbox {
 
 #[derive(Default)]
 struct Queue {
-    messages: VecDeque<Message>,
+    /// Each with whether it is a question.
+    messages: VecDeque<(Message, bool)>,
+    questions: usize,
     /// Nobody will look any more: whoever asks learns it from the answer that never comes.
     is_closed: bool,
 }
@@ -36,7 +38,7 @@ impl Mailbox {
     pub(crate) fn post(&self, message: Message) {
         let mut queue = self.queue();
         if !queue.is_closed {
-            queue.messages.push_back(message);
+            queue.messages.push_back((message, false));
             drop(queue);
             self.ring();
         }
@@ -45,11 +47,12 @@ impl Mailbox {
     /// Hands a question over, unless too many wait already; then tells how many.
     pub(crate) fn ask(&self, message: Message) -> Result<(), usize> {
         let mut queue = self.queue();
-        if queue.messages.len() >= QUESTIONS_MAX {
-            return Err(queue.messages.len());
+        if queue.questions >= QUESTIONS_MAX {
+            return Err(queue.questions);
         }
         if !queue.is_closed {
-            queue.messages.push_back(message);
+            queue.questions += 1;
+            queue.messages.push_back((message, true));
             drop(queue);
             self.ring();
         }
@@ -64,13 +67,16 @@ impl Mailbox {
             // Under the lock: whoever posts now rings after this.
             let _ = rustix::io::read(&self.wake, &mut count);
         }
-        queue.messages.pop_front()
+        let (message, is_question) = queue.messages.pop_front()?;
+        queue.questions -= usize::from(is_question);
+        Some(message)
     }
 
     /// The reactor has ended: messages that wait, and all to come, are dropped, and so are their replies.
     pub(crate) fn close(&self) {
         let mut queue = self.queue();
         queue.is_closed = true;
+        queue.questions = 0;
         let waiting = std::mem::take(&mut queue.messages);
         drop(queue);
         drop(waiting);
@@ -100,5 +106,28 @@ impl Mailbox {
 impl std::fmt::Debug for Mailbox {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Mailbox({} waiting)", self.queue().messages.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Mailbox, Message, QUESTIONS_MAX};
+
+    /// What broke: while a node took a hundred volumes over, the config store's answers for them counted as questions, and it
+    /// told administrators, and the other nodes, that too many asked already.
+    #[test]
+    fn messages_of_the_node_itself_keep_no_question_out() {
+        let mailbox = Mailbox::new().unwrap();
+        for _ in 0..2 * QUESTIONS_MAX {
+            mailbox.post(Message::Open);
+        }
+        for _ in 0..QUESTIONS_MAX {
+            assert_eq!(mailbox.ask(Message::Open), Ok(()));
+        }
+        assert_eq!(mailbox.ask(Message::Open), Err(QUESTIONS_MAX));
+        while mailbox.take().is_some() {}
+        assert_eq!(mailbox.ask(Message::Open), Ok(()));
+        mailbox.close();
+        assert_eq!(mailbox.ask(Message::Open), Ok(()), "its answer never comes, which says so");
     }
 }
