@@ -3,7 +3,7 @@
 mod cast;
 
 use cast::Stage;
-use cast::pair::{Arbiter, Pair, in_sync, wait_until};
+use cast::pair::{Arbiter, Pair, free_port, in_sync, wait_until};
 use dyad_bench::disk::Disk;
 use dyad_node::Node;
 use dyad_node::adopt::{AdoptError, adopt_store};
@@ -60,7 +60,10 @@ fn another_store_is_accepted_only_by_word_and_only_if_it_knows_the_node() {
 /// node that died was not followed. They stay connected, for the hosts' sake: nobody could take the other one's images out.
 #[test]
 fn nodes_of_two_stores_stay_connected_and_say_so() {
-    let mut pair = Pair::new();
+    // Whoever still uses the old store, which is away, learns of no other address.
+    let ports = [free_port(), free_port()];
+    let port_of = |name: &str| ports[usize::from(name == "other")].0;
+    let mut pair = Pair::with(|settings| settings.peer.listen = Some(port_of(&settings.node_name)));
     wait_until("both in sync", || in_sync(&pair.one) == 2 && in_sync(&pair.other) == 2);
     let neighbour = |stage: &Stage| stage.handle().status().unwrap().neighbours[0].clone();
     let is_well = |stage: &Stage| neighbour(stage).told.is_some() && neighbour(stage).trouble.is_none();
