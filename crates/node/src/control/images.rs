@@ -296,7 +296,9 @@ impl NodeHandle {
 
 /// An image that is being filled has some of now and some of before, or nothing yet: it is a copy of no moment.
 fn refuse_unfinished(image: &ImageInfo) -> Result<(), ImageError> {
-    let is_new = image.state == "stale" && image.reason.as_deref() == Some(dyad_cluster::OutReason::New.text());
+    // More may follow: that it waits for its turn.
+    let is_of = |reason: &String| reason.starts_with(dyad_cluster::OutReason::New.text());
+    let is_new = image.state == "stale" && image.reason.as_ref().is_some_and(is_of);
     if image.state != "syncing" && !is_new {
         return Ok(());
     }
@@ -304,7 +306,6 @@ fn refuse_unfinished(image: &ImageInfo) -> Result<(), ImageError> {
     Err(refuse(why, "wait until it is in sync, or remove it"))
 }
 
-/// P15: the last image in sync stays.
 /// Whether the volume goes on without the image: the last one in sync stays, and as many as its writes want (A4).
 fn refuse_too_few(volume: &VolumeInfo, image: &ImageInfo) -> Result<(), ImageError> {
     let others = volume.images.iter().filter(|other| other.state == "in-sync" && other.id != image.id).count();
