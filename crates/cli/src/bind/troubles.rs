@@ -160,6 +160,7 @@ mod tests {
             free: size,
             provisioned: size,
             images: 1,
+            orphans: Vec::new(),
             marked_regions: 0,
             damaged: 0,
             healed: 0,
