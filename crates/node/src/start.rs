@@ -373,10 +373,7 @@ type Unread = Vec<(Key, DecodeError)>;
 /// The nodes of the cluster, and which records of nodes cannot be read; from the cache if the store is away.
 fn known_nodes(store: &dyn Store, away: Option<&Cache>) -> Result<(Vec<(Version, NodeRecord)>, Unread), StartError> {
     let Listed { records, unreadable } = match away {
-        Some(cache) => {
-            let records = cache.list(Kind::Node).iter().map(|found| (**found).clone()).collect();
-            Listed { records, ..Listed::default() }
-        }
+        Some(cache) => Listed { records: cache.list(Kind::Node), ..Listed::default() },
         None => store.list_readable(Kind::Node).map_err(StartError::ReadStore)?,
     };
     let node = |found: Versioned| match found.record {

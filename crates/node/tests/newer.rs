@@ -4,44 +4,22 @@
 //! at all, or did not start.
 
 mod cast;
+#[path = "../../store/tests/conformance/raw.rs"]
+mod raw;
 
 use std::path::Path;
 
 use cast::pair::{Arbiter, Pair, host, wait_until};
 use cast::{Stage, pair};
-use crc_fast::{CrcAlgorithm, Digest};
 use dyad_node::control::{CreatePoolError, CreateVolumeError, DeletePoolError, NodeChangeError};
 use dyad_node::{Node, StartError};
-use redb::{Database, ReadableTable, TableDefinition};
+use raw::{NEWER, RECORDS, rewrite};
+use redb::{Database, ReadableTable};
 
-const RECORDS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("records");
-const NUMBERS: TableDefinition<'_, &str, u64> = TableDefinition::new("numbers");
 const VOLUME: u8 = 1;
 const SEGMENT: u8 = 2;
 const POOL: u8 = 3;
 const NODE: u8 = 4;
-/// Of no software yet.
-const NEWER: u8 = 99;
-
-/// Gives the record with this key the version byte; returns the one that it had. The store must not be in use.
-fn rewrite(store: &Path, key: &[u8], to: u8) -> u8 {
-    let database = Database::create(store).unwrap();
-    let change = database.begin_write().unwrap();
-    let mut numbers = change.open_table(NUMBERS).unwrap();
-    let version = numbers.get("version").unwrap().unwrap().value() + 1;
-    numbers.insert("version", version).unwrap();
-    drop(numbers);
-    let mut records = change.open_table(RECORDS).unwrap();
-    let mut record = records.get(key).unwrap().unwrap().value()[16..].to_vec();
-    let before = std::mem::replace(&mut record[0], to);
-    let mut digest = Digest::new(CrcAlgorithm::Crc64Nvme);
-    [key, &version.to_le_bytes(), &record].into_iter().for_each(|part| digest.update(part));
-    let row = [&version.to_le_bytes()[..], &digest.finalize().to_le_bytes(), &record].concat();
-    records.insert(key, row.as_slice()).unwrap();
-    drop(records);
-    change.commit().unwrap();
-    before
-}
 
 /// The keys of a kind whose records hold these bytes.
 fn keys(store: &Path, kind: u8, with: &[u8]) -> Vec<Vec<u8>> {

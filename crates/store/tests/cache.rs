@@ -166,7 +166,7 @@ fn while_the_store_is_away_all_that_was_known_can_be_read_after_a_restart_too() 
     let cached = cached(&path, &store);
     assert!(!cached.wait_until_synced(Duration::ZERO));
     assert!(cached.get(pool(2, "b").key()).is_err());
-    let known: Vec<_> = cached.cache().list(Kind::Pool).iter().map(|found| (*found.clone()).clone()).collect();
+    let known = cached.cache().list(Kind::Pool);
     assert_eq!(known, [at(2, pool(2, "b")), at(4, pool(3, "c"))]);
     assert_eq!((cached.cache().store(), cached.cache().at()), (Some(STORE), Version(4)));
 

@@ -212,6 +212,7 @@ fn right(right: dyad_cluster::Right) -> Right {
 }
 
 pub(super) fn image(image: &ImageInfo) -> Image {
+    let turn = if image.is_waiting { "; it waits for its turn, for other images catch up now" } else { "" };
     Image {
         id: image.id,
         volume: image.volume_name.clone(),
@@ -226,7 +227,7 @@ pub(super) fn image(image: &ImageInfo) -> Image {
             "detached" => ImageState::Detached,
             _ => ImageState::Stale,
         },
-        reason: image.reason.as_deref().map(sentence).unwrap_or_default(),
+        reason: image.reason.as_ref().map(|reason| sentence(&format!("{reason}{turn}"))).unwrap_or_default(),
         allocated_bytes: image.allocated.map(|bytes| bytes.value()),
         out_seconds: image.out_seconds,
         progress: image.progress.as_ref().map(|progress| Progress {

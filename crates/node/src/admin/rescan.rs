@@ -29,7 +29,8 @@ impl Admin {
         }
     }
 
-    fn try_meet_nodes(&self) -> Result<(), StoreError> {
+    /// As [`Self::meet_nodes`]; the pools of this node, as recorded.
+    fn try_meet_nodes(&self) -> Result<Vec<PoolRecord>, StoreError> {
         let Listed { records, unreadable } = self.look(Kind::Node)?;
         let mut nodes: Vec<NodeRecord> = (records.into_iter())
             .filter_map(|found| match found.record {
@@ -40,12 +41,11 @@ impl Admin {
         // Of one whose record cannot be read any more stays what was known.
         let is_unread = |node: &&NodeRecord| unreadable.iter().any(|(key, _)| *key == Key::Node(node.id));
         nodes.extend(self.catalog.lock().nodes.iter().filter(is_unread).cloned());
-        let mut pools: Vec<PoolRecord> = (self.look(Kind::Pool)?.records.into_iter())
-            .filter_map(|found| match found.record {
-                Record::Pool(pool) if pool.node != self.node => Some(pool),
-                _ => None,
-            })
-            .collect();
+        let pools = (self.look(Kind::Pool)?.records.into_iter()).filter_map(|found| match found.record {
+            Record::Pool(pool) => Some(pool),
+            _ => None,
+        });
+        let (own, mut pools): (Vec<PoolRecord>, Vec<_>) = pools.partition(|pool| pool.node == self.node);
         nodes.sort_by(|one, other| one.name.cmp(&other.name));
         pools.sort_by(|one, other| one.name.cmp(&other.name));
         for node in &nodes {
@@ -61,7 +61,7 @@ impl Admin {
         self.mailbox.post(Message::Nodes(ids));
         let mut known = self.catalog.lock();
         (known.nodes, known.pools_elsewhere) = (nodes, pools);
-        Ok(())
+        Ok(own)
     }
 
     /// Follows what changed. Without the store nothing is known to have changed.
@@ -76,9 +76,9 @@ impl Admin {
     }
 
     fn try_rescan(&self) -> Result<(), StoreError> {
-        self.try_meet_nodes()?;
+        let pools = self.try_meet_nodes()?;
         self.record_life()?;
-        self.open_new_pools()?;
+        self.open_new_pools(pools);
         self.hand_away();
         let Listed { records, unreadable } = self.listed(Kind::Volume)?;
         let mut there: Vec<VolumeId> = (unreadable.iter())
@@ -106,16 +106,14 @@ impl Admin {
     }
 
     /// Pools of this node whose records could not be read when it started.
-    fn open_new_pools(&self) -> Result<(), StoreError> {
-        for found in self.listed(Kind::Pool)?.records {
-            let Record::Pool(pool) = found.record else { continue };
-            if pool.node == self.node && self.catalog.lock().pools.iter().all(|known| known.record.id != pool.id) {
-                let id = pool.id;
+    fn open_new_pools(&self, pools: Vec<PoolRecord>) {
+        for pool in pools {
+            let id = pool.id;
+            if self.catalog.lock().pools.iter().all(|known| known.record.id != id) {
                 self.open_known_pool(pool);
                 self.bring_back_volumes(id);
             }
         }
-        Ok(())
     }
 
     fn follow(&self, volume: VolumeRecord) {

@@ -15,11 +15,10 @@ impl Admin {
     pub(super) fn look(&self, kind: Kind) -> Result<Listed, StoreError> {
         match (self.patiently(|| self.listed(kind)), &self.cache) {
             (Err(StoreError::Unavailable { .. }), Some(cache)) => {
-                let records = cache.list(kind).iter().map(|found| (**found).clone()).collect();
                 // Its cache has them as they were before, if at all.
                 let unreadable = self.catalog.lock().unreadable.clone();
                 let unreadable = unreadable.into_iter().filter(|(key, _)| key.kind() == kind).collect();
-                Ok(Listed { records, unreadable })
+                Ok(Listed { records: cache.list(kind), unreadable })
             }
             (answer, _) => answer,
         }

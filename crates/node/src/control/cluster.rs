@@ -110,6 +110,7 @@ fn take_in(own: &mut NodeStatus, node: NodeId, status: NodeStatus) {
             }
             if is_owner {
                 (image.state, image.reason) = (said.state.clone(), said.reason.clone());
+                image.is_waiting = said.is_waiting;
                 (image.out_seconds, image.progress) = (said.out_seconds, said.progress.clone());
             }
         }

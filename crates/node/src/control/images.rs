@@ -296,9 +296,7 @@ impl NodeHandle {
 
 /// An image that is being filled has some of now and some of before, or nothing yet: it is a copy of no moment.
 fn refuse_unfinished(image: &ImageInfo) -> Result<(), ImageError> {
-    // More may follow: that it waits for its turn.
-    let is_of = |reason: &String| reason.starts_with(dyad_cluster::OutReason::New.text());
-    let is_new = image.state == "stale" && image.reason.as_ref().is_some_and(is_of);
+    let is_new = image.state == "stale" && image.reason.as_deref() == Some(dyad_cluster::OutReason::New.text());
     if image.state != "syncing" && !is_new {
         return Ok(());
     }

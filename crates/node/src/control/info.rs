@@ -379,6 +379,9 @@ pub struct ImageInfo {
     pub state: String,
     /// Why, where there is something to say.
     pub reason: Option<String>,
+    /// It could catch up, but has to wait until images of other volumes have.
+    #[serde(default)]
+    pub is_waiting: bool,
     /// Space that it holds; `None` while its pool cannot be used.
     pub allocated: Option<Bytes>,
     /// How long it has not been in sync, as far as this node has seen; `None` if it is.

@@ -224,7 +224,8 @@ fn image_info(
         pool: image.pool,
         pool_name: pool.map_or_else(|| name_elsewhere(known, image), |pool| pool.record.name.to_string()),
         state: state_text(state).to_owned(),
-        reason: reason.map(|reason| reason_text(reason, is_open) + turn_text(image.id, look)),
+        reason: reason.map(|reason| reason_text(reason, is_open)),
+        is_waiting: look.is_some_and(|look| look.part.waiting == Some(image.id)),
         allocated: allocated(snapshot, image.pool, image.id),
         out_seconds: known.outs.get(&image.id).map(|since| clock::now().since(*since).to_duration().as_secs()),
         progress: look.and_then(|look| progress_of(look.part.mirror.as_ref()?, image.id)),
@@ -287,14 +288,6 @@ fn reason_text(reason: OutReason, is_pool_open: bool) -> String {
     match reason {
         OutReason::Absent if is_pool_open => BEHIND.to_owned(),
         reason => reason.text().to_owned(),
-    }
-}
-
-/// What follows the reason while the image could catch up.
-fn turn_text(image: ImageId, look: Option<&VolumeLook>) -> &'static str {
-    match look.and_then(|look| look.part.waiting) {
-        Some(waiting) if waiting == image => "; it waits for its turn, for other images catch up now",
-        _ => "",
     }
 }
 

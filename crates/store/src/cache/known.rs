@@ -120,9 +120,9 @@ impl Cache {
     }
 
     /// All records of a kind, as they were last seen, in the order of ids.
-    pub fn list(&self, kind: Kind) -> Vec<Arc<Versioned>> {
+    pub fn list(&self, kind: Kind) -> Vec<Versioned> {
         let inner = self.lock();
-        inner.records.iter().filter(|(key, _)| key.kind() == kind).map(|(_, found)| Arc::clone(found)).collect()
+        inner.records.iter().filter(|(key, _)| key.kind() == kind).map(|(_, found)| (**found).clone()).collect()
     }
 
     /// An image keeps this record of its segment, or heard of this epoch: the store may not answer with an older one.
@@ -242,9 +242,13 @@ impl Cache {
         }
     }
 
-    /// Everything up to `at` was asked for, all later changes are heard.
+    /// Everything up to `at` was asked for, all later changes are heard. While a kind is in doubt it is not complete; once the
+    /// last one is read, [`Self::listed`] says so.
     pub(super) fn complete(&self, at: Version) {
         let mut inner = self.lock();
+        if !inner.in_doubt.is_empty() {
+            return;
+        }
         inner.is_complete = true;
         inner.at = inner.at.max(at).max(inner.heard);
         self.shared.soil(&mut inner);

@@ -145,19 +145,19 @@ impl Shared {
         self.cache.begin_hearing();
         // The first round shows how far the store is at least; the second has all up to there, and what came later is
         // heard.
-        let Some((at, _)) = self.learn_lists() else { return };
-        let Some((_, is_whole)) = self.learn_lists() else { return };
-        if is_whole {
-            self.cache.complete(at);
+        let Some(at) = self.learn_lists() else { return };
+        if self.learn_lists().is_none() {
+            return;
         }
+        self.cache.complete(at);
         self.progress.lock().unwrap_or_else(PoisonError::into_inner).is_synced = true;
         self.changed.notify_all();
     }
 
-    /// Asks for the records of all kinds, as long as it takes; the newest version of them, and whether each could be read.
-    /// None if there is no more time.
-    fn learn_lists(&self) -> Option<(Version, bool)> {
-        let (mut newest, mut is_whole) = (Version(0), true);
+    /// Asks for the records of all kinds, as long as it takes; the newest version of them, or none if there is no more
+    /// time.
+    fn learn_lists(&self) -> Option<Version> {
+        let mut newest = Version(0);
         for kind in KINDS {
             let mut pause = PAUSE_MIN;
             loop {
@@ -167,7 +167,6 @@ impl Shared {
                 match self.list(kind) {
                     Ok(listed) => {
                         newest = listed.records.iter().map(|found| found.version).fold(newest, Version::max);
-                        is_whole &= listed.unreadable.is_empty();
                         break;
                     }
                     Err(_) => self.sleep(pause),
@@ -175,7 +174,7 @@ impl Shared {
                 pause = (pause * 2).min(PAUSE_MAX);
             }
         }
-        Some((newest, is_whole))
+        Some(newest)
     }
 
     fn is_closing(&self) -> bool {

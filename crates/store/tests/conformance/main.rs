@@ -9,6 +9,7 @@ mod local;
 mod members;
 mod newer;
 mod proxy;
+mod raw;
 mod records;
 mod removed;
 mod suite;
