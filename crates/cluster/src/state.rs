@@ -95,7 +95,7 @@ impl OutReason {
         match self {
             Self::WriteFailed => "its disk failed a write or a sync",
             Self::Silent => "it did not answer",
-            Self::Absent => "its pool is missing or cannot be opened",
+            Self::Absent => "its node or its pool is not there",
             Self::Forgot => "it lost recent writes that another image has",
             Self::LostExtents => "its disk lost extents",
             Self::NoSpace => "its pool is full",

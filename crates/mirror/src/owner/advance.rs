@@ -59,7 +59,7 @@ impl Core {
             }
             Task::SurveyOf(image) => self.start_survey(op, Images::one(image), out),
             Task::List(which) => self.start_list(op, which, out),
-            Task::Progress(..) => self.start_progress(op, out),
+            Task::Progress { life, .. } => self.start_progress(op, life, out),
             // A record is told to whoever can still keep it; whoever fails will be out by the next one.
             Task::Record => {
                 let targets = self.members.writable().minus(self.members.failing);

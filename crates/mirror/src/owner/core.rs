@@ -233,7 +233,7 @@ impl Core {
             Task::Seal(stamp) => Request::Closed { stamp },
             Task::Grant(_, credits) => Request::Grant { credits },
             Task::List(which) => self.list_request(which),
-            Task::Progress(cursor, complete) => Self::progress_request(cursor, complete),
+            Task::Progress { cursor, complete, .. } => Request::Progress { cursor, complete },
             _ => unreachable!("a phase of another task"),
         }
     }

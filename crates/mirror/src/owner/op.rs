@@ -39,7 +39,14 @@ pub(crate) enum Task {
     /// List what changed, on the source or on the image that catches up (M13).
     List(usize),
     /// Let the image that catches up note how far it is (M15).
-    Progress(Option<Extent>, Stamp),
+    Progress {
+        /// The run that knows it: of another one it says nothing.
+        life: u64,
+        /// As in the request.
+        cursor: Option<Extent>,
+        /// As in the request.
+        complete: Stamp,
+    },
     /// Let all images keep the newest record (M3).
     Record,
     /// First phase of closing (M4).

@@ -6,7 +6,7 @@ use dyad_units::{Extent, Moment, Period};
 use crate::owner::core::Core;
 use crate::owner::event::{Action, Note};
 use crate::owner::op::{Equalise, Kind, Op, Task};
-use crate::owner::resync::{RETRY, Run, Stage};
+use crate::owner::resync::{HalfCopied, RETRY, Run, Stage};
 
 /// Extents copied at once while no host wants anything.
 const WINDOW: usize = 8;
@@ -36,6 +36,9 @@ impl Core {
             return;
         }
         while run.copying.len() < window {
+            if run.need.next(run.upto).is_some() && run.half_copied != HalfCopied::Said {
+                return self.say_half_copied();
+            }
             let Some(index) = run.need.next(run.upto) else {
                 run.upto = run.need.end();
                 if run.copying.is_empty() {
@@ -50,6 +53,15 @@ impl Core {
             run.copying.push(index);
             let (extent, kind) = (run.need.extent(index), Kind::Copy { image: run.image, life: run.life });
             self.wanted.push_back(Task::Equalise(Box::new(Equalise::new(extent, kind))));
+        }
+    }
+
+    /// Before anything of X changes, X notes durably that it is half copied: a cursor that stands at the beginning (M10, M15).
+    fn say_half_copied(&mut self) {
+        let Some(run) = &mut self.run else { return };
+        if let HalfCopied::Unsaid(closed) = run.half_copied {
+            run.half_copied = HalfCopied::Noting;
+            self.wanted.push_back(run.progress(Some(0), closed));
         }
     }
 

@@ -1,7 +1,6 @@
 //! Joining (M16): X is needed for everything, then closes with the set, then the record says so.
 
 use dyad_cluster::OutReason;
-use dyad_contract::image::Request;
 use dyad_units::{Moment, Stamp};
 
 use crate::owner::core::Core;
@@ -9,7 +8,7 @@ use crate::owner::event::{Action, ImageIndex, Note};
 use crate::owner::images::Images;
 use crate::owner::interval::NO_PIECE;
 use crate::owner::op::{Op, Phase, Step, Task};
-use crate::owner::resync::{RETRY, Run, Stage};
+use crate::owner::resync::{HalfCopied, RETRY, Run, Stage};
 use crate::owner::status::MirrorState;
 
 impl Core {
@@ -90,35 +89,31 @@ impl Core {
         let Some((_, cursor)) = run.closing.take_if(|(closing, _)| *closing == stamp) else { return };
         if run.stage == Stage::Closing && cursor == run.need.end() {
             run.stage = Stage::Completing;
-            self.wanted.push_back(Task::Progress(None, stamp));
+            self.wanted.push_back(run.progress(None, stamp));
         } else if cursor >= run.below.0 {
             run.below = (cursor, stamp);
-            self.wanted.push_back(Task::Progress(Some(run.need.extent(cursor)), stamp));
+            self.wanted.push_back(run.progress(Some(cursor), stamp));
         }
     }
 
-    pub(crate) fn start_progress(&mut self, op: &mut Op, out: &mut Vec<Action>) {
-        let Some(run) = &self.run else { return self.end_own(op) };
-        let (image, life) = (run.image, run.life);
+    pub(crate) fn start_progress(&mut self, op: &mut Op, life: u64, out: &mut Vec<Action>) {
+        let Some(run) = self.run.as_ref().filter(|run| run.life == life) else { return self.end_own(op) };
+        let image = run.image;
         op.life = life;
         self.begin(op, Phase::Noting);
         op.steps.push(Step::new(NO_PIECE, Images::one(image)));
         self.send_all(op, out);
     }
 
-    pub(crate) fn progress_request(cursor: Option<dyad_units::Extent>, complete: Stamp) -> Request {
-        Request::Progress { cursor, complete }
-    }
-
     /// X has noted it durably.
     pub(crate) fn on_noted(&mut self, op: &mut Op) {
-        let is_complete = matches!(op.task, Task::Progress(None, _));
         let life = op.life;
-        if let Some(run) = self.run.as_mut().filter(|run| run.life == life && run.stage == Stage::Completing)
-            && is_complete
-            && op.failure.is_none()
-        {
-            run.stage = Stage::Ready;
+        if let Some(run) = self.run.as_mut().filter(|run| run.life == life && op.failure.is_none()) {
+            match op.task {
+                Task::Progress { cursor: None, .. } if run.stage == Stage::Completing => run.stage = Stage::Ready,
+                Task::Progress { cursor: Some(_), .. } => run.half_copied = HalfCopied::Said,
+                _ => {}
+            }
         }
         self.end_own(op);
     }
@@ -138,6 +133,11 @@ impl Core {
 }
 
 impl Run {
+    /// Lets X note that it is complete below this place, or altogether, up to a stamp.
+    pub(super) fn progress(&self, upto: Option<u32>, complete: Stamp) -> Task {
+        Task::Progress { life: self.life, cursor: upto.map(|index| self.need.extent(index)), complete }
+    }
+
     fn has_closed(&self, stamp: Stamp) -> bool {
         self.closing == Some((stamp, self.need.end()))
     }

@@ -9,7 +9,7 @@ use crate::owner::event::{Action, ImageIndex};
 use crate::owner::images::Images;
 use crate::owner::interval::NO_PIECE;
 use crate::owner::op::{Op, Phase, Step, Task};
-use crate::owner::resync::{Run, Stage};
+use crate::owner::resync::{HalfCopied, Run, Stage};
 
 /// How far an image's list was read.
 #[derive(Clone, Copy, Debug, Default)]
@@ -60,9 +60,11 @@ impl Core {
         };
         let Some(survey) = survey else { return self.fail_syncing(image, OutReason::Absent, out) };
         run.base = record.closed_after_forks(survey.closed);
+        run.half_copied = HalfCopied::Unsaid(survey.closed);
         if let Some((cursor, complete)) = survey.progress {
             let cursor = run.need.index(cursor).unwrap_or(0);
             run.below = (cursor, record.closed_after_forks(complete));
+            run.half_copied = HalfCopied::Said;
         }
         // Whatever X cannot vouch for is compared, wherever the cursor was.
         survey.lost.iter().for_each(|&extent| run.need.add(extent));

@@ -4,7 +4,7 @@
 //!  begin ─▶ CAS Resync ─▶ Record (a fresh stream) ─▶ Survey of X ─▶ list: Changed on the source and on X
 //!                                                                      │
 //!    ┌─────────────────────────────────────────────────────────────────┘
-//!    ▼ per extent in order, under its lock
+//!    ▼ X notes that it is half copied, then per extent in order, under its lock
 //!  examine both ─▶ read what differs ─▶ reserve, mend on X ─▶ Copied{stamp} ─▶ next … ─▶ all copied
 //!    │                                                                                       │
 //!    │ with every close: Close on X too, then Progress{cursor, k}                            ▼
@@ -61,6 +61,18 @@ pub(crate) enum Stage {
     Ready,
 }
 
+/// Whether X itself says that it is half copied. Whoever finds it without this owner (detached, exported, promoted by force)
+/// must not take for a moment's content what is partly of one moment and partly of another (M10).
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum HalfCopied {
+    /// Not yet: it has what it had when it was complete up to this stamp.
+    Unsaid(Stamp),
+    /// It is noting it.
+    Noting,
+    /// Durably: its cursor is set.
+    Said,
+}
+
 /// One run of resync.
 #[derive(Clone, Debug)]
 pub(crate) struct Run {
@@ -75,6 +87,7 @@ pub(crate) struct Run {
     base: Stamp,
     /// k, after forks, and the place below which it counts instead (M15).
     below: (u32, Stamp),
+    half_copied: HalfCopied,
     /// How much of the source's and of X's list is there.
     lists: [list::Place; 2],
     /// Places being copied.
@@ -104,6 +117,7 @@ impl Run {
             upto: 0,
             base: Stamp::NEVER,
             below: (0, Stamp::NEVER),
+            half_copied: HalfCopied::Unsaid(Stamp::NEVER),
             lists: [list::Place::default(); 2],
             copying: Vec::new(),
             passes: 0,
