@@ -177,6 +177,11 @@ impl SegmentRecord {
                 if back.reason == Some(OutReason::Removed) {
                     return Err(ChangeError::BeingRemoved(image));
                 }
+                let pool = back.pool;
+                if let Some(other) = self.in_pool(pool).find(|other| other.id != image) {
+                    return Err(ChangeError::AlreadyThere(other.id));
+                }
+                let back = self.image_mut(image)?;
                 back.act(ImageAct::Reattach)?;
                 back.reason = Some(OutReason::Returned);
             }
@@ -234,8 +239,7 @@ impl SegmentRecord {
         if let Some(unknown) = replaces.filter(|old| self.image(*old).is_none()) {
             return Err(ChangeError::UnknownImage(unknown));
         }
-        let in_pool = |other: &&ImageRecord| other.pool == pool && other.state != ImageState::Detached;
-        if let Some(other) = self.images.iter().find(|other| other.id == id || in_pool(other)) {
+        if let Some(other) = self.image(id).or_else(|| self.in_pool(pool).next()) {
             return Err(ChangeError::AlreadyThere(other.id));
         }
         if self.images.len() >= IMAGES_MAX {
@@ -244,6 +248,11 @@ impl SegmentRecord {
         let (state, reason) = (ImageState::Stale, Some(OutReason::New));
         self.images.push(ImageRecord { id, node, pool, state, reason, incarnation: None, replaces });
         Ok(())
+    }
+
+    /// Images in a pool, which fail together. Detached ones are none of the live volume's.
+    fn in_pool(&self, pool: PoolId) -> impl Iterator<Item = &ImageRecord> {
+        self.images.iter().filter(move |other| other.pool == pool && other.state != ImageState::Detached)
     }
 
     fn image_mut(&mut self, id: ImageId) -> Result<&mut ImageRecord, ChangeError> {

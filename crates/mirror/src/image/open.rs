@@ -66,7 +66,12 @@ impl Image {
         if let Some(opening) = self.opening.take() {
             self.go_on_opening(opening, out);
         } else if let Some((token, record)) = self.next_record.take() {
-            self.record(record, Recording::InStream(token), out);
+            if self.kept.as_ref() == Some(&record) {
+                self.tell(token, Reply::Done, out);
+                self.go_on_waiting(out);
+            } else {
+                self.record(record, Recording::InStream(token), out);
+            }
         }
     }
 
@@ -102,10 +107,11 @@ impl Image {
         let decoded = SegmentRecord::decode(&record.to_vec()).ok();
         let decoded = decoded.filter(|record| record.epoch == epoch && record.image(self.id).is_some());
         match decoded {
-            Some(record) if epoch == self.epoch && self.kept.as_deref() == Some(&record) => {
-                self.tell(token, Reply::Done, out);
-            }
-            Some(record) if epoch > self.epoch && record.owner == from => {
+            // Kept already: the owner begins a run of resync anew, and what it asked before must be over then (M3).
+            Some(record)
+                if epoch == self.epoch && self.kept.as_deref() == Some(&record)
+                    || epoch > self.epoch && record.owner == from =>
+            {
                 self.next_record = Some((token, Box::new(record)));
                 self.go_on(out);
             }

@@ -137,10 +137,15 @@ impl Leases {
 
     /// The segment is not owned here any more.
     pub fn disown(&mut self, segment: SegmentId) {
+        self.unlist(segment);
+        self.turns.end(segment);
+    }
+
+    /// Nobody else has to grant leases for the segment, or is asked to.
+    pub fn unlist(&mut self, segment: SegmentId) {
         if self.owned.remove(&segment).is_some() {
             self.held.forget(segment);
         }
-        self.turns.end(segment);
     }
 
     /// Which of the segments that this node owns let an image catch up: what they share besides leases.

@@ -24,7 +24,8 @@ impl Core {
     pub(crate) fn on_flushed(&mut self, op: &mut Op, out: &mut Vec<Action>) {
         match op.task {
             Task::FlushAlone => {
-                self.members.wants_flushed_alone = op.failure.is_none();
+                // Of the set that it was asked for: with another image in it again, the note would be of no use then, and false later.
+                self.members.wants_flushed_alone = op.failure.is_none() && self.members.in_sync.count() == 1;
                 self.end_own(op);
             }
             Task::FlushLast => {

@@ -84,7 +84,8 @@ impl Commands {
 
     /// The owner's side is no more: what was asked of it is not known to be done.
     pub(super) fn reign_ended(&mut self, owner: Option<NodeId>, out: &mut Vec<PartAction>) {
-        self.end(|waiting| waiting.kind == Kind::Change, &Err(CommandError::Overtaken { owner }), out);
+        let is_over = |waiting: &Waiting| matches!(waiting.kind, Kind::Change | Kind::HandOver);
+        self.end(is_over, &Err(CommandError::Overtaken { owner }), out);
     }
 
     pub(super) fn fail_all(&mut self, error: &CommandError, out: &mut Vec<PartAction>) {

@@ -132,7 +132,7 @@ impl Part {
         if reign.is_listed {
             leases.own(segment, epoch, self.now);
         } else {
-            leases.disown(segment);
+            leases.unlist(segment);
         }
         reign.owned_at = self.now;
         reign.is_lease_out = false;
@@ -196,12 +196,12 @@ impl Part {
         {
             self.take_record(record, leases, out);
         }
+        self.on_hand_over_done(out);
         self.drop_reign(leases, out);
         let record = Box::new(self.record.clone());
         out.push(PartAction::Send { to, message: PeerMessage::Record { record } });
         let last = Epoch::new(epoch.value().saturating_sub(1));
         out.push(PartAction::Send { to, message: PeerMessage::Released { epoch: last } });
-        self.on_hand_over_done(out);
     }
 
     fn on_mirror_stopped(&mut self, leases: &mut Leases, out: &mut Vec<PartAction>) {

@@ -63,7 +63,8 @@ impl Part {
     /// When to look again; nothing comes back before the segment is served.
     pub(super) fn returns_deadline(&self) -> Option<Moment> {
         let is_serving = self.reign.as_ref().is_some_and(crate::part::reign::Reign::is_serving);
-        self.returns.look_at.filter(|_| is_serving)
+        // While an image catches up nothing is looked at: the end of that looks again.
+        self.returns.look_at.filter(|_| is_serving && self.returns.running.is_none())
     }
 
     /// An image left the set, or its catching up ended early.

@@ -6,7 +6,7 @@ use dyad_units::{Epoch, Moment, NodeId, Period, Span};
 use crate::lease::Leases;
 use crate::owner::{Event, OpId};
 use crate::part::event::PartAction;
-use crate::part::front::{Origin, Place};
+use crate::part::front::{Op, Origin, Place};
 use crate::part::message::PeerMessage;
 use crate::part::part::Part;
 
@@ -207,27 +207,33 @@ impl Part {
 
     /// What went to these owners takes no effect after what the present one executes: the hosts may send it again.
     pub(super) fn busy_forwarded(&mut self, is_over: impl Fn(NodeId) -> bool, out: &mut Vec<PartAction>) {
-        self.busy_where(|place| matches!(place, Place::Forwarded { to, .. } if is_over(to)), out);
+        self.busy_where(|op| matches!(op.place, Place::Forwarded { to, .. } if is_over(to)), out);
     }
 
     /// What waits here took no effect so far.
     pub(super) fn busy_waiting(&mut self, out: &mut Vec<PartAction>) {
-        self.busy_where(|place| place == Place::Waiting, out);
+        self.busy_where(|op| op.place == Place::Waiting, out);
     }
 
     /// The mirror is no more.
     pub(super) fn busy_at_mirror(&mut self, out: &mut Vec<PartAction>) {
-        self.busy_where(|place| place == Place::Mirror, out);
+        self.busy_where(|op| op.place == Place::Mirror, out);
+    }
+
+    /// What other nodes sent here and waits is to be sent to somebody else.
+    pub(super) fn busy_for_others(&mut self, out: &mut Vec<PartAction>) {
+        let is_anothers = |op: &Op| matches!(op.origin, Origin::Peer { .. } | Origin::Nobody);
+        self.busy_where(|op| op.place == Place::Waiting && is_anothers(op), out);
     }
 
     pub(super) fn answer_all_busy(&mut self, out: &mut Vec<PartAction>) {
         self.busy_where(|_| true, out);
     }
 
-    fn busy_where(&mut self, is_meant: impl Fn(Place) -> bool, out: &mut Vec<PartAction>) {
+    fn busy_where(&mut self, is_meant: impl Fn(&Op) -> bool, out: &mut Vec<PartAction>) {
         let mut keys = std::mem::take(&mut self.keys);
         keys.clear();
-        keys.extend(self.front.keys().filter(|(_, op)| is_meant(op.place)).map(|(key, _)| key));
+        keys.extend(self.front.keys().filter(|(_, op)| is_meant(op)).map(|(key, _)| key));
         for &key in &keys {
             let is_aborted = self.front.get(key).is_some_and(|op| op.is_aborted);
             let error = if is_aborted { VolumeError::Aborted } else { VolumeError::Busy };

@@ -126,9 +126,14 @@ impl Part {
         self.again = true;
     }
 
-    /// A command that went to another owner takes no effect any more once this one serves: it fences first (M3, M9, M18).
+    /// A command that went to another owner takes no effect any more once this one serves: it fences first (M3, M9, M18). One
+    /// that another node sent here, and that waits, was sent to an owner that this node is not: were it kept, and this node
+    /// owner again within T, it would overtake what the host was answered elsewhere since.
     fn owner_changed(&mut self, owner: Option<NodeId>, out: &mut Vec<PartAction>) {
         self.busy_forwarded(|to| Some(to) != owner, out);
+        if owner != Some(self.me()) {
+            self.busy_for_others(out);
+        }
     }
 
     /// The mirror proposes. An answer that is still out belongs to an earlier proposal, of which a watch or an image told
