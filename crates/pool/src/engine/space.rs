@@ -267,9 +267,10 @@ impl Space {
         self.granted -= std::mem::take(self.credits_mut(at));
     }
 
-    /// The image is gone or has a new owner: nothing that was promised to the old one will be used (P15).
-    pub(super) fn void_promises(&mut self, at: usize) {
+    /// The image is gone or has a new owner: nothing that was promised to the old one will be used (P15). Extents that a write
+    /// was to come to.
+    pub(super) fn void_promises(&mut self, at: usize) -> Vec<Extent> {
         self.void_credits(at);
-        self.reserved.retain(|held| held.at != at);
+        self.reserved.extract_if(.., |held| held.at == at).map(|held| held.piece.extent).collect()
     }
 }

@@ -33,8 +33,8 @@ impl Pool {
             return;
         }
         self.counters.table_reads += 1;
-        // Until a page was read once, either home may be the newest.
-        let is_thorough = self.sums.newest_home(page).is_none();
+        // Until a page was read once, either home may be the newest. After a failure of the disk the newest may never have got there.
+        let is_thorough = self.sums.newest_home(page).is_none() || self.poison.is_poisoned();
         let (waiting, for_flush) = (op.into_iter().collect(), op.is_none());
         let fetch = Fetch { page, outstanding: 0, is_thorough, is_short: false, best: None, waiting, for_flush };
         self.read_homes(fetch);

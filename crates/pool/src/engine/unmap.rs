@@ -106,7 +106,7 @@ impl Pool {
 
     /// An unmap that left nothing spared the slot for the write that is not coming (P15). Nothing is said of it in L:
     /// whoever replays the unmap there finds the extent empty.
-    fn give_up_if_empty(&mut self, at: usize, extent: Extent) {
+    pub(super) fn give_up_if_empty(&mut self, at: usize, extent: Extent) {
         let entry = self.image(at).map.entry(extent);
         let is_used = entry.has_write_in_flight() || self.space.is_reserved(at, extent);
         let is_kept = entry.written() != 0 || entry.has(LOST) || is_used || self.poison.is_poisoned();

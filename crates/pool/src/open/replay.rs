@@ -89,7 +89,9 @@ impl Pool {
                 RecentKind::Unmap | RecentKind::MendUnmap => self.replay_unmap(replay, at, entry.head.piece),
                 RecentKind::Range | RecentKind::Pad => {}
             }
-            if replay.belief == Belief::None && !self.live_entry(at, extent).is_absent() {
+            // A range is what an earlier cut carried: its data was durable by then, whatever it is not on other images.
+            let has_data = !matches!(entry.head.kind, RecentKind::Range | RecentKind::Pad);
+            if replay.belief == Belief::None && has_data && !self.live_entry(at, extent).is_absent() {
                 self.change_entry(at, extent, |entry| entry.set(LOST));
             }
         }
