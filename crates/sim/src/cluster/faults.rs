@@ -55,10 +55,11 @@ impl World {
             Trigger::Writing => self.hosts.iter().any(Host::is_writing),
             Trigger::Resyncing => self.is_resyncing(),
             Trigger::Copying => self.is_resyncing() && Rng::new(fault.seed ^ self.queue.now()).chance(1, 16),
-            Trigger::Equalising | Trigger::Joined => false, // they are told when it happens
+            // These are told when it happens.
+            Trigger::Equalising | Trigger::Joined | Trigger::Marking | Trigger::Closing => false,
         };
         if !is_due && self.queue.now() < until {
-            if matches!(fault.trigger, Trigger::Equalising | Trigger::Joined) {
+            if !matches!(fault.trigger, Trigger::Writing | Trigger::Resyncing | Trigger::Copying) {
                 if !self.awaiting.contains(&(number, until)) {
                     self.awaiting.push((number, until));
                     self.queue.push(until, Happening::Fault { fault: number, until });
@@ -83,7 +84,9 @@ impl World {
             let fault = self.plan.faults[number];
             if fault.trigger == trigger && now <= until {
                 let mut rng = Rng::new(fault.seed ^ 1);
-                let after = [20_000, LOOK, 100 * MILLIS][rng.index(3)];
+                // What a mark is for is over within a few steps of a disk.
+                let last = if trigger == Trigger::Marking { MILLIS / 3 } else { 100 * MILLIS };
+                let after = [20_000, LOOK, last][rng.index(3)];
                 self.queue.push(now + rng.below(after), Happening::Fault { fault: number, until: 0 });
             }
         }
@@ -135,12 +138,7 @@ impl World {
             FaultKind::PowerLoss | FaultKind::OldDisk | FaultKind::EmptyDisk => {
                 self.strike_power(fault, node, end, rng)
             }
-            FaultKind::PowerLossOfAll => {
-                for node in 0..self.plan.nodes {
-                    self.rest_until(node, self.queue.now() + MILLIS + rng.below(fault.lasts.max(1)));
-                    self.cut_power(node, rng);
-                }
-            }
+            FaultKind::PowerLossOfAll => self.strike_power_of_all(fault, rng),
             FaultKind::Pause => {
                 let machine = &mut self.machines[node];
                 if machine.process.is_some() {
@@ -190,6 +188,15 @@ impl World {
         let machine = &mut self.machines[node];
         machine.rests_until = machine.rests_until.max(end);
         self.queue.push(end, Happening::Boot(node));
+    }
+
+    fn strike_power_of_all(&mut self, fault: Fault, rng: &mut Rng) {
+        for node in 0..self.plan.nodes {
+            let up = self.queue.now() + MILLIS + rng.below(fault.lasts.max(1));
+            self.rest_until(node, up);
+            self.cut_power(node, rng);
+            self.notice_restart(node, up);
+        }
     }
 
     fn strike_power(&mut self, fault: Fault, node: NodeNo, end: Time, rng: &mut Rng) {

@@ -1,5 +1,6 @@
 //! Forwarded commands that are held up until their host was told to send them again (M18, M19): the plays in which a
-//! write could take effect after a later one. The front, a node that has no image and sends everything on, is struck.
+//! write could take effect after a later one. The front, a node that has no image and sends everything on, is struck. And
+//! what an owner asked of an image over a connection that broke, read amid the next one (M3).
 
 use super::faults::Mend;
 use super::host::SENDER;
@@ -16,11 +17,12 @@ impl Plan {
         self.hosts.push(SENDER);
         let mut at = at;
         for _ in 0..1 + rng.below(3) {
-            let end = match rng.below(4) {
+            let end = match rng.below(6) {
                 0 => self.draw_earlier_reign(at, rng),
                 1 => self.draw_old_forward(at, rng),
                 2 => self.draw_hang_up(at, rng),
-                _ => self.draw_sleeper(at, rng),
+                3 => self.draw_sleeper(at, rng),
+                _ => self.draw_lagging(at, rng),
             };
             at = end + (300 + rng.below(1500)) * MILLIS;
         }
@@ -59,6 +61,21 @@ impl Plan {
         at + 2 * delay
     }
 
+    /// M3: the connection breaks amid writes and is there again at once; what was on its way comes amid what is asked again.
+    fn draw_lagging(&mut self, at: Time, rng: &mut Rng) -> Time {
+        let mut at = at;
+        for _ in 0..6 + rng.below(7) {
+            let (delay, lasts) = ((2 + rng.below(30)) * MILLIS, 300 * MILLIS);
+            self.plan_fault(at, Trigger::Time, Aim::Follower, FaultKind::SlowToOwner { delay }, lasts, rng);
+            let amid = at + (30 + rng.below(200)) * MILLIS;
+            for other in 1..self.nodes {
+                self.plan_fault(amid, Trigger::Writing, Aim::Follower, FaultKind::LinkBreak { other }, 0, rng);
+            }
+            at += lasts + rng.below(300) * MILLIS;
+        }
+        at
+    }
+
     /// M19: the front is stopped until its hosts have gone on through other nodes.
     fn draw_sleeper(&mut self, at: Time, rng: &mut Rng) -> Time {
         let lasts = (7200 + rng.below(1500)) * MILLIS;
@@ -74,10 +91,14 @@ impl World {
         (0..self.plan.nodes).find(|&node| record.images.iter().all(|image| self.place(image.node) != Some(node)))
     }
 
-    /// Letters from the front to the owner take longer; what is on its way comes before them.
+    /// Letters from the front to the owner take longer, and those to a node that has an image too; what is on its way comes
+    /// before them.
     pub(super) fn slow_to_owner(&mut self, front: NodeNo, delay: Time, end: Time) {
         let Some(owner) = self.owner(0).filter(|&owner| owner != front) else { return };
         self.net.slow_down(front, owner, delay);
+        if self.front() != Some(front) {
+            self.net.slow_down(owner, front, delay);
+        }
         self.mend_later(end, Mend::Speed(front));
     }
 

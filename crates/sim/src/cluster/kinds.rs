@@ -1,6 +1,6 @@
 //! Which kind of fault comes next, by the sort of run, and how long it lasts.
 
-use super::plan::{Beats, DiskFault, FaultKind, Mood, Plan};
+use super::plan::{Aim, Beats, DiskFault, FaultKind, Mood, Plan, Trigger};
 use super::queue::{MILLIS, SECONDS, Time};
 use crate::rng::Rng;
 
@@ -72,6 +72,23 @@ impl Plan {
             }
         };
         all[rng.index(all.len())]
+    }
+}
+
+impl Plan {
+    /// What is not as it should be for most of a run, so that whatever else fails meets it.
+    pub(super) fn draw_weather(&mut self, rng: &mut Rng) {
+        if !rng.chance(1, 4) {
+            return;
+        }
+        let node = Aim::Node(rng.index(self.nodes));
+        let (kind, aim) = match rng.below(4) {
+            0 | 1 => (FaultKind::StoreFlaky, Aim::Owner),
+            2 => (FaultKind::SlowNet, node),
+            _ => (FaultKind::DiskSlow { factor: 4 << rng.below(5) }, node),
+        };
+        let at = rng.below(2 * SECONDS);
+        self.plan_fault(at, Trigger::Time, aim, kind, self.until.saturating_sub(at + SECONDS), rng);
     }
 }
 

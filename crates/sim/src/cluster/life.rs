@@ -137,8 +137,14 @@ impl World {
                 Ok(part) => part,
                 Err(error) => return violation(format!("node {node} cannot begin segment {segment}: {error}")),
             };
-            process.parts[segment] =
-                Some(PartSlot { part, images: Vec::new(), asked: Vec::new(), reading: None, proposing: None });
+            process.parts[segment] = Some(PartSlot {
+                part,
+                images: Vec::new(),
+                asked: Vec::new(),
+                flushing: Vec::new(),
+                reading: None,
+                proposing: None,
+            });
         }
         self.make_images(&mut process);
         self.machines[node].process = Some(process);

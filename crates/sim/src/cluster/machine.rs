@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use dyad_cluster::Incarnation;
+use dyad_contract::image::Request;
 use dyad_mirror::{Leases, OpId, Part, PartAction};
 use dyad_payload::Slab;
 use dyad_pool::{DiskOp, FormatConfig, ImageHandle, OpenConfig, OpenError, Pool};
@@ -33,10 +34,29 @@ pub struct PartSlot {
     pub images: Vec<(ImageId, ImageHandle)>,
     /// Reads and writes that these were asked for and have not answered.
     pub asked: Vec<(ImageId, dyad_contract::image::Token)>,
+    /// Flushes and closes that these were asked for and have not answered, and when.
+    pub flushing: Vec<(ImageId, dyad_contract::image::Token, super::block::Order)>,
     /// The read of the store under way.
     pub reading: Option<u64>,
     /// The proposal under way.
     pub proposing: Option<u64>,
+}
+
+impl PartSlot {
+    /// Its image is asked for something.
+    pub fn note(
+        &mut self,
+        image: ImageId,
+        token: dyad_contract::image::Token,
+        request: &Request,
+        now: super::block::Order,
+    ) {
+        match request {
+            Request::Read { .. } | Request::Write { .. } => self.asked.push((image, token)),
+            Request::Flush | Request::Close { .. } => self.flushing.push((image, token, now)),
+            _ => {}
+        }
+    }
 }
 
 /// A session of a host.

@@ -26,7 +26,8 @@ impl Plan {
                 }
                 at += (200 + rng.below(600)) * MILLIS;
             }
-            let trigger = if rng.chance(2, 3) { Trigger::Writing } else { Trigger::Time };
+            let trigger =
+                [Trigger::Writing, Trigger::Time, Trigger::Marking, Trigger::Marking, Trigger::Closing][rng.index(5)];
             let (kind, lasts) = (FaultKind::PowerLossOfAll, (100 + rng.below(300)) * MILLIS);
             self.plan_fault(at, trigger, Aim::Owner, kind, lasts, rng);
             at += (1500 + rng.below(1500)) * MILLIS;

@@ -23,6 +23,7 @@ mod config;
 mod coverage;
 mod cut_off;
 mod faults;
+mod few;
 mod finish;
 mod ghosts;
 mod happening;

@@ -21,6 +21,13 @@ pub struct Letter {
     pub message: Option<PeerMessage>,
 }
 
+impl Letter {
+    /// Whether it says in which stream it belongs (M3).
+    const fn has_link_number(&self) -> bool {
+        matches!(self.message, Some(PeerMessage::Ask { .. } | PeerMessage::Told { .. }))
+    }
+}
+
 /// One direction of a connection.
 #[derive(Debug, Default)]
 struct Way {
@@ -34,6 +41,8 @@ struct Way {
     last: Time,
     /// How much slower than usual.
     delay: Time,
+    /// What was on its way when the connection before broke, and how long after the next begins it is read.
+    late: Vec<(Time, Letter)>,
 }
 
 /// How one side sees the connection.
@@ -108,6 +117,18 @@ pub enum NetEvent {
         to: NodeNo,
         /// Which connection.
         generation: u32,
+    },
+    /// A letter of the connection before, read amid this one, as from a buffer that somebody forgot. Only what carries a link
+    /// number (M3): for everything else the end of a connection is the end.
+    Lags {
+        /// Who gets it.
+        to: NodeNo,
+        /// Whose it is.
+        from: NodeNo,
+        /// The connection amid which it comes.
+        generation: u32,
+        /// What it says.
+        letter: Box<Letter>,
     },
     /// A letter of a broken connection that still arrived in time.
     Straggles {
@@ -262,8 +283,13 @@ impl Net {
             let flying = std::mem::take(&mut way.flying);
             let told = now + notices[1 - side];
             let kept = (flying.len() as u64 * keeps[side]).div_ceil(256) as usize;
-            for (arrival, letter) in flying.into_iter().take(kept).filter(|(arrival, _)| *arrival < told) {
-                out.push((arrival, NetEvent::Straggles { to, from, letter: Box::new(letter) }));
+            way.late.clear();
+            for (nth, (arrival, letter)) in flying.into_iter().enumerate() {
+                if nth < kept && arrival < told {
+                    out.push((arrival, NetEvent::Straggles { to, from, letter: Box::new(letter) }));
+                } else if letter.has_link_number() {
+                    way.late.push((2 * way.delay + (1 + keeps[side]) * LAG, letter));
+                }
             }
             way.last = 0;
         }
@@ -286,6 +312,7 @@ impl Net {
         let link = self.link(node, peer);
         let side = link.side(node);
         link.sides[side] = Side::Down;
+        link.ways.iter_mut().for_each(|way| way.late.clear());
     }
 
     /// Whether the node did not know yet; now it does.
@@ -311,6 +338,10 @@ impl Net {
             let (at, peer) = (link.other(1 - side), link.other(side));
             link.sides[side] = Side::Rising(told);
             out.push((told, NetEvent::Begins { at, peer, generation }));
+            for (after, letter) in std::mem::take(&mut link.ways[1 - side].late) {
+                let letter = Box::new(letter);
+                out.push((told + after, NetEvent::Lags { to: at, from: peer, generation, letter }));
+            }
         }
         true
     }
@@ -326,12 +357,21 @@ impl Net {
         is_new
     }
 
+    /// Whether this is still the connection amid which a letter of the one before comes.
+    pub fn lags(&mut self, from: NodeNo, to: NodeNo, generation: u32) -> bool {
+        self.link(from, to).generation == generation
+    }
+
     /// Whether both sides are connected.
     pub fn is_whole(&mut self, a: NodeNo, b: NodeNo) -> bool {
         let link = self.link(a, b);
         link.sides == [Side::Up; 2]
     }
 }
+
+/// What a letter of the connection before comes later by: this, times what was drawn for how many letters arrived in time (at
+/// most 256), so that it comes amid what is asked again.
+const LAG: Time = MILLIS / 4;
 
 /// How long a connection stands a cut: what the nodes' own bound on unacknowledged bytes allows.
 pub const PATIENCE_MAX: Time = 1000 * MILLIS;

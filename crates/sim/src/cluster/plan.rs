@@ -34,6 +34,10 @@ pub enum Trigger {
     Copying,
     /// A new owner begins to serve and has extents that images may have differently (M9).
     Equalising,
+    /// An image asks for the mark of a region that was clean (P5).
+    Marking,
+    /// An image is asked to close an interval (M4).
+    Closing,
     /// The store has noted that an image joined; its owner does not know yet (M16).
     Joined,
 }
@@ -259,7 +263,7 @@ pub(super) enum Mood {
 }
 
 /// How often each comes, of all runs.
-const MIX: [Mood; 18] = [
+const MIX: [Mood; 19] = [
     Mood::Mixed,
     Mood::Mixed,
     Mood::Mixed,
@@ -275,6 +279,7 @@ const MIX: [Mood; 18] = [
     Mood::Leases,
     Mood::Leases,
     Mood::Ghosts,
+    Mood::Marks,
     Mood::Marks,
     Mood::Resyncs,
     Mood::Resyncs,
@@ -320,6 +325,7 @@ impl Plan {
         };
         plan.draw_faults(&mut rng);
         plan.draw_play();
+        plan.draw_few();
         plan.draw_recalled();
         plan
     }
@@ -337,9 +343,11 @@ impl Plan {
             let kind = self.draw_kind(mood, has_rot, rng);
             let lasts = draw_length(kind, rng);
             let mut aim = self.draw_aim(kind, rng);
-            let mut trigger = match rng.below(8) {
-                0..=3 => Trigger::Writing,
-                4..=5 => Trigger::Resyncing,
+            let mut trigger = match rng.below(20) {
+                0..=9 => Trigger::Writing,
+                10..=14 => Trigger::Resyncing,
+                15 => Trigger::Marking,
+                16 => Trigger::Closing,
                 _ => Trigger::Time,
             };
             // Many a run begins with the owner's failing amid writes.
@@ -351,6 +359,9 @@ impl Plan {
                 let kind = self.draw_kind(Mood::Crashes, false, rng);
                 self.plan_fault(at, Trigger::Equalising, Aim::Owner, kind, draw_length(kind, rng), rng);
             }
+            if rng.chance(1, 4) {
+                self.plan_second(at, rng);
+            }
             // Sometimes two at once, sometimes when the first is over.
             at += match rng.below(3) {
                 0 => rng.below(200) * MILLIS,
@@ -361,6 +372,16 @@ impl Plan {
                 break;
             }
         }
+        self.draw_weather(rng);
+    }
+
+    /// Who comes back, or whoever helps him, meets trouble again at a moment that matters.
+    fn plan_second(&mut self, at: Time, rng: &mut Rng) {
+        let trigger = [Trigger::Copying, Trigger::Joined, Trigger::Equalising][rng.index(3)];
+        let aim = [Aim::Owner, Aim::Owner, Aim::Behind, Aim::Follower][rng.index(4)];
+        let kind = self.draw_kind([Mood::Crashes, Mood::Power, Mood::Cuts][rng.index(3)], false, rng);
+        let kind = if kind == FaultKind::Promote { FaultKind::HandOver } else { kind };
+        self.plan_fault(at + 20 * MILLIS, trigger, aim, kind, draw_length(kind, rng), rng);
     }
 
     /// One more fault. What it leaves open is drawn last, so that a play draws the same however it is written down.

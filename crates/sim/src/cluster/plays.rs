@@ -7,16 +7,18 @@
 //! | blackout | M16 | all lose their power just when an image has joined |
 //! | late news | M16 | an image has joined, but the owner is cut off before it hears so |
 //! | relay | M13, M14, P9 | two images are out, one after the other; the first one back owns when the second comes |
+//! | hasty | M9, P8 | all lose their power and come back; the images differ, the owner's is not the one that counts, and comparing them takes long, while hosts read |
 //! | forgetful | M11 | a node starts without its memory while the one that has everything cannot be asked |
 
 use super::cut_off::Twist;
-use super::host::{SENDER, WATCHER};
-use super::plan::{Aim, Beats, FaultKind, Plan, Trigger};
+use super::host::{LOOKER, SENDER, WATCHER};
+use super::kinds::draw_length;
+use super::plan::{Aim, Beats, FaultKind, Mood, Plan, Trigger};
 use super::queue::{MILLIS, SECONDS, Time};
 use crate::rng::Rng;
 
 /// One run in so many is such a play.
-const ONE_IN: u64 = 6;
+const ONE_IN: u64 = 4;
 
 impl Plan {
     /// Some runs are plays instead of what was drawn. Drawn apart, so that the others stay what they are.
@@ -29,9 +31,9 @@ impl Plan {
         self.is_beyond_bound = false;
         self.hosts.retain(|host| *host != WATCHER && *host != SENDER);
         self.images = 2 + rng.index(2);
-        let play = [0, 1, 1, 1, 2, 2, 3, 4, 4, 5][rng.index(10)];
-        if play == 4 {
-            self.images = 3;
+        let play = [0, 0, 1, 1, 1, 1, 2, 2, 3, 4, 4, 5, 5, 6, 6, 6][rng.index(16)];
+        if play == 4 || play == 0 && rng.chance(3, 4) {
+            self.images = 3; // somebody stays in sync beside the next owner
         }
         self.nodes = self.nodes.max(self.images);
         let mut at = (800 + rng.below(1000)) * MILLIS;
@@ -42,12 +44,25 @@ impl Plan {
                 2 => self.play_blackout(at, &mut rng),
                 3 => self.play_late_news(at, &mut rng),
                 4 => self.play_relay(at, &mut rng),
-                _ => self.play_forgetful(at, &mut rng),
+                5 => self.play_forgetful(at, &mut rng),
+                _ => self.play_hasty(at, &mut rng),
             };
             // Time for those who were taken out to come back.
             at += (700 + rng.below(1500)) * MILLIS;
         }
         self.until = at;
+        if rng.chance(1, 3) {
+            self.draw_beside(&mut rng);
+        }
+    }
+
+    /// Trouble of another sort beside a play, so that no play is always the same.
+    fn draw_beside(&mut self, rng: &mut Rng) {
+        for _ in 0..1 + rng.below(2) {
+            let kind = self.draw_kind([Mood::Crashes, Mood::Cuts][rng.index(2)], false, rng);
+            let (at, aim) = (500 * MILLIS + rng.below(self.until), [Aim::Owner, Aim::Follower][rng.index(2)]);
+            self.plan_fault(at, Trigger::Writing, aim, kind, draw_length(kind, rng), rng);
+        }
     }
 
     fn play_unheard(&mut self, at: Time, rng: &mut Rng) -> Time {
@@ -61,7 +76,7 @@ impl Plan {
         }
         self.plan_fault(at, Trigger::Time, Aim::Owner, FaultKind::StoreCut, lasts, rng);
         // What the owner writes gets to it at once, and to others after they were asked.
-        let aim = if rng.chance(1, 2) { Aim::Owner } else { Aim::Follower };
+        let aim = if rng.chance(1, 3) { Aim::Owner } else { Aim::Follower };
         self.plan_fault(at, Trigger::Time, aim, FaultKind::SlowNet, lasts, rng);
         if rng.chance(1, 3) {
             self.plan_fault(at, Trigger::Time, aim, FaultKind::StoreFlaky, lasts, rng);
@@ -96,7 +111,12 @@ impl Plan {
 
     fn play_blackout(&mut self, at: Time, rng: &mut Rng) -> Time {
         let away = (100 + rng.below(900)) * MILLIS;
-        let aim = if rng.chance(2, 3) { Aim::Owner } else { Aim::Follower };
+        // The image that stands first in the record vouches for what it has.
+        let aim = [Aim::Node(0), Aim::Node(0), Aim::Owner, Aim::Follower][rng.index(4)];
+        self.interval = [100, 1000, 3000][rng.index(3)];
+        if !self.hosts.contains(&LOOKER) {
+            self.hosts.push(LOOKER);
+        }
         let kind = if rng.chance(1, 2) { FaultKind::PowerLoss } else { FaultKind::ProcessCrash { amid: false } };
         self.plan_fault(at, Trigger::Writing, aim, kind, away, rng);
         let off = (100 + rng.below(400)) * MILLIS;
@@ -131,6 +151,20 @@ impl Plan {
         let aim = if moves == FaultKind::HandOver { Aim::Follower } else { Aim::Owner };
         self.plan_fault(at + first, Trigger::Joined, aim, moves, 2 * SECONDS, rng);
         at + first.max(900 * MILLIS + second) + SECONDS
+    }
+
+    fn play_hasty(&mut self, at: Time, rng: &mut Rng) -> Time {
+        (self.images, self.segments, self.regions, self.interval) = (2, 1, 3, 3000);
+        self.hosts = vec![0, 1, SENDER, LOOKER];
+        // The first image counts where both are certain; the other one's node is the owner.
+        self.plan_fault(at, Trigger::Time, Aim::Node(1), FaultKind::HandOver, 0, rng);
+        let at = at + (300 + rng.below(700)) * MILLIS;
+        let slow = FaultKind::DiskSlow { factor: 64 << rng.below(5) };
+        let off = (10 + rng.below(100)) * MILLIS;
+        self.plan_fault(at, Trigger::Writing, Aim::Owner, FaultKind::PowerLossOfAll, off, rng);
+        // Not before, or the writes would not get there.
+        self.plan_fault(at + 100 * MILLIS, Trigger::Time, Aim::Node(0), slow, 2 * SECONDS, rng);
+        at + off + 3 * SECONDS
     }
 
     fn play_forgetful(&mut self, at: Time, rng: &mut Rng) -> Time {

@@ -1,7 +1,7 @@
 //! What a node's program would do around the pure rooms: hands events in, carries actions out, until all is quiet.
 
 use dyad_cluster::SegmentRecord;
-use dyad_contract::image::Request;
+use dyad_contract::image::{Reply, Request};
 use dyad_contract::volume::{VolumeDone, VolumeResult};
 use dyad_mirror::{MirrorState, OpId, PartAction, PartEvent, PartNote, PeerMessage};
 use dyad_pool::AdminReply;
@@ -117,6 +117,11 @@ impl World {
                 }
                 if let Some(slot) = &mut process.parts[segment] {
                     slot.asked.retain(|asked| *asked != (image, token));
+                    let mut over = slot.flushing.extract_if(.., |flush| (flush.0, flush.1) == (image, token));
+                    if let Some((.., asked)) = over.next().filter(|_| matches!(reply, Reply::Done)) {
+                        let flushed = &mut self.segments[segment].flushed[node];
+                        *flushed = asked.max(*flushed);
+                    }
                 }
                 hand_in(process, segment, now, PartEvent::Pool { image, token, reply });
             }
@@ -134,18 +139,24 @@ impl World {
             PartAction::Answer { id, result } => self.on_answer(node, process, segment, id, result)?,
             PartAction::Pool { image, token, request } => {
                 let slot = process.parts[segment].as_ref();
-                let handle = slot.and_then(|slot| slot.images.iter().find(|(id, _)| *id == image));
-                if let (Some((_, handle)), Some(pool)) = (handle, &mut process.pool) {
+                let handle = slot.and_then(|slot| slot.images.iter().find(|(id, _)| *id == image)).map(|known| known.1);
+                if let (Some(handle), Some(pool)) = (handle, &mut process.pool) {
                     self.coverage.note_request(&request);
                     if self.story.is_long {
                         let asked = crate::player::describe(token, &request);
                         self.tell(|| format!("node {node}: its pool is asked, segment {segment}: {asked}"));
                     }
                     self.machines[node].log.mark();
-                    let is_of_host = matches!(request, Request::Read { .. } | Request::Write { .. });
-                    pool.submit(*handle, token, request);
-                    if let Some(slot) = process.parts[segment].as_mut().filter(|_| is_of_host) {
-                        slot.asked.push((image, token));
+                    let closes = matches!(request, Request::Close { .. });
+                    let order = self.book.order();
+                    if let Some(slot) = &mut process.parts[segment] {
+                        slot.note(image, token, &request, order);
+                    }
+                    let marked = pool.counters().regions_marked;
+                    pool.submit(handle, token, request);
+                    let marks = pool.counters().regions_marked > marked;
+                    if marks || closes {
+                        self.rouse(if marks { Trigger::Marking } else { Trigger::Closing });
                     }
                 }
             }
@@ -387,6 +398,13 @@ impl World {
             NetEvent::Straggles { to, from, letter } => {
                 // Only what the process can still read.
                 if self.machines[to].is_running() { self.deliver(from, to, *letter) } else { Ok(()) }
+            }
+            NetEvent::Lags { to, from, generation, letter } => {
+                if self.machines[to].pauses > 0 || !self.net.lags(from, to, generation) {
+                    return Ok(());
+                }
+                self.coverage.count("letter of the connection before (M3)");
+                self.deliver(from, to, *letter)
             }
             NetEvent::Begins { at, peer, generation } => {
                 if self.net.begins(at, peer, generation) {

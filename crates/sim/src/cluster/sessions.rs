@@ -7,7 +7,8 @@ use super::happening::{Happening, Local, SessionNo, ToHost, ToNode};
 use super::host::{Court, Deed, Host, Verdict};
 use super::machine::{Pending, Process, Session};
 use super::net::NodeNo;
-use super::world::{Run, World};
+use super::queue::{MILLIS, Time};
+use super::world::{Run, World, in_sync};
 use crate::model::Violation;
 
 impl World {
@@ -140,6 +141,25 @@ impl World {
         }
     }
 
+    /// A host learns that its session is gone.
+    pub(super) fn close_at_host(&mut self, after: Time, node: NodeNo, host: usize, session: SessionNo) {
+        if self.host_cuts[host][node] == 0 {
+            let at = after + 60_000 + self.jitter();
+            self.queue.push(at, Happening::ToHost { host, node, session, message: ToHost::Closed });
+        }
+    }
+
+    /// All machines lost their power: hosts that say something to them when they are up again are told that nobody knows
+    /// their sessions. Nothing of what they asked is anywhere any more.
+    pub(super) fn notice_restart(&mut self, node: NodeNo, up: Time) {
+        for host in 0..self.hosts.len() {
+            let at = up + self.rng.below(300 * MILLIS);
+            if let Some(session) = self.hosts[host].session(node).filter(|_| self.rng.chance(3, 4)) {
+                self.close_at_host(at, node, host, session);
+            }
+        }
+    }
+
     /// Sends to a host, if it can be reached.
     pub(super) fn send_to_host(&mut self, node: NodeNo, host: usize, session: SessionNo, message: ToHost) {
         if self.host_cuts[host][node] > 0 {
@@ -150,7 +170,14 @@ impl World {
     }
 
     fn send_to_node(&mut self, node: NodeNo, host: usize, session: SessionNo, message: ToNode) {
-        if self.host_cuts[host][node] > 0 || self.machines[node].process.is_none() {
+        if self.host_cuts[host][node] > 0 {
+            return;
+        }
+        if self.machines[node].process.is_none() {
+            if self.machines[node].is_on && self.machines[node].starts > 0 {
+                // Its address is known, and the kernel refuses.
+                self.close_at_host(self.queue.now(), node, host, session);
+            }
             return;
         }
         let at = self.queue.now() + 30_000 + self.jitter();
@@ -213,7 +240,11 @@ impl World {
         let oldest = self.hosts.iter().filter_map(Host::oldest).min().unwrap_or(u64::MAX);
         let (excuses, now) = (self.excuses, self.queue.now());
         let few_since = self.segments[self.hosts[host].volume()].few_since;
-        let mut court = Court { book: &mut self.book, excuses, holders, few_since, oldest, now };
+        let segment = &self.segments[self.hosts[host].volume()];
+        let places = in_sync(&segment.stored).filter_map(|image| self.place(image.node));
+        let flushed =
+            places.map(|node| segment.flushed[node]).min().filter(|_| !segment.is_overruled && !self.is_loose);
+        let mut court = Court { book: &mut self.book, excuses, holders, few_since, flushed, oldest, now };
         judge(&mut self.hosts[host], &mut court)
     }
 

@@ -39,6 +39,8 @@ pub struct Segment {
     pub reigns: Vec<u32>,
     /// The highest of these in which anybody answered as owner.
     pub answered: u32,
+    /// Of each node: when its image was asked for the last flush that it has made.
+    pub flushed: Vec<Order>,
     /// Since when there have been fewer images in sync than the volume wants (A4).
     pub few_since: Option<Order>,
     /// Since when one image alone is in sync, and nodes of those that were in sync with it: until it was flushed alone they
@@ -147,7 +149,7 @@ impl World {
         let special = |no| Host::new(no, 0, plan.nodes, plan.quota * 3, Rng::new(plan.seed ^ 0x5e4d));
         let hosts = all
             .into_iter()
-            .chain([super::host::SENDER, super::host::SPARSE, super::host::MOVER].map(special))
+            .chain([super::host::SENDER, super::host::SPARSE, super::host::MOVER, super::host::LOOKER].map(special))
             .filter(|host| plan.hosts.contains(&host.number()))
             .collect::<Vec<_>>();
         let net = Net::new(plan.nodes, 20_000 + rng.below(200_000));
@@ -400,6 +402,7 @@ fn found_segment(plan: &Plan, at: usize, size: Bytes, store: &ConfigStore) -> Se
         stored,
         reigns: vec![0; plan.nodes],
         answered: 0,
+        flushed: vec![0; plan.nodes],
         few_since: None,
         alone: None,
         is_overruled: false,

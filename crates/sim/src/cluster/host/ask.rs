@@ -59,6 +59,11 @@ impl Host {
                 book.begin(volume, first, &[value], true);
                 Some(Wish::CompareAndWrite { block: first, expected, value })
             }
+            6 if self.habits.recalls => {
+                let (block, expected) = *self.memory.get(self.rng.index(self.memory.len().max(1)))?;
+                book.begin_read(volume, block, 1);
+                Some(Wish::Guess { block, expected })
+            }
             6 if self.rng.chance(1, 2) => {
                 let expected = book.certain(volume, first, 1)?[0];
                 book.take(volume, first, 1);
@@ -116,7 +121,7 @@ impl Host {
         let last = ROAMED + self.rng.below(blocks / BLOCKS_PER_EXTENT - ROAMED);
         match (kind, fills_last) {
             (2, false) => (last * BLOCKS_PER_EXTENT, BLOCKS_PER_EXTENT),
-            (0, true) => (last * BLOCKS_PER_EXTENT + self.rng.below(BLOCKS_PER_EXTENT), 1),
+            (0, true) => (last * BLOCKS_PER_EXTENT, BLOCKS_PER_EXTENT), // only what was written is cleared
             _ => (self.rng.below(ROAMED * BLOCKS_PER_EXTENT), 1),
         }
     }
@@ -161,7 +166,10 @@ impl Host {
                 VolumeOp::Fill { span: span(*first, *count)?, pattern, durable: *durable }
             }
             Wish::Clear { first, count, is_fill: false, durable } => {
-                VolumeOp::Unmap { spans: smallvec![span(*first, *count)?], durable: *durable }
+                // As hosts send them: several ranges in one command.
+                let mut spans = smallvec![span(*first, (*count).div_ceil(2))?];
+                spans.extend(span(first + count.div_ceil(2), count / 2).filter(|_| *count > 1));
+                VolumeOp::Unmap { spans, durable: *durable }
             }
             Wish::CompareAndWrite { block, expected, value } => VolumeOp::CompareAndWrite {
                 span: span(*block, 1)?,
@@ -169,7 +177,7 @@ impl Host {
                 data: data_of(slab, volume, *block, &[*value])?,
                 durable: false,
             },
-            Wish::Compare { block, expected } => {
+            Wish::Compare { block, expected } | Wish::Guess { block, expected } => {
                 VolumeOp::Compare { span: span(*block, 1)?, expected: data_of(slab, volume, *block, &[*expected])? }
             }
             Wish::Verify { first, count } => VolumeOp::Verify { span: span(*first, *count)? },

@@ -3,12 +3,12 @@
 use dyad_contract::volume::{VolumeDone, VolumeError, VolumeResult};
 
 use super::ask::{SECTORS, put_version};
-use super::{ATTEMPTS_MAX, Host, Op, Stage, Wish};
+use super::{ATTEMPTS_MAX, Host, MEMORY_MAX, Op, Stage, Wish};
 use crate::cluster::block::{Nodes, Order};
 use crate::cluster::book::Book;
 use crate::cluster::happening::SessionNo;
 use crate::cluster::queue::{MILLIS, Time};
-use crate::pattern::Value;
+use crate::pattern::{BLOCK, Value};
 
 /// What hosts may be told because of faults that struck.
 #[derive(Clone, Copy, Debug, Default)]
@@ -29,9 +29,38 @@ pub(in crate::cluster) struct Court<'a> {
     pub(in crate::cluster) holders: Nodes,
     /// Since when there have been fewer images in sync than the volume wants (A4).
     pub(in crate::cluster) few_since: Option<Order>,
+    /// When all images in sync were asked for a flush that they have made, the last time; none: nobody can tell.
+    pub(in crate::cluster) flushed: Option<Order>,
     /// When the oldest operation of any host was asked.
     pub(in crate::cluster) oldest: Order,
     pub(in crate::cluster) now: Time,
+}
+
+impl Court<'_> {
+    /// A read brought these bytes.
+    fn read(&mut self, volume: usize, blocks: (u64, u64), bytes: &[u8], asked: Order) -> Result<(), String> {
+        let (first, count) = blocks;
+        if bytes.len() as u64 != count * BLOCK as u64 {
+            return Err(format!("a read of {count} blocks brought {} bytes", bytes.len()));
+        }
+        self.book.read(volume, first, bytes, asked, self.holders)
+    }
+
+    /// A flush was answered: every image in sync has made it.
+    fn flush(&mut self, volume: usize, asked: Order) -> Result<(), String> {
+        if self.flushed.is_some_and(|flushed| flushed < asked) {
+            return Err("a flush was answered that an image in sync has not made (A2, A3)".to_owned());
+        }
+        self.book.flushed(volume, asked);
+        Ok(())
+    }
+
+    /// A block compares with this: as good as a read of it.
+    fn saw(&mut self, volume: usize, block: u64, value: Value, asked: Order) -> Result<(), String> {
+        let mut bytes = [0; BLOCK];
+        crate::pattern::fill(&mut bytes, volume as u64, block, value);
+        self.book.read(volume, block, &bytes, asked, self.holders)
+    }
 }
 
 /// What became of an operation.
@@ -100,16 +129,21 @@ impl Host {
             (Wish::Read { first, count }, result) => {
                 court.book.end_read(volume, *first, *count);
                 if let Ok(VolumeDone::Data(data)) = result {
-                    if data.len() as u64 != count * crate::pattern::BLOCK as u64 {
-                        return Err(format!("a read of {count} blocks brought {} bytes", data.len()));
-                    }
-                    court.book.read(volume, *first, &data.to_vec(), op.asked, court.holders)?;
+                    let bytes = data.to_vec();
+                    court.read(volume, (*first, *count), &bytes, op.asked)?;
+                    self.remember(*first, &bytes);
+                }
+            }
+            (Wish::Guess { block, expected }, result) => {
+                court.book.end_read(volume, *block, 1);
+                if result.is_ok() {
+                    court.saw(volume, *block, *expected, op.asked)?;
                 }
             }
             (Wish::ReadState, Ok(VolumeDone::Data(data))) => {
                 court.book.read_state(volume, &data.to_vec(), op.asked, court.holders)?;
             }
-            (Wish::Flush, Ok(_)) => court.book.flushed(volume, op.asked),
+            (Wish::Flush, Ok(_)) => court.flush(volume, op.asked)?,
             _ => op.close(volume, court.book, result.is_ok().then_some(court.holders), court.oldest)?,
         }
         Ok(if result.is_ok() { Verdict::Done } else { Verdict::Over })
@@ -121,7 +155,7 @@ impl Host {
         let (block, expected) = match op.wish {
             Wish::CompareAndWrite { block, expected, .. } if op.attempt == 1 => (block, expected),
             Wish::Compare { block, expected } => (block, expected),
-            Wish::CompareAndWrite { .. } => return Ok(false),
+            Wish::CompareAndWrite { .. } | Wish::Guess { .. } => return Ok(false),
             _ => return Err(format!("{:?} was answered by a miscompare", op.wish)),
         };
         if court.book.holds(self.volume, block, expected) {
@@ -145,11 +179,27 @@ impl Host {
     pub(in crate::cluster) fn give_up(&mut self, id: u64, court: &mut Court<'_>) -> Result<(), String> {
         let Some(at) = self.ops.iter().position(|op| op.id == id) else { return Ok(()) };
         let op = self.ops.remove(at);
-        if let Wish::Read { first, count } = op.wish {
-            court.book.end_read(self.volume, first, count);
-            return Ok(());
+        match op.wish {
+            Wish::Read { first, count } => court.book.end_read(self.volume, first, count),
+            Wish::Guess { block, .. } => court.book.end_read(self.volume, block, 1),
+            _ => return op.close(self.volume, court.book, None, court.oldest),
         }
-        op.close(self.volume, court.book, None, court.oldest)
+        Ok(())
+    }
+
+    /// Keeps in mind what a block held.
+    fn remember(&mut self, first: u64, bytes: &[u8]) {
+        if !self.habits.recalls || bytes.len() != BLOCK {
+            return;
+        }
+        let seen = crate::pattern::identify(bytes, self.volume as u64, first);
+        // Zeros do not say who wrote them.
+        if let Some(value) = seen.ok().filter(|value| *value != Value::ZERO) {
+            if self.memory.len() == MEMORY_MAX {
+                self.memory.remove(0);
+            }
+            self.memory.push((first, value));
+        }
     }
 }
 
@@ -222,7 +272,7 @@ impl Op {
                 Ok(())
             }
             Wish::WriteState { value, .. } => book.end_state(volume, *value, acked, oldest),
-            Wish::Verify { .. } | Wish::Read { .. } | Wish::Flush | Wish::ReadState => Ok(()),
+            Wish::Verify { .. } | Wish::Read { .. } | Wish::Guess { .. } | Wish::Flush | Wish::ReadState => Ok(()),
         }
     }
 }

@@ -25,6 +25,8 @@ pub const SENDER: usize = 4;
 pub const SPARSE: usize = 5;
 /// Number of the host that fills a pool with its last extents, then clears those and writes to its first.
 pub const MOVER: usize = 6;
+/// Number of the host that reads what the others write, flushes, and compares with what it has seen before.
+pub const LOOKER: usize = 7;
 /// When it turns from the one to the other: the pool is full by then.
 pub const TURN: Time = 4 * SECONDS;
 
@@ -40,6 +42,8 @@ pub const COMMAND_TIMEOUT: Time = 5 * SECONDS;
 const ABORT_TIMEOUT: Time = 2 * SECONDS;
 /// After this it tries another login.
 const LOGIN_TIMEOUT: Time = 1500 * MILLIS;
+/// So many contents a host remembers.
+const MEMORY_MAX: usize = 16;
 /// Tries of one operation before it is given up: enough for any stall that is allowed.
 const ATTEMPTS_MAX: u32 = 400;
 
@@ -82,6 +86,13 @@ pub enum Wish {
         /// Which.
         block: u64,
         /// What it holds.
+        expected: Value,
+    },
+    /// One block, whoever else writes it, may hold what it did a while ago. If it compares, that was read.
+    Guess {
+        /// Which.
+        block: u64,
+        /// What it held.
         expected: Value,
     },
     /// All images can be read there.
@@ -169,6 +180,8 @@ pub struct Host {
     pub(super) wakes_at: Option<Time>,
     /// Nothing new is asked any more.
     pub(super) is_done: bool,
+    /// What some blocks held when it read them.
+    pub(super) memory: Vec<(u64, Value)>,
 }
 
 /// What a host does how often.
@@ -194,6 +207,8 @@ pub(super) struct Habits {
     pub(super) roams: bool,
     /// Until the turn it writes to its last extents, then it clears those and writes to its first.
     pub(super) moves: bool,
+    /// Its comparisons are guesses, from memory.
+    pub(super) recalls: bool,
     /// Of 1000: commands about the SCSI state (M20).
     pub(super) state: u64,
     /// It gives up within so long whatever is not answered, and does not try again.
@@ -219,6 +234,7 @@ impl Habits {
             long: [0, 1, 4][rng.index(3)],
             roams: rng.chance(1, 3),
             moves: false,
+            recalls: false,
             state: [0, 10, 60, 250][rng.index(4)],
             hurry: None,
         }
@@ -232,11 +248,12 @@ impl Habits {
             prefers: None,
             durable: 0,
             abort: 0,
-            weights: [6, 0, 0, 90, 3, 0, 0],
+            weights: [6, 0, 0, 70, 3, 0, 20],
             spread: 64,
             long: 0,
             roams: false,
             moves: false,
+            recalls: true,
             state: 10,
             hurry: Some(800 * MILLIS),
         }
@@ -245,14 +262,23 @@ impl Habits {
     /// Writes and unmaps now and then.
     fn of_sparse(rng: &mut Rng) -> Self {
         let think = [8 * MILLIS, 30 * MILLIS, 120 * MILLIS][rng.index(3)];
-        let weights = [70, 5, 10, 15, 2, 0, 0];
-        Self { depth: 4, think, weights, spread: 16, roams: rng.chance(1, 2), ..Self::of_sender() }
+        // Now and then it clears more than it writes, and that durably (A2).
+        let clears = rng.chance(1, 3);
+        let weights = if clears { [35, 5, 45, 15, 2, 0, 0] } else { [70, 5, 10, 15, 2, 0, 0] };
+        let durable = if clears { 50 } else { 0 };
+        Self { depth: 4, think, weights, durable, spread: 16, roams: rng.chance(1, 2), abort: 0, ..Self::of_sender() }
     }
 
     /// Fills the pool, and makes room in it.
     fn of_mover() -> Self {
         let weights = [50, 0, 40, 10, 0, 0, 0];
-        Self { depth: 4, think: 4 * MILLIS, weights, moves: true, ..Self::of_sender() }
+        Self { depth: 4, think: 4 * MILLIS, weights, moves: true, abort: 0, ..Self::of_sender() }
+    }
+
+    /// Looks at what others write, now and before.
+    fn of_looker() -> Self {
+        let weights = [8, 0, 0, 72, 8, 0, 12];
+        Self { depth: 8, think: 5 * MILLIS, weights, spread: 4, ..Self::of_watcher() }
     }
 
     /// Always has something under way through every node.
@@ -262,13 +288,14 @@ impl Habits {
             think: 8 * MILLIS,
             prefers: None,
             durable: 0,
-            abort: 0,
+            abort: 20,
             weights: [70, 0, 0, 30, 0, 0, 0],
             spread: 4,
             long: 0,
             hurry: None,
             roams: false,
             moves: false,
+            recalls: false,
             state: 0,
         }
     }
@@ -282,6 +309,7 @@ impl Host {
             SENDER => Habits::of_sender(),
             SPARSE => Habits::of_sparse(&mut rng),
             MOVER => Habits::of_mover(),
+            LOOKER => Habits::of_looker(),
             _ => Habits::draw(&mut rng, nodes),
         };
         Self {
@@ -296,6 +324,7 @@ impl Host {
             next_wish: 0,
             wakes_at: None,
             is_done: false,
+            memory: Vec::new(),
         }
     }
 

@@ -123,6 +123,14 @@ impl Host {
         deeds
     }
 
+    /// The session of this path, if it is open.
+    pub(in crate::cluster) fn session(&self, node: usize) -> Option<SessionNo> {
+        match self.paths[node] {
+            Path::Open(session) => Some(session),
+            Path::Closed(_) | Path::LoggingIn(..) => None,
+        }
+    }
+
     /// In the end every node in turn has to serve.
     fn path_for(&mut self, at: usize) -> Option<(usize, SessionNo)> {
         let op = &self.ops[at];
