@@ -85,9 +85,12 @@ impl Core {
         self.leases.known = *leases;
     }
 
-    /// Whether an answer that reveals something may go out now.
+    /// Whether an answer that reveals something may go out now. Not while an image may have joined that alone has a write which
+    /// failed: it would show that the write is not there, and the next owner that it is (M16, M19).
     fn may_reveal(&self) -> bool {
-        self.members.is_own() && self.lease_set().into_iter().all(|image| self.leases.is_held(image, self.now))
+        self.members.is_own()
+            && self.doubted.is_empty()
+            && self.lease_set().into_iter().all(|image| self.leases.is_held(image, self.now))
     }
 
     /// Answers, or holds the answer until it may go out.

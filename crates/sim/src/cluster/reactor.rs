@@ -47,7 +47,10 @@ impl World {
             Local::Records(records) => self.on_records(node, records)?,
             Local::Beats { from, life, message } => self.on_beats(node, from, life, *message),
             Local::Store { segment, question, answer } => self.on_store_answer(node, segment, question, answer),
-            Local::Watched { .. } if !self.reaches_store(node) => self.reach.missed[node] = true,
+            // Whoever promotes by force sees to it that the owner hears of it (M10).
+            Local::Watched { segment, .. } if !self.reaches_store(node) && !self.segments[segment].is_overruled => {
+                self.reach.missed[node] = true;
+            }
             Local::Watched { segment, record } => self.tell_part(node, segment, PartEvent::Seen(Some(record))),
             Local::Host { host, session, message } => self.on_host_message(node, host, session, message),
             Local::HostGone { session } => self.on_host_gone(node, session),

@@ -214,3 +214,45 @@ fn what_a_failed_opening_heard_from_the_disk_is_not_forgotten() {
     let outcome = Campaign::default().play(Plan::draw(510_050_808), false);
     assert!(outcome.violation.is_none(), "{:?}", outcome.violation);
 }
+
+/// An image that catches up has joined, but the owner cannot reach the store to hear so (M16, M7). Its own disk fails all that is
+/// to be durable, so a write fails there; the image that joins has it. The host was told that it failed, and read what was there
+/// before; the other node followed, and the write was there (M19). Nothing is revealed any more until the owner knows.
+#[test]
+fn a_write_that_failed_amid_a_joining_is_not_shown_to_be_away_before_it_is() {
+    let fault = |at, trigger, aim, kind, lasts, seed| Fault { at, trigger, aim, kind, lasts, seed };
+    let all_durable = FaultKind::DiskFails { kind: DiskFault::Durable, times: u64::MAX };
+    let crash = FaultKind::ProcessCrash { amid: false };
+    let plan = Plan {
+        seed: 2_100_034_396,
+        nodes: 2,
+        images: 2,
+        segments: 1,
+        regions: 3,
+        unit: 4096,
+        disk_bytes: 12 << 20,
+        log_bytes: 64 << 10,
+        ppm_bound: 1000,
+        is_beyond_bound: false,
+        policy: AckPolicy::default(),
+        interval: 300,
+        hosts: vec![1, 2],
+        quota: 168,
+        until: 3_164_062_500,
+        faults: vec![
+            fault(941_000_000, Trigger::Resyncing, Aim::Owner, all_durable, 2_402_000_000, 7_721_403_761_220_301_305),
+            fault(1_018_000_000, Trigger::Writing, Aim::Follower, crash, 368_000_000, 3_910_481_566_334_953_451),
+            fault(
+                1_038_000_000,
+                Trigger::Joined,
+                Aim::Behind,
+                FaultKind::StoreCut,
+                2_694_000_000,
+                16_422_172_579_909_366_493,
+            ),
+        ],
+        skipped: Vec::new(),
+    };
+    let outcome = Campaign::default().play(plan, false);
+    assert!(outcome.violation.is_none(), "{:?}", outcome.violation);
+}
