@@ -164,9 +164,16 @@ impl Pool {
     }
 
     /// The phase is durable: let go of everything, then say so in the journal. The image's place is kept until then, so that
-    /// flush rounds under way find it.
+    /// flush rounds under way find it; and until its pages are up to date, because the journal may be cut before it says that
+    /// the image is gone, and whoever opens the pool then reads them (P2).
     fn let_go(&mut self, at: usize, token: Option<AdminToken>) {
-        if !self.flusher.is_between_rounds() {
+        let (image, layer) = (self.image(at).no, self.image(at).layer);
+        let is_behind = |page| self.pages.is_behind(page) || self.checkpoint.writes(page);
+        let is_behind = self.pages.of(image, layer).any(is_behind);
+        if is_behind {
+            self.want_checkpoint();
+        }
+        if is_behind || !self.flusher.is_between_rounds() {
             let durable_at = self.commits.durable();
             return self.wait_for_commit(durable_at, Change::Deleting { at, token });
         }

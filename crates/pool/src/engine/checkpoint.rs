@@ -45,6 +45,11 @@ impl Checkpoint {
         matches!(self.stage, Stage::Idle)
     }
 
+    /// Whether one is under way that writes the page.
+    pub(super) fn writes(&self, page: PageNo) -> bool {
+        !self.is_idle() && self.pages.contains(&page)
+    }
+
     /// How many were finished.
     pub(super) fn done(&self) -> u64 {
         self.done

@@ -72,18 +72,24 @@ impl Pages {
         Some(page)
     }
 
-    /// The image's pages are nobody's, and may be used again once the journal says that it is gone.
+    /// Pages of the image.
+    pub(super) fn of(&self, image: ImageNo, layer: LayerNo) -> impl Iterator<Item = PageNo> + '_ {
+        self.by_page.iter().filter(move |(_, owner)| is_of(**owner, image, layer)).map(|(&page, _)| page)
+    }
+
+    /// Whether the page's homes lack something that the journal has.
+    pub(super) fn is_behind(&self, page: PageNo) -> bool {
+        self.dirty.contains(&page)
+    }
+
+    /// The image's pages are nobody's, and may be used again once the journal says that it is gone. Their homes lack nothing
+    /// that the journal has: nobody writes them any more, and until then whoever opens the pool reads them.
     pub(super) fn disown(&mut self, image: ImageNo, layer: LayerNo) {
-        let Self { by_owner, by_page, leaving, dirty, .. } = self;
+        let Self { by_owner, by_page, leaving, .. } = self;
         by_page.retain(|&page, &mut owner| {
-            let gone = match owner {
-                PageOwner::Directory { .. } => false,
-                PageOwner::Image { image: of } | PageOwner::Marks { image: of, .. } => of == image,
-                PageOwner::Map { layer: of, .. } => of == layer,
-            };
+            let gone = is_of(owner, image, layer);
             if gone {
                 by_owner.remove(&owner);
-                dirty.remove(&page);
                 leaving.insert(page, (image, owner));
             }
             !gone
@@ -151,6 +157,14 @@ impl Pages {
     /// The owner's page, if the journal does not know yet that it has it.
     pub(super) fn uncommitted(&self, owner: PageOwner) -> Option<PageNo> {
         self.by_owner.get(&owner).copied().filter(|page| self.fresh.contains(page))
+    }
+}
+
+fn is_of(owner: PageOwner, image: ImageNo, layer: LayerNo) -> bool {
+    match owner {
+        PageOwner::Directory { .. } => false,
+        PageOwner::Image { image: of } | PageOwner::Marks { image: of, .. } => of == image,
+        PageOwner::Map { layer: of, .. } => of == layer,
     }
 }
 

@@ -9,10 +9,15 @@ use crate::engine::ops::{Completion, OpAt};
 use crate::format::page::PAGE_BYTES;
 use crate::format::table::{self, SUMS_PER_TABLE_PAGE, TablePage};
 
+/// How often a home that the disk fails to read is read again before it counts as rotten: to take it for empty makes all that it
+/// vouches for unreadable, and the next flush writes it so.
+const READS_AGAIN: u8 = 3;
+
 /// A table page being read, and the reads that wait for it.
 pub(super) struct Fetch {
     page: TablePage,
     outstanding: u8,
+    reads_again: u8,
     /// Both homes were read, not only the newest.
     is_thorough: bool,
     /// A home was not read for want of memory: nothing may be concluded from its absence.
@@ -36,7 +41,8 @@ impl Pool {
         // Until a page was read once, either home may be the newest. After a failure of the disk the newest may never have got there.
         let is_thorough = self.sums.newest_home(page).is_none() || self.poison.is_poisoned();
         let (waiting, for_flush) = (op.into_iter().collect(), op.is_none());
-        let fetch = Fetch { page, outstanding: 0, is_thorough, is_short: false, best: None, waiting, for_flush };
+        let (outstanding, reads_again, is_short, best) = (0, READS_AGAIN, false, None);
+        let fetch = Fetch { page, outstanding, reads_again, is_thorough, is_short, best, waiting, for_flush };
         self.read_homes(fetch);
     }
 
@@ -47,14 +53,7 @@ impl Pool {
             _ => 0..2,
         };
         for home in homes {
-            let Ok(buf) = self.slab.take(PAGE_BYTES) else {
-                fetch.is_short = true;
-                continue;
-            };
-            fetch.outstanding += 1;
-            let token = Completion::TableRead { page: page.0, home }.token();
-            let offset = self.superblock.layout.table_offset(home, page);
-            self.disk_ops.push(DiskOp::Read { token, offset, buf });
+            self.read_home(&mut fetch, home);
         }
         if fetch.outstanding > 0 {
             self.fetches.push(fetch);
@@ -64,20 +63,40 @@ impl Pool {
         }
     }
 
+    fn read_home(&mut self, fetch: &mut Fetch, home: usize) {
+        let Ok(buf) = self.slab.take(PAGE_BYTES) else {
+            fetch.is_short = true;
+            return;
+        };
+        fetch.outstanding += 1;
+        let token = Completion::TableRead { page: fetch.page.0, home }.token();
+        let offset = self.superblock.layout.table_offset(home, fetch.page);
+        self.disk_ops.push(DiskOp::Read { token, offset, buf });
+    }
+
     pub(super) fn table_read_done(&mut self, page: TablePage, home: usize, result: Result<DiskDone, DiskError>) {
         let disk = self.superblock.disk;
         let Some(at) = self.fetches.iter().position(|fetch| fetch.page == page) else { return };
-        let fetch = &mut self.fetches[at];
+        let mut fetch = self.fetches.swap_remove(at);
         fetch.outstanding -= 1;
-        if let Ok(DiskDone::Read(buf)) = result
-            && let Some(seq) = table::decode(&buf, disk, page)
-            && fetch.best.as_ref().is_none_or(|(best, ..)| seq > *best)
-        {
-            fetch.best = Some((seq, home, buf.freeze()));
+        match result {
+            Ok(DiskDone::Read(buf)) => {
+                if let Some(seq) = table::decode(&buf, disk, page)
+                    && fetch.best.as_ref().is_none_or(|(best, ..)| seq > *best)
+                {
+                    fetch.best = Some((seq, home, buf.freeze()));
+                }
+            }
+            Err(_) if fetch.reads_again > 0 => {
+                fetch.reads_again -= 1;
+                self.read_home(&mut fetch, home);
+            }
+            Ok(_) | Err(_) => {}
         }
         if fetch.outstanding == 0 {
-            let fetch = self.fetches.swap_remove(at);
             self.fetched(fetch);
+        } else {
+            self.fetches.push(fetch);
         }
     }
 
