@@ -127,3 +127,16 @@ fn drift_within_the_bound_is_covered_by_the_margin() {
     assert!(lease_lasts < promise_lasts);
     assert!(tuning.margin() >= Period::from_nanos(2 * 600_000));
 }
+
+/// Broke once (review): nobody has to grant leases for a segment all of whose images are on one node, and so it lost its turn to
+/// resync in the very call in which it had got it: all of them caught up at once.
+#[test]
+fn a_segment_that_needs_no_leases_keeps_its_turn() {
+    let mut leases = leases(1, 1, 1000);
+    let wish = dyad_cluster::Wish { segment: SEGMENT, line: dyad_cluster::Line::Return, in_sync: 1, is_asked: false };
+    assert!(leases.turns().ask(&wish, 1, at(1000)));
+    leases.unlist(SEGMENT);
+    assert_eq!(leases.turns().running(dyad_cluster::Line::Return), 1);
+    leases.disown(SEGMENT);
+    assert_eq!(leases.turns().running(dyad_cluster::Line::Return), 0);
+}

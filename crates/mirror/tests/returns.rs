@@ -182,3 +182,19 @@ fn whoever_loses_the_segment_amid_a_resync_gives_the_turn_back() {
     assert!(world.nodes[owner].is_stopped);
     assert_eq!(world.nodes[owner].leases.turns().running(Line::Return), 0);
 }
+
+/// Broke once (review): the connection of an image that catches up broke for a moment. Its stream opened anew, which asks for
+/// a look at who could come back next; nobody looks while one catches up, so the part wanted to be called at once, again and
+/// again, until the run was over.
+#[test]
+fn a_blip_amid_a_resync_does_not_make_the_reactor_spin() {
+    let (mut world, owner, other) = catching_up();
+    world.disconnect(owner, other);
+    world.connect(owner, other);
+    world.unstick(other);
+    for _ in 0..50 {
+        world.pass(MS(1));
+        let deadline = world.nodes[owner].part.as_ref().and_then(dyad_mirror::Part::next_deadline);
+        assert!(deadline.is_none_or(|at| at > world.now), "{deadline:?} is over at {:?}", world.now);
+    }
+}
