@@ -44,6 +44,11 @@ pub(crate) struct Raw {
 }
 
 impl Raw {
+    /// What stands for a row that rotted, so that the others can be told all the same: it is there, and decodes as damaged.
+    pub(crate) const fn damaged() -> Self {
+        Self { version: Version(0), record: Vec::new() }
+    }
+
     pub(crate) fn decode(&self, key: Key) -> Result<Versioned, DecodeError> {
         let record = Record::decode(&self.record)?;
         if record.key() != key {
@@ -83,8 +88,8 @@ fn sum(key: Key, version: Version, record: &[u8]) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use super::{decode, encode};
-    use dyad_cluster::{Key, Version};
+    use super::{Raw, decode, encode};
+    use dyad_cluster::{DecodeError, Key, Version};
     use dyad_units::PoolId;
 
     #[test]
@@ -94,5 +99,6 @@ mod tests {
             assert!(decode(key, &vec![0xA5; len]).is_err());
         }
         assert!(decode(key, &encode(key, Version(1), &[1, 2, 250, 250])).unwrap().decode(key).is_err());
+        assert_eq!(Raw::damaged().decode(key), Err(DecodeError::Damaged));
     }
 }

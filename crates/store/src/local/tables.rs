@@ -62,7 +62,7 @@ pub(crate) enum Since {
 pub(crate) fn get(database: &Database, key: Key) -> Result<Option<Raw>, StoreError> {
     let records = database.begin_read().map_err(unavailable)?.open_table(RECORDS).map_err(unavailable)?;
     let row = records.get(row::key_bytes(key).as_slice()).map_err(unavailable)?;
-    row.map(|row| decode(key, row.value())).transpose()
+    Ok(row.map(|row| shown(key, row.value())))
 }
 
 /// The version of the whole store.
@@ -93,7 +93,7 @@ pub(crate) fn each(
         let (key, row) = found.map_err(unavailable)?;
         let key = row::key_of(key.value())
             .ok_or_else(|| StoreError::Unavailable { reason: "it holds a key that is not one".to_owned() })?;
-        if show(key, decode(key, row.value())?).is_break() {
+        if show(key, shown(key, row.value())).is_break() {
             break;
         }
     }
@@ -142,7 +142,7 @@ fn put(change: &WriteTransaction, key: Key, expected: Option<Version>, new: Opti
     let mut records = change.open_table(RECORDS).map_err(untried)?;
     let bytes = row::key_bytes(key);
     let found = records.get(bytes.as_slice()).map_err(untried)?;
-    let current = found.map(|row| decode(key, row.value())).transpose().map_err(NotSet::Untried)?;
+    let current = found.map(|row| shown(key, row.value()));
     if current.as_ref().map(|current| current.version) != expected {
         return Err(NotSet::Conflict(current));
     }
@@ -179,8 +179,9 @@ fn decode_change(version: Version, bytes: &[u8]) -> Option<Change> {
     Some(Change { key, version, record })
 }
 
-fn decode(key: Key, bytes: &[u8]) -> Result<Raw, StoreError> {
-    row::decode(key, bytes).map_err(|source| StoreError::Record { key, source })
+/// One that rotted is there all the same, and stops only what it tells of.
+fn shown(key: Key, bytes: &[u8]) -> Raw {
+    row::decode(key, bytes).unwrap_or_else(|_| Raw::damaged())
 }
 
 pub(crate) fn unavailable(error: impl Into<redb::Error>) -> StoreError {

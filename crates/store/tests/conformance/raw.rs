@@ -29,3 +29,16 @@ pub fn rewrite(store: &Path, key: &[u8], to: u8) -> u8 {
     change.commit().unwrap();
     before
 }
+
+/// Changes a bit of the record with this key, as a disk may. The store must not be in use.
+#[allow(dead_code, reason = "not every test that uses this file lets records rot")]
+pub fn rot(store: &Path, key: &[u8]) {
+    let database = Database::create(store).unwrap();
+    let change = database.begin_write().unwrap();
+    let mut records = change.open_table(RECORDS).unwrap();
+    let mut row = records.get(key).unwrap().unwrap().value().to_vec();
+    *row.last_mut().unwrap() ^= 4;
+    records.insert(key, row.as_slice()).unwrap();
+    drop(records);
+    change.commit().unwrap();
+}
