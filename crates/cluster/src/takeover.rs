@@ -263,20 +263,25 @@ fn claim(view: &View<'_>) -> Result<Vec<Change>, Refused> {
     Ok(changes(view, fitness))
 }
 
-/// How good an image is, in this order: whether it has everything (M11), whether its disk lost nothing (P12).
+/// How good an image is, in this order: whether it has everything (M11); if none has, whether its machine has not restarted
+/// since it was proved, so that it has all that was acknowledged in this epoch; whether its disk lost nothing (P12).
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 struct Fitness {
     has_everything: bool,
+    has_this_epoch: bool,
     has_no_loss: bool,
 }
 
 impl Fitness {
-    const WHOLE: Self = Self { has_everything: true, has_no_loss: true };
+    const WHOLE: Self = Self { has_everything: true, has_this_epoch: true, has_no_loss: true };
 }
 
 impl Witness {
-    fn fitness(&self) -> Fitness {
-        Fitness { has_everything: self.has_everything, has_no_loss: !self.has_lost }
+    /// As an image of the record.
+    fn fitness(&self, image: &ImageRecord) -> Fitness {
+        let Self { has_everything, has_lost, incarnation, .. } = *self;
+        let is_up_since = image.incarnation.is_some_and(|proved| proved.boot == incarnation.boot);
+        Fitness { has_everything, has_this_epoch: has_everything || is_up_since, has_no_loss: !has_lost }
     }
 }
 
@@ -295,8 +300,8 @@ impl View<'_> {
 fn own_fitness(view: &View<'_>) -> Result<Fitness, WaitReason> {
     let mine = || view.in_sync().filter(|(image, _)| image.node == view.me);
     let (first, _) = mine().next().ok_or(WaitReason::NotInSync)?;
-    let shown = mine().filter_map(|(_, shown)| match shown {
-        Shown::Here(witness) => Some(witness.fitness()),
+    let shown = mine().filter_map(|(image, shown)| match shown {
+        Shown::Here(witness) => Some(witness.fitness(image)),
         Shown::Absent | Shown::Unknown => None,
     });
     let fitness = shown.max().ok_or(WaitReason::OwnImageAbsent { image: first.id })?;
@@ -305,7 +310,7 @@ fn own_fitness(view: &View<'_>) -> Result<Fitness, WaitReason> {
     }
     for (image, shown) in view.others() {
         match shown {
-            Shown::Here(witness) if witness.fitness() > fitness => {
+            Shown::Here(witness) if witness.fitness(image) > fitness => {
                 return Err(WaitReason::BetterElsewhere { image: image.id });
             }
             Shown::Here(_) => {}
@@ -377,7 +382,7 @@ fn candidates_before(view: &View<'_>, fitness: Fitness) -> u32 {
             break;
         }
         let may_claim = match shown {
-            Shown::Here(witness) => witness.fitness() >= fitness,
+            Shown::Here(witness) => witness.fitness(image) >= fitness,
             Shown::Unknown => true,
             Shown::Absent => false,
         };
@@ -397,8 +402,9 @@ fn changes(view: &View<'_>, fitness: Fitness) -> Vec<Change> {
     for (image, shown) in view.in_sync() {
         let id = image.id;
         match shown {
-            Shown::Here(witness) if witness.fitness() < fitness => {
-                let forgot = fitness.has_everything && !witness.has_everything;
+            Shown::Here(witness) if witness.fitness(image) < fitness => {
+                let known = |fitness: Fitness| (fitness.has_everything, fitness.has_this_epoch);
+                let forgot = known(witness.fitness(image)) < known(fitness);
                 let reason = if forgot { OutReason::Forgot } else { OutReason::LostExtents };
                 changes.push(Change::TakeOut { image: id, reason });
             }

@@ -119,6 +119,27 @@ fn candidates_take_turns() {
     claims(&View { me: node(0), shown: [whole(0); IMAGES_MAX], ..second });
 }
 
+/// M11: broke once (simulation, 2300046129): all machines lost their power, the owner served again and acknowledged a write before
+/// all was compared, and lost its power again. All counted as alike, because none had everything, and its image stood first: what
+/// it still had won over the write that the others had.
+#[test]
+fn where_all_forgot_those_that_restarted_since_do_not_count() {
+    let proved = claims(&view(&record(3), 0, &[forgot(0), forgot(1), forgot(2)]));
+    let again = Incarnation { boot: BootId::from_bytes([99; 16]), start: 4 };
+    let restarted = Shown::Here(Witness { incarnation: again, ..witness(0, false, false) });
+    let at = Epoch::new(proved.epoch.value());
+    let of_now = |shown: Shown| match shown {
+        Shown::Here(witness) => Shown::Here(Witness { epoch: at, ..witness }),
+        other => other,
+    };
+    let shown = [restarted, forgot(1), forgot(2)].map(of_now);
+    assert_eq!(waits(&view(&proved, 0, &shown)), WaitReason::BetterElsewhere { image: image(1) });
+    let new = claims(&view(&proved, 1, &shown));
+    assert_eq!((new.owner, states(&new)), (Some(node(1)), vec![out(OutReason::Forgot), IN, IN]));
+    let all = [again; 3].map(|incarnation| of_now(Shown::Here(Witness { incarnation, ..witness(0, false, false) })));
+    assert_eq!(states(&claims(&view(&proved, 0, &all))), [IN, IN, IN], "all machines restarted: all are alike");
+}
+
 /// M11: what forgot does not serve while one that did not may be there.
 #[test]
 fn an_image_that_forgot_waits_for_those_that_may_not_have() {

@@ -233,10 +233,11 @@ impl Part {
                 self.claim = None;
                 // M6: nothing is granted from here on; a beat that came before was looked at just now.
                 leases.grant_for(self.record.id, None);
-                // Whoever was asked and was silent is not asked again: the old owner, paused, would hold everything up (M9).
+                // Whoever was asked and was silent is not asked again: the old owner, paused, would hold everything up (M9). Who
+                // forgot did so since it was proved, which the mirror's own record will not say any more (M11).
                 let is_known = |change: &Change| match change {
                     Change::Confirm { .. } => true,
-                    Change::TakeOut { reason, .. } => *reason == OutReason::Silent,
+                    Change::TakeOut { reason, .. } => matches!(reason, OutReason::Silent | OutReason::Forgot),
                     _ => false,
                 };
                 let changes = changes.into_iter().filter(is_known).collect();
