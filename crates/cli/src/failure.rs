@@ -39,18 +39,30 @@ impl Failure {
 
     /// Prints what is to be said, to the standard error, and gives the exit status.
     pub fn report(self, json: bool) -> ExitCode {
-        let code = self.code();
-        match self {
-            Self::Refused(problem) if json => {
-                eprintln!("{}", serde_json::to_string_pretty(&problem).unwrap_or_default());
+        match (&self, self.told()) {
+            (Self::Refused(problem), _) if json => {
+                eprintln!("{}", serde_json::to_string_pretty(problem).unwrap_or_default());
             }
-            Self::Refused(Problem { detail: what, advice, .. })
-            | Self::Unreachable { what, advice }
-            | Self::Failed { what, advice } => complain(&what, &advice),
-            Self::Usage(what) => complain(&what, ""),
-            Self::NotRedundant => {}
+            (_, Some((kind, detail, advice))) if json => {
+                let kind = format!("urn:dyad:problem:{kind}");
+                let told = serde_json::json!({ "type": kind, "detail": detail, "advice": advice });
+                eprintln!("{told:#}");
+            }
+            (_, Some((_, what, advice))) => complain(what, advice),
+            (_, None) => {}
         }
-        ExitCode::from(code)
+        ExitCode::from(self.code())
+    }
+
+    /// For programs what kind it is, what failed, and what to do.
+    fn told(&self) -> Option<(&'static str, &str, &str)> {
+        match self {
+            Self::Refused(Problem { detail, advice, .. }) => Some(("refused", detail, advice)),
+            Self::Unreachable { what, advice } => Some(("unreachable", what, advice)),
+            Self::Failed { what, advice } => Some(("failed", what, advice)),
+            Self::Usage(what) => Some(("usage", what, "")),
+            Self::NotRedundant => None,
+        }
     }
 
     fn code(&self) -> u8 {

@@ -28,6 +28,18 @@ fn errors_can_be_had_as_json() {
     assert_eq!(json(&done.err)["type"], "urn:dyad:problem:not-found");
 }
 
+/// Broke once: only what a node refused came as JSON; a node that could not be reached was told in words.
+#[test]
+fn errors_on_this_side_can_be_had_as_json_too() {
+    let mut command = program();
+    command.args(["--json", "--socket", "/nonexistent/dyad.sock", "status"]);
+    let done = run(command);
+    assert_eq!((done.code, done.out.as_str()), (3, ""));
+    let told = json(&done.err);
+    assert_eq!(told["type"], "urn:dyad:problem:unreachable");
+    assert!(told["detail"].as_str().unwrap().contains("/nonexistent/dyad.sock"), "{told}");
+}
+
 #[test]
 fn a_monitor_sees_by_the_exit_status_whether_all_is_well() {
     assert_eq!(Stage::busy().dyad(&["status"]).code, 0);
