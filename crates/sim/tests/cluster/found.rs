@@ -1,7 +1,7 @@
 //! Runs that once broke a rule, kept as data: what they do does not change when seeds come to mean something else. To get
 //! one: `cargo run --release -p dyad-sim --example plan FIRST_SEED` on the code that breaks the rule.
 
-use dyad_cluster::AckPolicy;
+use dyad_cluster::{AckPolicy, OnFew};
 use dyad_sim::cluster::{Aim, Beats, Campaign, DiskFault, Fault, FaultKind, Plan, Trigger};
 
 /// One node's power fails amid a write, it is back before the next owner serves, and its stream opens a moment earlier
@@ -249,6 +249,62 @@ fn a_write_that_failed_amid_a_joining_is_not_shown_to_be_away_before_it_is() {
                 FaultKind::StoreCut,
                 2_694_000_000,
                 16_422_172_579_909_366_493,
+            ),
+        ],
+        skipped: Vec::new(),
+    };
+    let outcome = Campaign::default().play(plan, false);
+    assert!(outcome.violation.is_none(), "{:?}", outcome.violation);
+}
+
+/// All machines lose their power; the owner serves again, acknowledges writes before all is compared, and loses its power again.
+/// No image had everything, so all counted as alike, and what the restarted one still had, first in the record, won over
+/// acknowledged writes that the others had in memory (M11).
+#[test]
+fn an_image_that_restarted_again_before_all_was_compared_does_not_win_over_those_that_did_not() {
+    let fault = |at, trigger, aim, kind, lasts, seed| Fault { at, trigger, aim, kind, lasts, seed };
+    let cut = FaultKind::CutOneWay { other: 1, inward: false, beats: Beats::Lost };
+    let plan = Plan {
+        seed: 2_400_054_277,
+        nodes: 3,
+        images: 3,
+        segments: 1,
+        regions: 3,
+        unit: 4096,
+        disk_bytes: 12 << 20,
+        log_bytes: 24 << 10,
+        ppm_bound: 1000,
+        is_beyond_bound: false,
+        policy: AckPolicy { min_in_sync: 2, on_few: OnFew::Wait },
+        interval: 1000,
+        hosts: vec![0, 1, 2],
+        quota: 87,
+        until: 8_000_000_000,
+        faults: vec![
+            fault(1_220_000_000, Trigger::Writing, Aim::Owner, cut, 1_041_000_000, 8_459_690_902_533_130_121),
+            fault(
+                2_309_000_000,
+                Trigger::Closing,
+                Aim::Follower,
+                FaultKind::PowerLossOfAll,
+                1_272_000_000,
+                189_024_285_735_610_005,
+            ),
+            fault(
+                2_329_000_000,
+                Trigger::Joined,
+                Aim::Owner,
+                FaultKind::EmptyDisk,
+                3_543_000_000,
+                9_030_192_476_308_420_041,
+            ),
+            fault(
+                633_869_969,
+                Trigger::Time,
+                Aim::Node(0),
+                FaultKind::SlowNet,
+                6_366_130_031,
+                15_929_778_085_870_930_385,
             ),
         ],
         skipped: Vec::new(),
