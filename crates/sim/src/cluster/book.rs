@@ -285,6 +285,12 @@ impl Book {
         self.rotted.add(nodes, now);
     }
 
+    /// Only these nodes' images are in sync from now on; none: what an image could not read is bad on another one too (M15).
+    pub fn left_with(&mut self, nodes: Nodes) {
+        let now = self.order();
+        self.rotted.left_with(nodes, now);
+    }
+
     /// An image of the volume is in sync from now on.
     pub fn joined(&mut self, volume: usize, node: Nodes) {
         self.each(volume, |history, _| history.joined(node));

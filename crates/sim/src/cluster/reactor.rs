@@ -3,7 +3,7 @@
 use dyad_cluster::SegmentRecord;
 use dyad_contract::image::{Reply, Request};
 use dyad_contract::volume::{VolumeDone, VolumeResult};
-use dyad_mirror::{MirrorState, OpId, PartAction, PartEvent, PartNote, PeerMessage};
+use dyad_mirror::{MirrorState, Note, OpId, PartAction, PartEvent, PartNote, PeerMessage};
 use dyad_pool::AdminReply;
 
 use super::happening::{Happening, Local, StoreQuestion};
@@ -193,10 +193,7 @@ impl World {
             PartAction::CloseSessions => self.close_sessions(node, process, segment),
             PartAction::Note(note) => {
                 self.tell(|| format!("node {node}: {note:?}"));
-                self.coverage.note_part(&note);
-                if matches!(note, PartNote::Mirror(dyad_mirror::Note::Serving { suspect: 1.., .. })) {
-                    self.rouse(Trigger::Equalising);
-                }
+                self.on_part_note(&note);
             }
             PartAction::Done { id, result } => {
                 self.tell(|| format!("node {node}: command {id}: {result:?}"));
@@ -206,6 +203,15 @@ impl World {
             PartAction::Stopped => self.tell(|| format!("node {node}: stopped")),
         }
         Ok(())
+    }
+
+    fn on_part_note(&mut self, note: &PartNote) {
+        self.coverage.note_part(note);
+        match note {
+            PartNote::Mirror(Note::Serving { suspect: 1.., .. }) => self.rouse(Trigger::Equalising),
+            PartNote::Mirror(Note::Unreadable { .. }) => self.book.left_with(0),
+            _ => {}
+        }
     }
 
     /// An owner that names another one of its own will has let all that was under way end before (M12).

@@ -343,6 +343,8 @@ impl World {
             self.book.forked(segment);
         }
         self.note_alone(segment, &before, &now);
+        let holders = self.holders(segment);
+        self.book.left_with(holders);
         for image in now.images.iter().filter(|image| image.state == ImageState::InSync) {
             let was = before.image(image.id).map(|image| image.state);
             // Whoever lost its power while its joining was on the way to the store has forgotten again (M11, M16).

@@ -3,8 +3,8 @@
 //! All images of the block lost their memory, and what was written last was not flushed. On one image it is there without
 //! its checksum; on another one, bits of the block had changed before. Neither verifies, no disk knows which of them is
 //! what a host wrote, and one is adopted: counted and reported, and what was seen of it stays so. The same where bits had
-//! changed on two disks before, in a region in which something was being written. Everywhere else a host never sees a
-//! changed bit.
+//! changed on two disks before, in a region in which something was being written, or on one, and the other images were out,
+//! or had been made bad by a copy from it (M15). Everywhere else a host never sees a changed bit.
 
 use super::{Block, Nodes, Order};
 use crate::pattern::{Value, identify_rotten};
@@ -14,7 +14,7 @@ use crate::pattern::{Value, identify_rotten};
 pub struct Rotted {
     /// On one.
     pub first: Order,
-    /// On a second one.
+    /// On a second one, or on all that was left in sync.
     pub second: Order,
     nodes: Nodes,
 }
@@ -31,6 +31,13 @@ impl Rotted {
         self.nodes |= nodes;
         self.first = self.first.min(now);
         if self.nodes.count_ones() > 1 {
+            self.second = self.second.min(now);
+        }
+    }
+
+    /// Only these nodes' images are in sync from now on, or have the block.
+    pub fn left_with(&mut self, nodes: Nodes, now: Order) {
+        if self.nodes != 0 && nodes & !self.nodes == 0 {
             self.second = self.second.min(now);
         }
     }
