@@ -75,7 +75,7 @@ fn a_disk_that_comes_back_brings_its_pool_and_a_volume_that_waited_for_it() {
     stage.start();
     let volume = stage.handle().volume("v").unwrap();
     assert!(matches!(volume.phase, VolumePhase::Failed { .. }), "{:?}", volume.phase);
-    assert!(volume.images[0].reason.as_ref().is_some_and(|reason| reason.contains("missing")), "{:?}", volume.images);
+    assert!(volume.images[0].reason.as_ref().is_some_and(|reason| reason.contains("not there")), "{:?}", volume.images);
     std::fs::rename(&hidden, stage.pool_path("a")).unwrap();
     wait_for_pool(&stage, "a");
     let deadline = Instant::now() + Duration::from_secs(5);

@@ -270,7 +270,9 @@ fn cuts_in_the_middle_never_give_a_wrong_outcome(stage: &dyn Stage) {
     const CUTS: u32 = 12;
     let (near, far) = (stage.client(), stage.far().unwrap());
     let heard = [Heard::of(&*near), Heard::of(&*far.store)];
-    put(&*near, &pool(1, "start"));
+    let start = put(&*near, &pool(1, "start"));
+    // A watch that is cut off before it has begun is told of what is there, not of what was.
+    heard.iter().for_each(|heard| drop(heard.until(start)));
     let (told, is_over, sets) = (Told::default(), AtomicBool::new(false), AtomicU32::new(0));
     std::thread::scope(|scope| {
         for (at, store) in [&near, &far.store].into_iter().enumerate() {
