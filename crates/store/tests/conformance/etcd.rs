@@ -1,7 +1,7 @@
 //! The store in etcd: three real members.
 
 use std::fs;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 
 use dyad_cluster::{SetError, Store, StoreError, Version};
@@ -13,7 +13,8 @@ use super::history::{Heard, Told};
 use super::members::{Members, Secured, field, ports, program};
 use super::proxy::Proxy;
 use super::records::{eventually, get, pool, put, set};
-use super::suite::{Far, Stage, run_far, run_near, set_until};
+use super::setters::Setters;
+use super::suite::{Far, Stage, run_far, run_near};
 use super::tls::Authority;
 
 fn config(endpoints: Vec<String>, prefix: &str) -> EtcdConfig {
@@ -90,18 +91,13 @@ fn members_that_die_and_come_back_never_give_a_wrong_outcome() {
     let clients = [place.open(), place.open()];
     let heard = [Heard::of(&*clients[0]), Heard::of(&*clients[1])];
     put(&*clients[0], &pool(1, "start"));
-    let (told, is_over, sets) = (Told::default(), AtomicBool::new(false), AtomicU32::new(0));
-    std::thread::scope(|scope| {
-        for (at, store) in clients.iter().enumerate() {
-            let (told, is_over, sets) = (&told, &is_over, &sets);
-            scope.spawn(move || set_until(&**store, at, told, is_over, sets));
-        }
-        torment(&mut members.lock().unwrap(), &told);
-        is_over.store(true, Ordering::Relaxed);
-    });
+    let setters = Setters::default();
+    // It forgets changes only when it is told to.
+    setters.allow(u32::MAX);
+    setters.run(&[&*clients[0], &*clients[1]], || torment(&mut members.lock().unwrap(), &setters.told));
     let last = put(&*clients[0], &pool(2, "end"));
     for heard in &heard {
-        let [stored, refused, unknown] = told.check(&heard.until(last));
+        let [stored, refused, unknown] = setters.told.check(&heard.until(last));
         assert!(stored > 20, "{stored} stored, {refused} refused, {unknown} unknown");
     }
 }

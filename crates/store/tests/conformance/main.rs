@@ -12,5 +12,6 @@ mod proxy;
 mod raw;
 mod records;
 mod removed;
+mod setters;
 mod suite;
 mod tls;

@@ -1,7 +1,6 @@
 //! The suite: every test takes a stage, and knows nothing else of the store.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use dyad_cluster::{DiskRecord, Kind, PoolRecord, Record, STORED_BYTES_MAX, SetError, Store, StoreError, Version};
 use dyad_units::{DiskId, PoolId};
@@ -9,6 +8,7 @@ use dyad_units::{DiskId, PoolId};
 use super::history::{Heard, Told, assert_in_order};
 use super::proxy::Mood;
 use super::records::{eventually, get, name, pool, put, set};
+use super::setters::Setters;
 
 /// An empty store, and ways to it.
 pub trait Stage {
@@ -266,6 +266,8 @@ fn a_lost_answer_is_unknown_and_nothing_else(stage: &dyn Stage) {
     }
 }
 
+/// The watcher behind the network missed more changes than the store remembers and was told, rightly, only the last: on
+/// a busy machine the near client had set the record a thousand times meanwhile. Hence the allowances.
 fn cuts_in_the_middle_never_give_a_wrong_outcome(stage: &dyn Stage) {
     const CUTS: u32 = 12;
     let (near, far) = (stage.client(), stage.far().unwrap());
@@ -273,45 +275,22 @@ fn cuts_in_the_middle_never_give_a_wrong_outcome(stage: &dyn Stage) {
     let start = put(&*near, &pool(1, "start"));
     // A watch that is cut off before it has begun is told of what is there, not of what was.
     heard.iter().for_each(|heard| drop(heard.until(start)));
-    let (told, is_over, sets) = (Told::default(), AtomicBool::new(false), AtomicU32::new(0));
-    std::thread::scope(|scope| {
-        for (at, store) in [&near, &far.store].into_iter().enumerate() {
-            let (told, is_over, sets) = (&told, &is_over, &sets);
-            scope.spawn(move || set_until(&**store, at, told, is_over, sets));
-        }
+    let setters = Setters::default();
+    setters.run(&[&*near, &*far.store], || {
         for cut in 0..CUTS {
-            let before = sets.load(Ordering::Relaxed);
-            eventually("something is set", || (sets.load(Ordering::Relaxed) > before + 7 + cut % 5).then_some(()));
+            setters.allow(30);
+            setters.go_on(7 + cut % 5);
+            setters.allow(30);
             (far.set)(if cut % 3 == 0 { Mood::LosesAnswers } else { Mood::Cut });
-            let before = sets.load(Ordering::Relaxed);
-            eventually("something is set", || (sets.load(Ordering::Relaxed) > before + 5).then_some(()));
+            setters.go_on(6);
             (far.set)(Mood::Cut);
             (far.set)(Mood::Works);
         }
-        is_over.store(true, Ordering::Relaxed);
     });
     let last = put(&*near, &pool(2, "end"));
     for heard in &heard {
-        told.check(&heard.until(last));
+        setters.told.check(&heard.until(last));
     }
     let keys = |heard: &Heard| heard.so_far().iter().map(|changed| changed.version).collect::<Vec<_>>();
     assert_eq!(keys(&heard[0]), keys(&heard[1]));
-}
-
-/// Changes record 1 again and again, keeping what was said.
-pub fn set_until(store: &dyn Store, at: usize, told: &Told, is_over: &AtomicBool, sets: &AtomicU32) {
-    let (key, mut expected) = (pool(1, "a").key(), None);
-    for attempt in 0.. {
-        if is_over.load(Ordering::Relaxed) {
-            return;
-        }
-        // A store that cannot be asked is told all the same, on what was known before.
-        if let Ok(found) = store.get(key) {
-            expected = found.map(|found| found.version);
-        }
-        let record = pool(1, &format!("w-{at}-{attempt}"));
-        let outcome = set(store, expected, &record);
-        told.keep(expected, &record, &outcome);
-        sets.fetch_add(1, Ordering::Relaxed);
-    }
 }
