@@ -1,7 +1,10 @@
-//! A record of newer software, or one that rotted, stands beside others: they are given, it is said to be there, and nobody takes it for deleted.
+//! A record of newer software, or one that rotted, stands beside others: they are given, it is said to be there, and nobody
+//! takes it for deleted.
+
+use std::sync::Arc;
 
 use dyad_cluster::{DecodeError, Key, Kind, Record, SetError, Store, StoreError};
-use dyad_store::LocalStore;
+use dyad_store::{ArbiterStore, LocalStore};
 
 use super::arbiter::{Arbiter, STORE};
 use super::history::Heard;
@@ -28,6 +31,17 @@ fn assert_goes_on(store: &dyn Store, why: DecodeError) {
     put(store, &pool(1, "changed"));
 }
 
+/// Three pools that a client has put there, and what it hears from then on. The arbiter is stopped.
+fn three_pools_at(arbiter: &Arbiter) -> (Arc<ArbiterStore>, Heard) {
+    let store = arbiter.open();
+    for record in [pool(1, "a"), pool(2, "b"), pool(3, "c")] {
+        put(&*store, &record);
+    }
+    let heard = Heard::of(&*store);
+    arbiter.stop();
+    (store, heard)
+}
+
 #[test]
 fn the_store_in_a_file_goes_on_beside_a_record_of_newer_software() {
     let dir = tempfile::tempdir_in("/dev/shm").unwrap();
@@ -45,12 +59,7 @@ fn the_store_in_a_file_goes_on_beside_a_record_of_newer_software() {
 #[test]
 fn the_store_at_the_arbiter_goes_on_and_tells_nobody_that_the_record_is_gone() {
     let arbiter = Arbiter::new();
-    let store = arbiter.open();
-    for record in [pool(1, "a"), pool(2, "b"), pool(3, "c")] {
-        put(&*store, &record);
-    }
-    let heard = Heard::of(&*store);
-    arbiter.stop();
+    let (store, heard) = three_pools_at(&arbiter);
     rewrite(&arbiter.file(), &key_of(&pool(2, "b")), NEWER);
     arbiter.start();
     assert_goes_on(&*store, DecodeError::Newer(NEWER));
@@ -69,12 +78,7 @@ fn the_store_at_the_arbiter_goes_on_and_tells_nobody_that_the_record_is_gone() {
 #[test]
 fn a_record_that_rotted_stops_only_what_it_tells_of() {
     let arbiter = Arbiter::new();
-    let store = arbiter.open();
-    for record in [pool(1, "a"), pool(2, "b"), pool(3, "c")] {
-        put(&*store, &record);
-    }
-    let heard = Heard::of(&*store);
-    arbiter.stop();
+    let (store, heard) = three_pools_at(&arbiter);
     rot(&arbiter.file(), &key_of(&pool(2, "b")));
     assert_goes_on(&LocalStore::open(&arbiter.file(), || STORE).unwrap(), DecodeError::Damaged);
     arbiter.start();
