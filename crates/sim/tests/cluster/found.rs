@@ -2,7 +2,41 @@
 //! one: `cargo run --release -p dyad-sim --example plan FIRST_SEED` on the code that breaks the rule.
 
 use dyad_cluster::{AckPolicy, OnFew};
-use dyad_sim::cluster::{Aim, Beats, Campaign, DiskFault, Fault, FaultKind, Plan, Trigger};
+use dyad_sim::cluster::{Aim, Beats, Campaign, DiskFault, Fault, FaultKind, Outcome, Plan, Trigger};
+
+fn fault(at: u64, trigger: Trigger, aim: Aim, kind: FaultKind, lasts: u64, seed: u64) -> Fault {
+    Fault { at, trigger, aim, kind, lasts, seed }
+}
+
+/// What most runs have in common; the rest is to be said.
+fn ordinary() -> Plan {
+    Plan {
+        seed: 0,
+        nodes: 0,
+        images: 0,
+        segments: 1,
+        regions: 0,
+        unit: 0,
+        disk_bytes: 0,
+        log_bytes: 0,
+        ppm_bound: 1000,
+        is_beyond_bound: false,
+        policy: AckPolicy::default(),
+        interval: 0,
+        hosts: Vec::new(),
+        quota: 0,
+        until: 0,
+        faults: Vec::new(),
+        skipped: Vec::new(),
+    }
+}
+
+/// Plays it, which breaks no rule any more.
+fn passes(plan: Plan) -> Outcome {
+    let outcome = Campaign::default().play(plan, false);
+    assert!(outcome.violation.is_none(), "{:?}", outcome.violation);
+    outcome
+}
 
 /// One node's power fails amid a write, it is back before the next owner serves, and its stream opens a moment earlier
 /// than the segment is served: the owner looked for images that could catch up while it did not serve yet, and never
@@ -13,14 +47,10 @@ fn an_image_that_was_there_before_the_owner_served_catches_up() {
         seed: 48,
         nodes: 3,
         images: 3,
-        segments: 1,
         regions: 1,
         unit: 4096,
         disk_bytes: 12 << 20,
         log_bytes: 64 << 10,
-        ppm_bound: 1000,
-        is_beyond_bound: false,
-        policy: AckPolicy::default(),
         interval: 100,
         hosts: vec![0],
         quota: 12,
@@ -33,10 +63,9 @@ fn an_image_that_was_there_before_the_owner_served_catches_up() {
             lasts: 290_000_000,
             seed: 2_868_262_472_617_598_537,
         }],
-        skipped: Vec::new(),
+        ..ordinary()
     };
-    let outcome = Campaign::default().play(plan, false);
-    assert!(outcome.violation.is_none(), "{:?}", outcome.violation);
+    let outcome = passes(plan);
     assert!(outcome.coverage.of("image joined (M16)") > 0, "it came back by a resync");
 }
 
@@ -45,7 +74,6 @@ fn an_image_that_was_there_before_the_owner_served_catches_up() {
 /// adopted as they lay there (P8): zeros in place of what hosts had written.
 #[test]
 fn a_block_that_a_resync_left_bad_is_never_adopted() {
-    let fault = |at, trigger, aim, kind, lasts, seed| Fault { at, trigger, aim, kind, lasts, seed };
     let isolation = FaultKind::Isolation { store: true, hosts: false, beats: Beats::Late };
     let all_reads = FaultKind::DiskFails { kind: DiskFault::Read, times: u64::MAX };
     let one_write = FaultKind::DiskFails { kind: DiskFault::Durable, times: 1 };
@@ -58,9 +86,6 @@ fn a_block_that_a_resync_left_bad_is_never_adopted() {
         unit: 512,
         disk_bytes: 12 << 20,
         log_bytes: 24 << 10,
-        ppm_bound: 1000,
-        is_beyond_bound: false,
-        policy: AckPolicy::default(),
         interval: 1000,
         hosts: vec![0, 1],
         quota: 536,
@@ -87,9 +112,9 @@ fn a_block_that_a_resync_left_bad_is_never_adopted() {
             fault(9_132_000_000, Trigger::Time, Aim::Behind, one_write, 393_000_000, 8_595_183_522_470_037_965),
         ],
         skipped: vec![1],
+        ..ordinary()
     };
-    let outcome = Campaign::default().play(plan, false);
-    assert!(outcome.violation.is_none(), "{:?}", outcome.violation);
+    let outcome = passes(plan);
     assert!(outcome.coverage.of("unreadable at the source (M15)") > 0, "blocks were left bad");
 }
 
@@ -98,21 +123,16 @@ fn a_block_that_a_resync_left_bad_is_never_adopted() {
 /// last one, and could not be asked. They are to come again there. (Seed 90007480.)
 #[test]
 fn no_write_fails_at_an_owner_that_is_about_to_leave() {
-    let fault = |at, trigger, aim, kind, lasts, seed| Fault { at, trigger, aim, kind, lasts, seed };
     let isolation = FaultKind::Isolation { store: true, hosts: false, beats: Beats::Lost };
     let broken = FaultKind::LinkBreak { other: 2 };
     let plan = Plan {
         seed: 90_007_480,
         nodes: 3,
         images: 2,
-        segments: 1,
         regions: 1,
         unit: 512,
         disk_bytes: 8 << 20,
         log_bytes: 256 << 10,
-        ppm_bound: 1000,
-        is_beyond_bound: false,
-        policy: AckPolicy::default(),
         interval: 100,
         hosts: vec![0, 1, 2],
         quota: 81,
@@ -129,10 +149,9 @@ fn no_write_fails_at_an_owner_that_is_about_to_leave() {
             fault(1_891_000_000, Trigger::Writing, Aim::Follower, broken, 0, 10_894_379_570_419_958_603),
             fault(2_476_000_000, Trigger::Time, Aim::Owner, isolation, 307_000_000, 13_328_619_924_710_711_879),
         ],
-        skipped: Vec::new(),
+        ..ordinary()
     };
-    let outcome = Campaign::default().play(plan, false);
-    assert!(outcome.violation.is_none(), "{:?}", outcome.violation);
+    let outcome = passes(plan);
     assert!(outcome.coverage.of("taken out: slow (M8)") > 0, "the owner left");
 }
 
@@ -141,19 +160,14 @@ fn no_write_fails_at_an_owner_that_is_about_to_leave() {
 /// counted as forgetful, and the owner's older blocks won over what hosts had been told is written (M11).
 #[test]
 fn an_image_that_had_nothing_to_forget_never_forgets_later() {
-    let fault = |at, trigger, aim, kind, lasts, seed| Fault { at, trigger, aim, kind, lasts, seed };
     let plan = Plan {
         seed: 70_015_527,
         nodes: 2,
         images: 2,
-        segments: 1,
         regions: 2,
         unit: 4096,
         disk_bytes: 12 << 20,
         log_bytes: 24 << 10,
-        ppm_bound: 1000,
-        is_beyond_bound: false,
-        policy: AckPolicy::default(),
         interval: 300,
         hosts: vec![1, 2],
         quota: 60,
@@ -201,9 +215,9 @@ fn an_image_that_had_nothing_to_forget_never_forgets_later() {
             ),
         ],
         skipped: vec![4, 1, 0],
+        ..ordinary()
     };
-    let outcome = Campaign::default().play(plan, false);
-    assert!(outcome.violation.is_none(), "{:?}", outcome.violation);
+    let outcome = passes(plan);
     assert!(outcome.coverage.of("fault: power loss") > 0, "memory was lost");
 }
 
@@ -211,8 +225,42 @@ fn an_image_that_had_nothing_to_forget_never_forgets_later() {
 /// what it could not write. The next opening's first sync succeeded, and acknowledged writes that were gone were believed (P11).
 #[test]
 fn what_a_failed_opening_heard_from_the_disk_is_not_forgotten() {
-    let outcome = Campaign::default().play(Plan::draw(510_050_808), false);
-    assert!(outcome.violation.is_none(), "{:?}", outcome.violation);
+    let cut = FaultKind::CutOneWay { other: 1, inward: false, beats: Beats::Late };
+    let all_syncs = FaultKind::DiskFails { kind: DiskFault::Sync, times: u64::MAX };
+    let amid_call = FaultKind::ProcessCrash { amid: true };
+    let crash = FaultKind::ProcessCrash { amid: false };
+    let drift = FaultKind::Drift { ppm: 690 };
+    let plan = Plan {
+        seed: 510_050_808,
+        nodes: 2,
+        images: 2,
+        regions: 3,
+        unit: 4096,
+        disk_bytes: 12 << 20,
+        log_bytes: 64 << 10,
+        interval: 3000,
+        hosts: vec![0],
+        quota: 1734,
+        until: 15_000_000_000,
+        faults: vec![
+            fault(1_805_000_000, Trigger::Writing, Aim::Owner, amid_call, 349_000_000, 14_600_744_014_828_931_575),
+            fault(1_805_000_000, Trigger::Equalising, Aim::Owner, drift, 1_839_000_000, 13_925_002_974_808_949_017),
+            fault(
+                3_196_000_000,
+                Trigger::Resyncing,
+                Aim::Owner,
+                FaultKind::Pause,
+                1_037_000_000,
+                6_929_757_048_701_560_530,
+            ),
+            fault(3_249_000_000, Trigger::Time, Aim::Follower, cut, 4_267_000_000, 1_239_597_936_652_237_498),
+            fault(4_403_000_000, Trigger::Resyncing, Aim::Owner, all_syncs, 3_431_000_000, 6_072_946_910_133_701_764),
+            fault(4_419_000_000, Trigger::Resyncing, Aim::Follower, crash, 206_000_000, 1_693_321_643_916_137_770),
+        ],
+        ..ordinary()
+    };
+    let outcome = passes(plan);
+    assert!(outcome.coverage.of("fault: disk fails syncs") > 0, "the opening hears of it");
 }
 
 /// An image that catches up has joined, but the owner cannot reach the store to hear so (M16, M7). Its own disk fails all that is
@@ -220,21 +268,16 @@ fn what_a_failed_opening_heard_from_the_disk_is_not_forgotten() {
 /// before; the other node followed, and the write was there (M19). Nothing is revealed any more until the owner knows.
 #[test]
 fn a_write_that_failed_amid_a_joining_is_not_shown_to_be_away_before_it_is() {
-    let fault = |at, trigger, aim, kind, lasts, seed| Fault { at, trigger, aim, kind, lasts, seed };
     let all_durable = FaultKind::DiskFails { kind: DiskFault::Durable, times: u64::MAX };
     let crash = FaultKind::ProcessCrash { amid: false };
     let plan = Plan {
         seed: 2_100_034_396,
         nodes: 2,
         images: 2,
-        segments: 1,
         regions: 3,
         unit: 4096,
         disk_bytes: 12 << 20,
         log_bytes: 64 << 10,
-        ppm_bound: 1000,
-        is_beyond_bound: false,
-        policy: AckPolicy::default(),
         interval: 300,
         hosts: vec![1, 2],
         quota: 168,
@@ -251,10 +294,9 @@ fn a_write_that_failed_amid_a_joining_is_not_shown_to_be_away_before_it_is() {
                 16_422_172_579_909_366_493,
             ),
         ],
-        skipped: Vec::new(),
+        ..ordinary()
     };
-    let outcome = Campaign::default().play(plan, false);
-    assert!(outcome.violation.is_none(), "{:?}", outcome.violation);
+    passes(plan);
 }
 
 /// All machines lose their power; the owner serves again, acknowledges writes before all is compared, and loses its power again.
@@ -262,19 +304,15 @@ fn a_write_that_failed_amid_a_joining_is_not_shown_to_be_away_before_it_is() {
 /// acknowledged writes that the others had in memory (M11).
 #[test]
 fn an_image_that_restarted_again_before_all_was_compared_does_not_win_over_those_that_did_not() {
-    let fault = |at, trigger, aim, kind, lasts, seed| Fault { at, trigger, aim, kind, lasts, seed };
     let cut = FaultKind::CutOneWay { other: 1, inward: false, beats: Beats::Lost };
     let plan = Plan {
         seed: 2_400_054_277,
         nodes: 3,
         images: 3,
-        segments: 1,
         regions: 3,
         unit: 4096,
         disk_bytes: 12 << 20,
         log_bytes: 24 << 10,
-        ppm_bound: 1000,
-        is_beyond_bound: false,
         policy: AckPolicy { min_in_sync: 2, on_few: OnFew::Wait },
         interval: 1000,
         hosts: vec![0, 1, 2],
@@ -307,8 +345,7 @@ fn an_image_that_restarted_again_before_all_was_compared_does_not_win_over_those
                 15_929_778_085_870_930_385,
             ),
         ],
-        skipped: Vec::new(),
+        ..ordinary()
     };
-    let outcome = Campaign::default().play(plan, false);
-    assert!(outcome.violation.is_none(), "{:?}", outcome.violation);
+    passes(plan);
 }
