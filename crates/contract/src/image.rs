@@ -240,6 +240,9 @@ pub struct Examined {
 pub enum BlockState {
     /// Never written or unmapped: reads as zeros, for certain (P1).
     Unwritten,
+    /// Reads as zeros, but a write of it was begun that never came, or was damaged before a crash of the process (P6):
+    /// whoever has it is right.
+    Missing,
     /// The data matches the checksum that the map vouches for; its sum.
     Verified(BlockSum),
     /// After a crash that forgot (P8): the data matches no checksum that is known for it, and may be newer than all of

@@ -363,7 +363,7 @@ impl Player {
         let block = piece.block().0;
         let is_excused = actor.model.may_be_lost(piece.extent);
         match state {
-            BlockState::Unwritten | BlockState::Verified(_) => {}
+            BlockState::Unwritten | BlockState::Missing | BlockState::Verified(_) => {}
             BlockState::Unreadable if is_excused => return Ok(()),
             BlockState::Unverified(_) if is_excused || !actor.model.is_certain(block) => return Ok(()),
             BlockState::Unverified(_) | BlockState::Unreadable => {

@@ -34,7 +34,7 @@ pub(crate) fn choose_heal<'a>(found: impl Iterator<Item = (ImageIndex, &'a Exami
     let mend: Images = states.clone().filter(|(_, state)| is_bad(*state)).map(|(image, _)| image).collect();
     match states.clone().find(|(_, state)| !is_bad(*state)) {
         _ if mend.is_empty() => Choice { verdict: Verdict::Equal, mend },
-        Some((_, BlockState::Unwritten)) => Choice { verdict: Verdict::Unwritten, mend },
+        Some((_, BlockState::Unwritten | BlockState::Missing)) => Choice { verdict: Verdict::Unwritten, mend },
         Some((winner, _)) => Choice { verdict: Verdict::Data(winner), mend },
         None => Choice { verdict: Verdict::Hopeless, mend: Images::NONE },
     }
@@ -48,33 +48,35 @@ pub(crate) fn choose_copy<'a>(
     at: usize,
 ) -> Choice {
     let (has, mend) = (has.blocks[at], Images::one(copy));
-    let is_certain = |state: &BlockState| matches!(state, BlockState::Verified(_) | BlockState::Unwritten);
+    let is_certain = |state: &BlockState| !matches!(state, BlockState::Unverified(_) | BlockState::Unreadable);
     let found = sources.map(|(image, examined)| (image, examined.blocks[at])).find(|(_, state)| is_certain(state));
     match found {
         Some((_, state)) if state == has => Choice { verdict: Verdict::Equal, mend: Images::NONE },
-        Some((_, BlockState::Unwritten)) => Choice { verdict: Verdict::Unwritten, mend },
+        Some((_, BlockState::Unwritten | BlockState::Missing)) => Choice { verdict: Verdict::Unwritten, mend },
         Some((source, _)) => Choice { verdict: Verdict::Data(source), mend },
         None => Choice { verdict: Verdict::Hopeless, mend },
     }
 }
 
-/// Judges block `at` by what each image found, in the record's order: the first that is certain wins (its
-/// data verifies, or it was never written), else the first that can be read at all.
+/// Judges block `at` by what each image found, in the record's order: the first that is certain wins (its data verifies, or
+/// it was never written), else whoever misses a write, so that it never came, else the first that can be read at all.
 pub(crate) fn choose<'a>(found: impl Iterator<Item = (ImageIndex, &'a Examined)> + Clone, at: usize) -> Choice {
     let states = found.map(|(image, examined)| (image, examined.blocks[at]));
     let certain = states.clone().find(|(_, state)| matches!(state, BlockState::Verified(_) | BlockState::Unwritten));
+    let missing = || states.clone().find(|(_, state)| *state == BlockState::Missing);
     let readable = || states.clone().find(|(_, state)| matches!(state, BlockState::Unverified(_)));
-    let Some((winner, state)) = certain.or_else(readable) else {
+    let Some((winner, state)) = certain.or_else(missing).or_else(readable) else {
         return Choice { verdict: Verdict::Hopeless, mend: Images::NONE };
     };
     // The sum of an adopted block is only what lies there now, so every other image takes it afresh.
-    let differs = |other: BlockState| other != state || matches!(state, BlockState::Unverified(_));
+    let never_came = |state| if state == BlockState::Missing { BlockState::Unwritten } else { state };
+    let differs = |other| never_came(other) != never_came(state) || matches!(state, BlockState::Unverified(_));
     let mend: Images =
         states.filter(|&(image, other)| image != winner && differs(other)).map(|(image, _)| image).collect();
     let verdict = match state {
         BlockState::Unverified(_) => Verdict::Adopt(winner),
         _ if mend.is_empty() => Verdict::Equal,
-        BlockState::Unwritten => Verdict::Unwritten,
+        BlockState::Unwritten | BlockState::Missing => Verdict::Unwritten,
         BlockState::Verified(_) | BlockState::Unreadable => Verdict::Data(winner),
     };
     Choice { verdict, mend }
@@ -82,7 +84,7 @@ pub(crate) fn choose<'a>(found: impl Iterator<Item = (ImageIndex, &'a Examined)>
 
 #[cfg(test)]
 mod tests {
-    use dyad_contract::image::BlockState::{self, Unreadable, Unverified, Unwritten, Verified};
+    use dyad_contract::image::BlockState::{self, Missing, Unreadable, Unverified, Unwritten, Verified};
     use dyad_contract::image::Examined;
     use dyad_payload::BlockSum;
     use dyad_units::Stamp;
@@ -97,7 +99,7 @@ mod tests {
     fn a_heal_touches_only_what_is_bad() {
         let v = |sum| Verified(BlockSum(sum));
         let u = |sum| Unverified(BlockSum(sum));
-        let table: [(BlockState, BlockState, Verdict, &[u8]); 8] = [
+        let table: [(BlockState, BlockState, Verdict, &[u8]); 10] = [
             (v(1), v(1), Equal, &[]),
             (v(1), v(2), Equal, &[]),
             (u(1), v(2), Data(ImageIndex(1)), &[0]),
@@ -106,6 +108,8 @@ mod tests {
             (Unwritten, Unwritten, Equal, &[]),
             (u(1), u(1), Hopeless, &[]),
             (Unreadable, u(1), Hopeless, &[]),
+            (Missing, v(1), Equal, &[]),
+            (Missing, Unreadable, Verdict::Unwritten, &[1]),
         ];
         judge(&table, |found| choose_heal(found, 7));
     }
@@ -116,7 +120,7 @@ mod tests {
         let v = |sum| Verified(BlockSum(sum));
         let u = |sum| Unverified(BlockSum(sum));
         let (first, second) = (ImageIndex(0), ImageIndex(1));
-        let table: [(BlockState, BlockState, Verdict, &[u8]); 15] = [
+        let table: [(BlockState, BlockState, Verdict, &[u8]); 21] = [
             (v(1), v(1), Equal, &[]),
             (v(1), v(2), Data(first), &[1]),
             (v(1), u(1), Data(first), &[1]), // the table of the second is not to be trusted
@@ -132,6 +136,12 @@ mod tests {
             (Unreadable, v(2), Data(second), &[0]),
             (Unreadable, u(2), Adopt(second), &[0]),
             (Unreadable, Unreadable, Hopeless, &[]),
+            (Missing, v(2), Data(second), &[0]),
+            (v(1), Missing, Data(first), &[1]),
+            (Missing, Unwritten, Equal, &[]),
+            (Missing, Missing, Equal, &[]),
+            (Missing, u(2), Verdict::Unwritten, &[1]),
+            (Unreadable, Missing, Verdict::Unwritten, &[0]),
         ];
         judge(&table, |found| choose(found, 7));
     }

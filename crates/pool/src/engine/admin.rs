@@ -182,6 +182,7 @@ impl Pool {
         self.extents_lost -= image.lost().count() as u64;
         self.sums.forget_image(at);
         self.damage.forget_image(at);
+        self.doubts.forget_image(at);
         self.shadow.retain(|&(owner, _), _| owner != at as u32);
         self.space.void_promises(at);
         self.carried -= image.unsettled.len();

@@ -23,12 +23,19 @@ impl Pool {
         let blocks = if entry.has(LOST) {
             [BlockState::Unreadable; 64]
         } else if entry.written() == 0 {
-            [BlockState::Unwritten; 64]
+            self.unwritten(at, extent)
         } else {
             return self.read_blocks(at, token, Piece::whole(extent), &entry, ReadFor::Examine);
         };
         let stamp = self.shown_stamp(at, extent);
         self.finish_read(at, token, Reply::Examined(Box::new(Examined { stamp, blocks })));
+    }
+
+    /// What is said of the extent's blocks that no bit says to be written.
+    pub(super) fn unwritten(&self, at: usize, extent: Extent) -> [BlockState; 64] {
+        let doubts = self.doubts.of(at, extent);
+        let state = |block| if doubts >> block & 1 == 1 { BlockState::Missing } else { BlockState::Unwritten };
+        std::array::from_fn(state)
     }
 
     pub(super) fn shown_stamp(&self, at: usize, extent: Extent) -> Stamp {
@@ -107,6 +114,7 @@ impl Pool {
             self.raise_stamp(at, extent, stamp);
         }
         self.with_unsettled(at, |writes| writes.forget(extent));
+        self.doubts.over(at, Piece::whole(extent));
         let is_last = self.image_mut(at).compared(extent);
         if is_last && self.image(at).suspect {
             // Were the process to die now, everything would be compared once more. So that it need not be, the stamps

@@ -13,6 +13,7 @@ mod checkpoint;
 mod close;
 mod commit;
 mod damage;
+mod doubts;
 mod examine;
 mod flush;
 mod image;
@@ -81,6 +82,7 @@ pub struct Pool {
     /// Extents of all images that are flagged lost (P12).
     extents_lost: u64,
     damage: damage::Damage,
+    doubts: doubts::Doubts,
     checkpoint: checkpoint::Checkpoint,
     admin: Vec<admin::Pending>,
     /// Records among them, which wait for changes of lower epochs.
@@ -143,6 +145,7 @@ impl Pool {
             carried: 0,
             extents_lost: images.iter().flatten().map(|image| image.lost().count() as u64).sum(),
             damage: damage::Damage::default(),
+            doubts: doubts::Doubts::default(),
             checkpoint: checkpoint::Checkpoint::default(),
             admin: Vec::new(),
             records_waiting: 0,

@@ -136,7 +136,7 @@ impl Pool {
     }
 
     fn examined(&self, read: &Read, written: u64, buf: Option<&BufMut>) -> Reply {
-        let mut blocks = [BlockState::Unwritten; 64];
+        let mut blocks = self.unwritten(read.at, read.piece.extent);
         let bad = buf.map_or(0, |buf| self.unmatched(read, written, buf));
         let may_be_torn = self.image(read.at).map.entry(read.piece.extent).has(SUSPECT);
         for (block, state) in blocks.iter_mut().enumerate().filter(|(block, _)| written >> block & 1 == 1) {

@@ -22,6 +22,10 @@ impl Pool {
         self.images.iter().position(|image| image.as_ref().is_some_and(|image| image.no == no))
     }
 
+    pub(crate) fn image_no(&self, at: usize) -> ImageNo {
+        self.image(at).no
+    }
+
     pub(crate) fn open_images(&self) -> Vec<usize> {
         (0..self.images.len()).filter(|&at| self.images[at].is_some()).collect()
     }
@@ -86,6 +90,11 @@ impl Pool {
 
     pub(crate) fn put_sum(&mut self, at: usize, extent: Extent, slot: Slot, block: u8, mixed: u64) {
         self.sums.put(slot, (at, extent), block, std::iter::once(mixed));
+    }
+
+    /// First writes that L names and that are not there, nor are known to have been (P6).
+    pub(crate) fn doubt(&mut self, at: usize, extent: Extent, blocks: u64) {
+        self.doubts.add(at, extent, blocks);
     }
 
     /// What other images might lack, from L (M3).

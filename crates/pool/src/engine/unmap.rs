@@ -53,6 +53,7 @@ impl Pool {
             self.space.free_after_commit(slot);
         }
         self.damage.over(at, piece);
+        self.doubts.over(at, piece);
         self.note_change(at, &head, recent_at);
         self.finish_change(at, token, Reply::Written(Written { used_slot: false }));
         if self.recent_is_filling() {

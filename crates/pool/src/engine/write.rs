@@ -236,6 +236,7 @@ impl Pool {
         let mixed = sums.map(|(block, sum)| table::mix(sum, layer, extent, block, alloc));
         self.sums.put(done.slot, (at, extent), piece.first(), mixed);
         let were_damaged = self.damage.over(at, piece);
+        self.doubts.over(at, piece);
         if done.mend {
             self.counters.blocks_mended += u64::from(piece.count());
             self.counters.blocks_healed += were_damaged;

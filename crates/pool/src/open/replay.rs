@@ -28,13 +28,20 @@ type Place = (usize, Extent);
 #[derive(Default)]
 struct Named {
     /// For each block that L has data for: every sum that it may rightly have, oldest first.
-    blocks: BTreeMap<u8, Vec<BlockSum>>,
+    blocks: BTreeMap<u8, Vec<NamedSum>>,
     /// The extent was lost and written anew as a whole: from which sum of each block on it is that write's or later. It is
     /// lost no more if nothing older is found (P12).
     healed_from: Option<[u32; BLOCKS]>,
 }
 
 const BLOCKS: usize = dyad_units::BLOCKS_PER_EXTENT as usize;
+
+/// What a write in L left of a block, if it got so far.
+#[derive(Clone, Copy)]
+struct NamedSum {
+    sum: BlockSum,
+    number: WriteNumber,
+}
 
 /// How far the disk is believed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -74,10 +81,12 @@ impl Pool {
                 self.replay_entry(&mut replay, at, entry)?;
             }
         }
+        let settled = self.settled_by(&found.entries);
         for (place, named) in std::mem::take(&mut replay.named) {
-            report.blocks_torn += self.verify_replayed(disk, place, &named, belief);
+            let settled = settled.get(&place.0).copied().unwrap_or_default();
+            report.blocks_torn += self.verify_replayed(disk, place, &named, (belief, settled));
         }
-        self.replay_unsettled(&found.entries);
+        self.replay_unsettled(&found.entries, &settled);
         Ok(())
     }
 
@@ -135,7 +144,7 @@ impl Pool {
             named.healed_from = Some(std::array::from_fn(older));
         }
         for (block, &sum) in (head.piece.first()..).zip(sums) {
-            named.blocks.entry(block).or_default().push(sum);
+            named.blocks.entry(block).or_default().push(NamedSum { sum, number: head.number });
         }
         Ok(())
     }
@@ -177,7 +186,7 @@ impl Pool {
         disk: &mut dyn BlockingDisk,
         (at, extent): Place,
         named: &Named,
-        belief: Belief,
+        (belief, settled): (Belief, WriteNumber),
     ) -> u64 {
         let entry = self.live_entry(at, extent);
         let Some(slot) = entry.slot() else { return 0 };
@@ -189,25 +198,39 @@ impl Pool {
             self.change_entry(at, extent, |entry| entry.set(LOST));
             return 0;
         }
-        let (mut torn, mut believed, mut is_lost) = (0, 0_u64, belief == Belief::None);
+        let (mut torn, mut believed, mut doubted, mut is_lost) = (0, 0_u64, 0_u64, belief == Belief::None);
         let mut heals = entry.has(LOST) && named.healed_from.is_some();
         let layer = self.layer_id(at);
         for (&block, sums) in &named.blocks {
             let found = BlockSum::of(&data[usize::from(block - first) * BLOCK..][..BLOCK]);
             // What a resync left bad on purpose is there as it was sent, and stays bad (M15).
-            let is_shown = |sum: &&BlockSum| **sum == found || **sum == found.of_bad();
-            let shown = sums.iter().rev().find(is_shown).copied();
-            is_lost |= belief != Belief::Whole && sums.last() != shown.as_ref();
+            let is_shown = |named: &&NamedSum| named.sum == found || named.sum == found.of_bad();
+            let shown = sums.iter().rev().find(is_shown).map(|named| named.sum);
+            is_lost |= belief != Belief::Whole && sums.last().map(|named| named.sum) != shown;
             let newer = named.healed_from.map_or(0, |from| from[usize::from(block)] as usize);
-            heals &= sums[newer.min(sums.len())..].iter().any(|sum| is_shown(&sum));
-            if let Some(sum) = shown {
-                believed |= 1 << block;
-                self.put_sum(at, extent, slot, block, table::mix(sum, layer, extent, block, entry.alloc()));
-            } else if entry.written() >> block & 1 == 0 || !self.matches_table(disk, (slot, block), found, (at, extent))
-            {
-                torn += 1;
+            heals &= sums[newer.min(sums.len())..].iter().any(|named| is_shown(&named));
+            let holds = match shown {
+                Some(_) => shown,
+                None if entry.written() >> block & 1 == 1 => {
+                    torn += u64::from(!self.matches_table(disk, (slot, block), found, (at, extent)));
+                    None
+                }
+                // A write that all images have was over: what differs from it is damage and says so (P7, P14). Taken for one
+                // that never came, it would read as zeros here, as what was acknowledged elsewhere, and nobody would compare.
+                None => {
+                    torn += 1;
+                    sums.iter().rev().find(|named| named.number <= settled).map(|named| named.sum)
+                }
+            };
+            match holds {
+                Some(sum) => {
+                    believed |= 1 << block;
+                    self.put_sum(at, extent, slot, block, table::mix(sum, layer, extent, block, entry.alloc()));
+                }
+                None => doubted |= 1 << block & !entry.written(),
             }
         }
+        self.doubt(at, extent, doubted);
         if entry.written() | believed != entry.written() || heals || is_lost {
             self.change_entry(at, extent, |entry| {
                 entry.set_written(entry.written() | believed);
@@ -222,15 +245,20 @@ impl Pool {
         torn
     }
 
-    /// Pieces that other images may lack: numbers above the highest settled (M3). Numbers rise over epochs too.
-    fn replay_unsettled(&mut self, entries: &[RecentEntry]) {
+    /// Of each open image the highest number up to which all images have every write. Numbers rise over epochs too.
+    fn settled_by(&self, entries: &[RecentEntry]) -> BTreeMap<usize, WriteNumber> {
         let mut settled: BTreeMap<ImageNo, WriteNumber> = BTreeMap::new();
         for entry in entries {
             let highest = settled.entry(entry.head.image).or_default();
             *highest = entry.head.settled.max(*highest);
         }
-        for (image, settled) in settled {
-            let Some(at) = self.image_numbered(image) else { continue };
+        settled.into_iter().filter_map(|(image, settled)| Some((self.image_numbered(image)?, settled))).collect()
+    }
+
+    /// Pieces that other images may lack: numbers above the highest settled (M3).
+    fn replay_unsettled(&mut self, entries: &[RecentEntry], settled: &BTreeMap<usize, WriteNumber>) {
+        for (&at, &settled) in settled {
+            let image = self.image_no(at);
             let of_image = entries.iter().filter(|entry| entry.head.image == image);
             let writes = of_image.map(|entry| {
                 let head = &entry.head;

@@ -287,7 +287,7 @@ impl World {
                     return violation(format!("block {at} of node {node} does not match its checksum at rest (P8)"));
                 }
                 let sum = |state: &BlockState| match state {
-                    BlockState::Unwritten => Some(zeros()),
+                    BlockState::Unwritten | BlockState::Missing => Some(zeros()),
                     BlockState::Verified(sum) => Some(*sum),
                     BlockState::Unverified(_) | BlockState::Unreadable => None,
                 };

@@ -77,7 +77,7 @@ impl Mirrored {
             side.rig.hand_over();
             if let Some(examined) = examined {
                 let sum = |state: &BlockState| match state {
-                    BlockState::Unwritten => Some(zeros),
+                    BlockState::Unwritten | BlockState::Missing => Some(zeros),
                     BlockState::Verified(sum) => Some(*sum),
                     BlockState::Unverified(_) | BlockState::Unreadable => None,
                 };

@@ -349,3 +349,76 @@ fn an_image_that_restarted_again_before_all_was_compared_does_not_win_over_those
     };
     passes(plan);
 }
+
+/// Bits of a block changed on one image's disk after its first write, which all had acknowledged and nobody had flushed; then the
+/// process died. The recent log named the write, the block did not match it, and no committed bit said that it was ever
+/// written: it read as zeros there and as what was written at the other image, both in sync (P6, P7). (Seed 2700013295.)
+#[test]
+fn a_first_write_that_rotted_before_the_process_died_is_not_taken_for_one_that_never_came() {
+    let plan = Plan {
+        seed: 2_700_013_295,
+        nodes: 2,
+        images: 2,
+        regions: 1,
+        unit: 512,
+        disk_bytes: 12 << 20,
+        log_bytes: 24 << 10,
+        interval: 3000,
+        hosts: vec![0],
+        quota: 660,
+        until: 7_875_000_000,
+        faults: vec![
+            fault(
+                1_815_000_000,
+                Trigger::Writing,
+                Aim::Follower,
+                FaultKind::HandOver,
+                382_000_000,
+                8_444_100_644_950_690_786,
+            ),
+            fault(
+                2_710_000_000,
+                Trigger::Resyncing,
+                Aim::Owner,
+                FaultKind::Rot,
+                354_000_000,
+                10_836_369_628_324_552_848,
+            ),
+            fault(
+                2_808_000_000,
+                Trigger::Writing,
+                Aim::Behind,
+                FaultKind::LinkBreak { other: 1 },
+                0,
+                3_032_856_288_092_499_809,
+            ),
+            fault(
+                2_979_000_000,
+                Trigger::Joined,
+                Aim::Behind,
+                FaultKind::ProcessCrashOfAll,
+                234_000_000,
+                16_577_538_324_704_416_916,
+            ),
+            fault(
+                3_905_000_000,
+                Trigger::Writing,
+                Aim::Follower,
+                FaultKind::Pause,
+                618_000_000,
+                14_910_195_939_114_213_435,
+            ),
+            fault(
+                469_055_050,
+                Trigger::Time,
+                Aim::Owner,
+                FaultKind::StoreFlaky,
+                12_530_944_950,
+                11_792_873_830_115_839_652,
+            ),
+        ],
+        ..ordinary()
+    };
+    let outcome = passes(plan);
+    assert!(outcome.coverage.of("fault: bit rot") > 0, "bits changed");
+}

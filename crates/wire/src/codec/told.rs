@@ -21,6 +21,7 @@ const UNWRITTEN: u8 = 0;
 const VERIFIED: u8 = 1;
 const UNVERIFIED: u8 = 2;
 const UNREADABLE: u8 = 3;
+const MISSING: u8 = 4;
 
 const DAMAGED: u8 = 1;
 const LOST: u8 = 2;
@@ -76,6 +77,7 @@ fn put_examined(put: &mut Put<'_>, examined: &Examined) {
     for block in &examined.blocks {
         let (state, sum) = match block {
             BlockState::Unwritten => (UNWRITTEN, 0),
+            BlockState::Missing => (MISSING, 0),
             BlockState::Verified(sum) => (VERIFIED, sum.0),
             BlockState::Unverified(sum) => (UNVERIFIED, sum.0),
             BlockState::Unreadable => (UNREADABLE, 0),
@@ -150,6 +152,7 @@ fn take_examined(take: &mut Take<'_>) -> Result<Examined, Malformed> {
         let (state, sum) = (take.u8()?, BlockSum(take.u64()?));
         *block = match state {
             UNWRITTEN => BlockState::Unwritten,
+            MISSING => BlockState::Missing,
             VERIFIED => BlockState::Verified(sum),
             UNVERIFIED => BlockState::Unverified(sum),
             UNREADABLE => BlockState::Unreadable,

@@ -184,6 +184,7 @@ fn replies(slab: &Slab) -> Vec<Reply> {
     blocks[1] = BlockState::Verified(BlockSum(0x1234));
     blocks[2] = BlockState::Unverified(BlockSum(0x5678));
     blocks[3] = BlockState::Unreadable;
+    blocks[4] = BlockState::Missing;
     let errors = [
         ImageError::Damaged { extent, blocks: 6 },
         ImageError::Lost { extent },

@@ -96,9 +96,11 @@ impl List {
             let Some(span) = block_of(extent, block, record.size) else { break };
             let there = there.as_ref().map(|data| sum_of(data, block, span));
             match examined.blocks[block] {
-                BlockState::Unwritten if there == Some(sum_of_zeros()) => {}
+                BlockState::Unwritten | BlockState::Missing if there == Some(sum_of_zeros()) => {}
                 BlockState::Verified(sum) | BlockState::Unverified(sum) if there == Some(sum) => {}
-                BlockState::Unwritten | BlockState::Verified(_) => self.report.only_here.push(span),
+                BlockState::Unwritten | BlockState::Missing | BlockState::Verified(_) => {
+                    self.report.only_here.push(span)
+                }
                 BlockState::Unverified(_) | BlockState::Unreadable => self.report.unreadable.push(span),
             }
         }

@@ -244,8 +244,10 @@ impl Owner {
             let piece = Piece::new(extent, block, 1).expect("a block");
             let order = self.order();
             match right_state {
-                BlockState::Unwritten if state != BlockState::Unwritten => self.behind.unmap(piece, order, true)?,
-                BlockState::Unwritten => {}
+                BlockState::Unwritten | BlockState::Missing if state != BlockState::Unwritten => {
+                    self.behind.unmap(piece, order, true)?
+                }
+                BlockState::Unwritten | BlockState::Missing => {}
                 BlockState::Verified(_) if state == right_state => {}
                 BlockState::Verified(_) => {
                     let bytes = self.source.read(piece)?;

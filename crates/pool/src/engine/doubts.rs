@@ -1,0 +1,37 @@
+//! First writes that L names and whose blocks hold something else (P6): they never came, or were damaged before they were
+//! flushed. Nobody can tell which here, but an image that has the write can.
+
+use std::collections::BTreeMap;
+
+use dyad_units::{Extent, Piece};
+
+/// By the image's place and the extent: a bit per block. As many as L can name, until they are compared or written anew.
+#[derive(Debug, Default)]
+pub(super) struct Doubts(BTreeMap<(usize, Extent), u64>);
+
+impl Doubts {
+    pub(super) fn add(&mut self, at: usize, extent: Extent, blocks: u64) {
+        if blocks != 0 {
+            *self.0.entry((at, extent)).or_default() |= blocks;
+        }
+    }
+
+    pub(super) fn of(&self, at: usize, extent: Extent) -> u64 {
+        self.0.get(&(at, extent)).copied().unwrap_or_default()
+    }
+
+    /// The blocks hold something known again.
+    pub(super) fn over(&mut self, at: usize, piece: Piece) {
+        if let Some(blocks) = self.0.get_mut(&(at, piece.extent)) {
+            *blocks &= !piece.mask();
+            if *blocks == 0 {
+                self.0.remove(&(at, piece.extent));
+            }
+        }
+    }
+
+    /// The image is no more.
+    pub(super) fn forget_image(&mut self, at: usize) {
+        self.0.retain(|&(owner, _), _| owner != at);
+    }
+}
