@@ -115,6 +115,7 @@ impl Pool {
         }
         self.with_unsettled(at, |writes| writes.forget(extent));
         self.doubts.over(at, Piece::whole(extent));
+        self.give_up_if_empty(at, extent);
         let is_last = self.image_mut(at).compared(extent);
         if is_last && self.image(at).suspect {
             // Were the process to die now, everything would be compared once more. So that it need not be, the stamps

@@ -169,6 +169,18 @@ impl Pool {
         self.image(at).suspect
     }
 
+    /// Slots that were committed for writes whose data never came are given up (P15): what reads as zeros everywhere is
+    /// neither copied nor unmapped, so nobody else would ever free them. A missing write may come from another image yet.
+    pub(crate) fn give_up_empty(&mut self) {
+        for at in self.open_images() {
+            let entries = self.image(at).map.entries();
+            let empty = entries.filter(|(_, entry)| entry.slot().is_some() && entry.written() == 0);
+            let empty = empty.filter(|(extent, _)| self.doubts.of(at, *extent) == 0);
+            let empty: Vec<Extent> = empty.map(|(extent, _)| extent).collect();
+            empty.into_iter().for_each(|extent| self.give_up_if_empty(at, extent));
+        }
+    }
+
     /// Makes everything that recovery changed durable.
     pub(crate) fn flush_recovered(&mut self) {
         for at in self.open_images() {

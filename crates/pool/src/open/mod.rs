@@ -104,6 +104,7 @@ pub(crate) fn open(
             report.lived_through = false;
         }
     }
+    pool.give_up_empty();
     pool.flush_recovered();
     settle(&mut pool, disk)?;
     superblock.mount = report.mount;
