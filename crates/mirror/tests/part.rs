@@ -339,6 +339,33 @@ fn whoever_is_promoted_waits_until_an_owner_that_lives_has_no_lease() {
     assert_eq!(world.owner(), other);
 }
 
+/// A promotion whose outcome nobody knew was proposed again for ever, also when its command had long been answered. By then
+/// the administrator has mended the network instead, and the old owner goes on: hours later it was overruled.
+#[test]
+fn a_promotion_is_not_tried_again_when_its_command_was_answered() {
+    let mut world = World::serving(2, 0);
+    let owner = world.owner();
+    let other = 1 - owner;
+    world.crash(other);
+    world.put(owner, 1, 2);
+    world.lose_power(owner);
+    world.start(other);
+    world.pass(MS(2000));
+    world.mood = StoreMood::Away;
+    let id = world.command(other, Command::Promote { image: part_cast::image_id(other) });
+    world.pass(Period::from_secs(31));
+    assert_eq!(world.nodes[other].done.get(&id), Some(&Err(dyad_mirror::CommandError::TooLate)));
+    world.mood = StoreMood::Works;
+    world.pass(Period::from_secs(5));
+    assert_eq!(world.store.forks, []);
+    assert_eq!(world.store.owner, Some(node_id(owner)));
+    // Whoever still wants it says so again.
+    let id = world.command(other, Command::Promote { image: part_cast::image_id(other) });
+    world.pass(MS(2000));
+    assert_eq!(world.nodes[other].done.get(&id), Some(&Ok(())));
+    assert_eq!(world.owner(), other);
+}
+
 /// M19: an aborted command is answered, and has no effect after that.
 #[test]
 fn an_abort_of_what_waits_is_answered_at_once() {

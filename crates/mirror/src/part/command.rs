@@ -163,15 +163,17 @@ impl Part {
         let is_wanted = self.commands.waiting.iter().any(|waiting| waiting.kind == Kind::Promote);
         if let Some(promotion) = &mut self.commands.promotion {
             let is_due = promotion.repeat_at.take_if(|at| *at <= now).is_some();
+            let is_free = self.store.proposer == Proposer::Nobody;
             match &promotion.record {
-                Some(record) if is_due && self.store.proposer == Proposer::Nobody => {
+                // Its command was answered: by now the administrator may have mended the network instead. What became of the
+                // last attempt, the store tells.
+                _ if is_free && !is_wanted => self.commands.promotion = None,
+                Some(record) if is_due && is_free => {
                     self.store.proposer = Proposer::Command;
                     let expected = Epoch::new(record.epoch.value() - 1);
                     out.push(PartAction::Propose { record: record.clone(), expected });
                 }
                 Some(_) if is_due => promotion.repeat_at = Some(now + REPEAT),
-                // Nothing was proposed so far, and nobody waits for it.
-                None if !is_wanted => self.commands.promotion = None,
                 _ => {}
             }
         }
@@ -278,11 +280,6 @@ impl Part {
             self.learn(record, leases, out);
         }
         if let Some(result) = self.commands.finished.take() {
-            if result.is_ok() {
-                // M10: the word that the old owner is off may be wrong. It hears of the record now, and answers nothing more
-                // when its leases have run out.
-                self.commands.overruled_until = self.now + leases.tuning().promise();
-            }
             self.commands.end(|waiting| waiting.kind == Kind::Promote, &result, out);
         }
     }

@@ -103,6 +103,11 @@ impl Part {
         if record.id != self.record.id || record.epoch <= self.record.epoch {
             return;
         }
+        if record.owner == Some(self.me()) && record.forks != self.record.forks {
+            // Promoted, whoever tells of it first. The word that the old owner is off may be wrong (M10): it hears of the record
+            // now, and answers nothing more when its leases have run out.
+            self.commands.overruled_until = self.now + leases.tuning().promise();
+        }
         self.tell_mirror(Event::Seen(record.clone()));
         self.take_record(*record, leases, out);
     }
