@@ -97,6 +97,20 @@ fn a_release_voids_the_promise_up_to_its_epoch() {
     assert!(other.promised_until(SEGMENT) < at(2000));
 }
 
+/// Broke once (review): a release that was late voided the start's promise, though another node owned the segment since, whose
+/// lease the life before may have given (M6, M12).
+#[test]
+fn a_release_from_before_the_newest_record_leaves_the_promise_to_everyone() {
+    for (newest, is_void) in [(2, true), (3, true), (4, false)] {
+        let mut started = leases(2, 1, 1000);
+        started.know(SEGMENT, Epoch::new(newest));
+        started.released(SEGMENT, id(1), Epoch::new(3));
+        assert_eq!(started.promised_until(SEGMENT) < at(1000), is_void, "the newest record known is {newest}");
+        started.know(SEGMENT, Epoch::new(5));
+        assert!(started.promised_until(SEGMENT) > at(1600), "somebody was faster");
+    }
+}
+
 /// M9: what was promised to a life that is over is void; an answer to that life's beats counts for nothing.
 #[test]
 fn a_new_life_of_the_owner_voids_the_promise_to_the_old_one() {

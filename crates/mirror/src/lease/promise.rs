@@ -20,8 +20,9 @@ struct Promise {
 #[derive(Clone, Debug, Default)]
 struct Given {
     promises: SmallVec<[Promise; 2]>,
-    /// The promise to everyone of this number and those before are void for this segment (M12).
-    void: u64,
+    /// The promise to everyone of this number and those before are void for this segment (M12), for as long as no record is
+    /// known that is newer than the owner's that said so: whoever owned it since may have a lease of our life before.
+    void: (u64, Epoch),
     /// The newest record known, and when somebody said that it owns the segment at this or a later epoch.
     known: Epoch,
     listed: Option<(NodeId, Moment)>,
@@ -79,7 +80,8 @@ impl Promises {
     pub(crate) fn until(&self, segment: SegmentId) -> Moment {
         let given = self.given.get(&segment);
         let everyone = self.everyone.1;
-        let everyone = if given.is_some_and(|given| given.void >= self.everyone.0) { Moment::START } else { everyone };
+        let is_void = |given: &Given| given.void.0 >= self.everyone.0 && given.known <= given.void.1;
+        let everyone = if given.is_some_and(is_void) { Moment::START } else { everyone };
         let promises = given.into_iter().flat_map(|given| &given.promises);
         promises.map(|promise| promise.until).fold(everyone, Moment::max)
     }
@@ -87,7 +89,7 @@ impl Promises {
     pub(crate) fn release(&mut self, segment: SegmentId, by: NodeId, epoch: Epoch) {
         let given = self.given.entry(segment).or_default();
         given.promises.retain(|promise| promise.to != by || promise.epoch > epoch);
-        (given.void, given.listed) = (self.everyone.0, None);
+        (given.void, given.listed) = ((self.everyone.0, epoch), None);
     }
 
     pub(crate) fn void_lives_before(&mut self, node: NodeId, life: u64) {

@@ -138,9 +138,9 @@ pub enum PeerMessage {
         /// Its result.
         result: VolumeResult,
     },
-    /// The sender, owner up to this epoch, will never answer in these epochs again (M12).
+    /// The sender, which was the owner, will never answer in the epochs up to this one again (M12).
     Released {
-        /// The last epoch in which it answered.
+        /// That of the newest record that it knew: its own, or the one that names the receiver as owner.
         epoch: Epoch,
     },
 }

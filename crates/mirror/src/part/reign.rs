@@ -200,8 +200,7 @@ impl Part {
         self.drop_reign(leases, out);
         let record = Box::new(self.record.clone());
         out.push(PartAction::Send { to, message: PeerMessage::Record { record } });
-        let last = Epoch::new(epoch.value().saturating_sub(1));
-        out.push(PartAction::Send { to, message: PeerMessage::Released { epoch: last } });
+        out.push(PartAction::Send { to, message: PeerMessage::Released { epoch } });
     }
 
     fn on_mirror_stopped(&mut self, leases: &mut Leases, out: &mut Vec<PartAction>) {
