@@ -9,7 +9,7 @@ use dyad_units::{ImageId, Moment, NodeId, Span};
 
 use crate::image::{Image, ImageAction};
 use crate::lease::Leases;
-use crate::owner::{Action, SetupError};
+use crate::owner::{Action, ImageIndex, SetupError};
 use crate::part::claim::Claim;
 use crate::part::command::Commands;
 use crate::part::event::{CommandError, PartAction, PartEvent, PartNote};
@@ -196,6 +196,11 @@ impl Part {
     /// The newest record known to be stored.
     pub const fn record(&self) -> &SegmentRecord {
         &self.record
+    }
+
+    /// Which image a note of the mirror names; none: the mirror that said it serves no more.
+    pub fn image_at(&self, image: ImageIndex) -> Option<ImageId> {
+        self.reign.as_ref()?.mirror.image_at(image)
     }
 
     /// Goes on until nothing is left to do but wait.

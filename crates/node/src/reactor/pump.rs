@@ -246,9 +246,7 @@ impl Reactor {
     fn tell_of_mirror(&self, index: u32, note: Note) {
         let Some(volume) = self.volume(index) else { return };
         let name = &volume.record.name;
-        let image = |image: dyad_mirror::ImageIndex| {
-            volume.part.record().images.get(usize::from(image.0)).map(|image| image.id.to_string())
-        };
+        let image = |image| volume.part.image_at(image).map(|image| image.to_string());
         match note {
             Note::Serving { epoch, suspect } => tracing::info!(volume = %name, %epoch, suspect, "volume in service"),
             Note::Equalised { mended, adopted } => {
