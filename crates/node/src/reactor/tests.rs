@@ -54,6 +54,21 @@ fn a_fault_in_a_volume_takes_that_volume_out_of_service() {
     assert_eq!(stage.host("v").read(0, 8).unwrap(), vec![3; 4096], "what was acknowledged is there");
 }
 
+/// Broke once (review): a volume that failed while it started was made anew in the same process, and took the late answers to
+/// the one before for its own.
+#[test]
+fn a_volume_that_failed_is_not_made_anew_before_a_restart() {
+    let stage = stage();
+    let known =
+        stage.handle().catalog.lock().volumes.iter().find(|known| known.record.name.as_str() == "v").cloned().unwrap();
+    break_part(&stage, Part::Volume(known.record.id));
+    let (reply, answer) = std::sync::mpsc::sync_channel(1);
+    let (volume, segment) = (Box::new(known.record), Box::new(known.segment.unwrap()));
+    stage.handle().mailbox.post(Message::AddVolume { volume, segment, reply });
+    let refused = answer.recv().unwrap().unwrap_err();
+    assert!(refused.contains("restart the node"), "{refused}");
+}
+
 #[test]
 fn a_fault_in_a_pool_leaves_the_images_in_other_pools() {
     let mut stage = stage();

@@ -113,6 +113,11 @@ impl Reactor {
         segment: SegmentRecord,
         started: Reply<Result<(), String>>,
     ) {
+        // What the one before was still asking of pools and nodes would be taken for answers to this one.
+        if let Some((_, fault)) = self.failed_volumes.iter().find(|(failed, _)| *failed == record.id) {
+            let refused = format!("it failed here by a fault of this program ({fault}); restart the node");
+            return drop(started.try_send(Err(refused)));
+        }
         if let Some(index) = self.volume_with_id(record.id) {
             // Asked for twice, by an administrator and by news of the config store: whoever asks last is told.
             if let Some(volume) = self.volume_mut(index) {
