@@ -1,5 +1,5 @@
-//! First writes that L names and whose blocks hold something else (P6): they never came, or were damaged before they were
-//! flushed. Nobody can tell which here, but an image that has the write can.
+//! Blocks that are unwritten here after a crash of the process, though L names a write of them that other images may have
+//! (P6): it never came, or was never done. An image that has it is right.
 
 use std::collections::BTreeMap;
 

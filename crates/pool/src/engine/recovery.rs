@@ -22,10 +22,6 @@ impl Pool {
         self.images.iter().position(|image| image.as_ref().is_some_and(|image| image.no == no))
     }
 
-    pub(crate) fn image_no(&self, at: usize) -> ImageNo {
-        self.image(at).no
-    }
-
     pub(crate) fn open_images(&self) -> Vec<usize> {
         (0..self.images.len()).filter(|&at| self.images[at].is_some()).collect()
     }
@@ -92,11 +88,6 @@ impl Pool {
         self.sums.put(slot, (at, extent), block, std::iter::once(mixed));
     }
 
-    /// First writes that L names and that are not there, nor are known to have been (P6).
-    pub(crate) fn doubt(&mut self, at: usize, extent: Extent, blocks: u64) {
-        self.doubts.add(at, extent, blocks);
-    }
-
     /// What other images might lack, from L (M3).
     pub(crate) fn note_unsettled(
         &mut self,
@@ -113,6 +104,17 @@ impl Pool {
             }
             unsettled.close(closed);
         });
+    }
+
+    /// L names a write of the piece that other images may have: of blocks that are not written here they are right (P6).
+    pub(crate) fn doubt(&mut self, at: usize, piece: Piece) {
+        let unwritten = piece.mask() & !self.live_entry(at, piece.extent).written();
+        self.doubts.add(at, piece.extent, unwritten);
+    }
+
+    /// L names a later unmap of the piece: nobody misses a write of it.
+    pub(crate) fn doubt_no_more(&mut self, at: usize, piece: Piece) {
+        self.doubts.over(at, piece);
     }
 
     /// Where the oldest entry of L lies that is needed although everything is flushed.

@@ -14,7 +14,7 @@ use crate::disk::BlockingDisk;
 use crate::engine::Pool;
 use crate::entry::{LOST, Slot};
 use crate::error::OpenError;
-use crate::format::recent::{ReadBack, RecentEntry, RecentHead, RecentKind};
+use crate::format::recent::{ReadBack, RecentEntry, RecentKind};
 use crate::format::state::ImageNo;
 use crate::format::table;
 use crate::open::OpenReport;
@@ -40,7 +40,8 @@ const BLOCKS: usize = dyad_units::BLOCKS_PER_EXTENT as usize;
 #[derive(Clone, Copy)]
 struct NamedSum {
     sum: BlockSum,
-    number: WriteNumber,
+    /// It did.
+    done: bool,
 }
 
 /// How far the disk is believed.
@@ -81,12 +82,10 @@ impl Pool {
                 self.replay_entry(&mut replay, at, entry)?;
             }
         }
-        let settled = self.settled_by(&found.entries);
         for (place, named) in std::mem::take(&mut replay.named) {
-            let settled = settled.get(&place.0).copied().unwrap_or_default();
-            report.blocks_torn += self.verify_replayed(disk, place, &named, (belief, settled));
+            report.blocks_torn += self.verify_replayed(disk, place, &named, belief);
         }
-        self.replay_unsettled(&found.entries, &settled);
+        self.replay_unsettled(&found.entries);
         Ok(())
     }
 
@@ -94,7 +93,7 @@ impl Pool {
         let extent = entry.head.piece.extent;
         if !entry.flushed {
             match entry.head.kind {
-                RecentKind::Write | RecentKind::Mend => self.replay_write(replay, at, &entry.head, &entry.sums)?,
+                RecentKind::Write | RecentKind::Mend => self.replay_write(replay, at, entry)?,
                 RecentKind::Unmap | RecentKind::MendUnmap => self.replay_unmap(replay, at, entry.head.piece),
                 RecentKind::Range | RecentKind::Pad => {}
             }
@@ -110,13 +109,8 @@ impl Pool {
         Ok(())
     }
 
-    fn replay_write(
-        &mut self,
-        replay: &mut Replay,
-        at: usize,
-        head: &RecentHead,
-        sums: &[BlockSum],
-    ) -> Result<(), OpenError> {
+    fn replay_write(&mut self, replay: &mut Replay, at: usize, written: &RecentEntry) -> Result<(), OpenError> {
+        let RecentEntry { head, sums, done, .. } = written;
         let place = (at, head.piece.extent);
         let Some(slot) = head.slot.filter(|slot| self.has_slot(*slot)) else {
             return Err(OpenError::Inconsistent { what: "the recent log names a slot beyond the disk" });
@@ -144,7 +138,7 @@ impl Pool {
             named.healed_from = Some(std::array::from_fn(older));
         }
         for (block, &sum) in (head.piece.first()..).zip(sums) {
-            named.blocks.entry(block).or_default().push(NamedSum { sum, number: head.number });
+            named.blocks.entry(block).or_default().push(NamedSum { sum, done: *done });
         }
         Ok(())
     }
@@ -186,7 +180,7 @@ impl Pool {
         disk: &mut dyn BlockingDisk,
         (at, extent): Place,
         named: &Named,
-        (belief, settled): (Belief, WriteNumber),
+        belief: Belief,
     ) -> u64 {
         let entry = self.live_entry(at, extent);
         let Some(slot) = entry.slot() else { return 0 };
@@ -198,39 +192,31 @@ impl Pool {
             self.change_entry(at, extent, |entry| entry.set(LOST));
             return 0;
         }
-        let (mut torn, mut believed, mut doubted, mut is_lost) = (0, 0_u64, 0_u64, belief == Belief::None);
+        let (mut torn, mut believed, mut is_lost) = (0, 0_u64, belief == Belief::None);
         let mut heals = entry.has(LOST) && named.healed_from.is_some();
         let layer = self.layer_id(at);
         for (&block, sums) in &named.blocks {
             let found = BlockSum::of(&data[usize::from(block - first) * BLOCK..][..BLOCK]);
             // What a resync left bad on purpose is there as it was sent, and stays bad (M15).
             let is_shown = |named: &&NamedSum| named.sum == found || named.sum == found.of_bad();
-            let shown = sums.iter().rev().find(is_shown).map(|named| named.sum);
+            // What lies there is that of the newest write that was done, or of one that was under way since.
+            let done = sums.iter().rposition(|named| named.done);
+            let shown = sums[done.unwrap_or(0)..].iter().rev().find(is_shown).map(|named| named.sum);
             is_lost |= belief != Belief::Whole && sums.last().map(|named| named.sum) != shown;
             let newer = named.healed_from.map_or(0, |from| from[usize::from(block)] as usize);
             heals &= sums[newer.min(sums.len())..].iter().any(|named| is_shown(&named));
-            let holds = match shown {
-                Some(_) => shown,
-                None if entry.written() >> block & 1 == 1 => {
-                    torn += u64::from(!self.matches_table(disk, (slot, block), found, (at, extent)));
-                    None
-                }
-                // A write that all images have was over: what differs from it is damage and says so (P7, P14). Taken for one
-                // that never came, it would read as zeros here, as what was acknowledged elsewhere, and nobody would compare.
-                None => {
-                    torn += 1;
-                    sums.iter().rev().find(|named| named.number <= settled).map(|named| named.sum)
-                }
+            let is_old = |pool: &Self, disk: &mut dyn BlockingDisk| {
+                let is_written = entry.written() >> block & 1 == 1;
+                is_written && pool.matches_table(disk, (slot, block), found, (at, extent))
             };
-            match holds {
-                Some(sum) => {
-                    believed |= 1 << block;
-                    self.put_sum(at, extent, slot, block, table::mix(sum, layer, extent, block, entry.alloc()));
-                }
-                None => doubted |= 1 << block & !entry.written(),
+            torn += u64::from(shown.is_none() && (done.is_some() || !is_old(self, disk)));
+            // Else it is damaged, and says so (P7, P14). Taken for a write that never came, it would read as zeros here, as
+            // what was acknowledged elsewhere, and nobody would compare.
+            if let Some(sum) = shown.or(done.map(|done| sums[done].sum)) {
+                believed |= 1 << block;
+                self.put_sum(at, extent, slot, block, table::mix(sum, layer, extent, block, entry.alloc()));
             }
         }
-        self.doubt(at, extent, doubted);
         if entry.written() | believed != entry.written() || heals || is_lost {
             self.change_entry(at, extent, |entry| {
                 entry.set_written(entry.written() | believed);
@@ -245,26 +231,29 @@ impl Pool {
         torn
     }
 
-    /// Of each open image the highest number up to which all images have every write. Numbers rise over epochs too.
-    fn settled_by(&self, entries: &[RecentEntry]) -> BTreeMap<usize, WriteNumber> {
+    /// Pieces that other images may lack: numbers above the highest settled (M3). Numbers rise over epochs too. Blocks of them
+    /// that are not written here are in doubt, also those of writes that an opening before this one looked for (P6).
+    fn replay_unsettled(&mut self, entries: &[RecentEntry]) {
         let mut settled: BTreeMap<ImageNo, WriteNumber> = BTreeMap::new();
         for entry in entries {
             let highest = settled.entry(entry.head.image).or_default();
             *highest = entry.head.settled.max(*highest);
         }
-        settled.into_iter().filter_map(|(image, settled)| Some((self.image_numbered(image)?, settled))).collect()
-    }
-
-    /// Pieces that other images may lack: numbers above the highest settled (M3).
-    fn replay_unsettled(&mut self, entries: &[RecentEntry], settled: &BTreeMap<usize, WriteNumber>) {
-        for (&at, &settled) in settled {
-            let image = self.image_no(at);
+        for (image, settled) in settled {
+            let Some(at) = self.image_numbered(image) else { continue };
             let of_image = entries.iter().filter(|entry| entry.head.image == image);
             let writes = of_image.map(|entry| {
                 let head = &entry.head;
                 (entry.position, head.number, head.stamp, head.piece)
             });
             self.note_unsettled(at, settled, writes);
+            for head in entries.iter().map(|entry| &entry.head).filter(|head| head.image == image) {
+                match head.kind {
+                    RecentKind::Write | RecentKind::Mend if head.number > settled => self.doubt(at, head.piece),
+                    RecentKind::Unmap | RecentKind::MendUnmap => self.doubt_no_more(at, head.piece),
+                    _ => {}
+                }
+            }
         }
     }
 }

@@ -50,6 +50,12 @@ impl Memory {
         self.durable[offset..offset + len].fill(0x5a);
     }
 
+    /// Puts other bytes there, everywhere.
+    pub fn change(&mut self, offset: usize, bytes: &[u8]) {
+        self.cached[offset..offset + bytes.len()].copy_from_slice(bytes);
+        self.durable[offset..offset + bytes.len()].copy_from_slice(bytes);
+    }
+
     /// Where these bytes lie.
     pub fn find(&self, bytes: &[u8]) -> Vec<usize> {
         self.cached

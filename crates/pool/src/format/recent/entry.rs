@@ -58,6 +58,8 @@ pub(crate) struct RecentEntry {
     pub(crate) position: u64,
     /// Blocks, checksums and bits are durable; only the stamp may not be.
     pub(crate) flushed: bool,
+    /// What it wrote had reached the page cache.
+    pub(crate) done: bool,
 }
 
 /// Where and for whom an entry is stored: disk, life of L, position.
