@@ -114,8 +114,9 @@ fn an_image_in_sync_that_forgot_lacks_at_most_its_marked_regions() {
 fn a_forecast_is_for_images_that_could_be_promoted() {
     let mut world = World::serving(2, 0);
     let owner = world.owner();
+    let because = "is on the node that serves the volume: nothing has to be forced";
     for (image, error) in [
-        (image_id(owner), CommandError::WrongState(image_id(owner))),
+        (image_id(owner), CommandError::WrongState { image: image_id(owner), because }),
         (image_id(1 - owner), CommandError::NotHere(image_id(1 - owner))),
     ] {
         world.nodes[owner].done.clear();

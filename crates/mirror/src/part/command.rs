@@ -237,10 +237,7 @@ impl Part {
         if !self.image(image).is_some_and(crate::image::Image::is_up) {
             return Err(CommandError::NotHere(image));
         }
-        let state = self.record.image(image).map(|image| image.state);
-        if self.reign.as_ref().is_some_and(super::reign::Reign::is_serving) || state == Some(ImageState::Detached) {
-            return Err(CommandError::WrongState(image));
-        }
+        self.check_promotable(image)?;
         let alive = leases.promised_until(self.record.id).max(self.promised_until);
         let is_heard = |owner: &NodeId| *owner != self.me() && alive > self.now;
         if let Some(owner) = self.record.owner.filter(is_heard) {
@@ -251,6 +248,18 @@ impl Part {
         self.commands.promotion = Some(Promotion { image, closed: None, record: None, repeat_at: None });
         self.with_image(image, |image, to| image.show(Asker::Part, to));
         Ok(())
+    }
+
+    /// Whether promoting the image by force could make sense.
+    pub(super) fn check_promotable(&self, image: ImageId) -> Result<(), CommandError> {
+        let state = self.record.image(image).map(|image| image.state);
+        let is_serving = self.reign.as_ref().is_some_and(super::reign::Reign::is_serving);
+        let because = match state {
+            _ if is_serving => "is on the node that serves the volume: nothing has to be forced",
+            Some(ImageState::Detached) => "is detached, and no part of the live volume: export it, or reattach it",
+            _ => return Ok(()),
+        };
+        Err(CommandError::WrongState { image, because })
     }
 
     /// An image of ours showed what it knows: what a promotion needs is its closed.

@@ -201,9 +201,14 @@ pub enum CommandError {
         /// Who.
         owner: NodeId,
     },
-    /// It makes no sense for the image in this state.
-    #[error("image {0} is in another state; look at its status")]
-    WrongState(ImageId),
+    /// The image is not in a state for that.
+    #[error("image {image} {because}")]
+    WrongState {
+        /// Which image.
+        image: ImageId,
+        /// What it is, and what to do.
+        because: &'static str,
+    },
     /// The segment was deleted.
     #[error("the segment was deleted")]
     Deleted,

@@ -109,7 +109,11 @@ impl Part {
         let state = self.record.image(image).map(|image| image.state);
         let index = self.reign.as_ref().and_then(|reign| reign.mirror.index_of(image));
         let (Some(ImageState::Stale | ImageState::Syncing), Some(index)) = (state, index) else {
-            return Err(CommandError::WrongState(image));
+            let because = match state {
+                Some(ImageState::InSync) => "is in sync: there is nothing to catch up",
+                _ => "does not catch up by itself: reattach it if it is detached",
+            };
+            return Err(CommandError::WrongState { image, because });
         };
         let entry = self.returns.of(usize::from(index.0), image);
         (entry.at, entry.is_asked) = (None, true);

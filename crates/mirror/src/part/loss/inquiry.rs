@@ -99,21 +99,25 @@ impl Losses {
     }
 }
 
+/// It is none that others went on without.
+fn not_left(image: ImageId) -> CommandError {
+    CommandError::WrongState {
+        image,
+        because: "is in sync, or catches up, or was dropped: it has nothing that others lack",
+    }
+}
+
 impl Part {
     /// What would be lost by promoting this node's image.
     pub(crate) fn begin_forecast(&mut self, id: u64, image: ImageId) -> Result<(), CommandError> {
-        let state = self.record.image(image).map(|image| image.state);
-        let is_serving = self.reign.as_ref().is_some_and(crate::part::reign::Reign::is_serving);
-        if is_serving || state == Some(ImageState::Detached) {
-            return Err(CommandError::WrongState(image));
-        }
+        self.check_promotable(image)?;
         self.begin_inquiry(id, image, What::Forecast(Forecast::new(image)))
     }
 
     /// What only this node's image has.
     pub(crate) fn begin_list(&mut self, id: u64, image: ImageId) -> Result<(), CommandError> {
         if !self.is_left(image) {
-            return Err(CommandError::WrongState(image));
+            return Err(not_left(image));
         }
         self.begin_inquiry(id, image, What::List(List::new(image)))
     }
@@ -152,7 +156,7 @@ impl Part {
         }
         let (image, is_due) = (inquiry.image, inquiry.again_at.take_if(|at| *at <= now).is_some());
         if is_list && !self.is_left(image) {
-            return self.losses.fail(&CommandError::WrongState(image), out); // it catches up, or was dropped
+            return self.losses.fail(&not_left(image), out); // it catches up, or was dropped
         }
         for came in std::mem::take(&mut self.losses.came) {
             self.take_answer(came, out);
