@@ -26,6 +26,7 @@ mod exported;
 mod identity;
 pub mod join;
 mod keeper;
+mod moves;
 mod orders;
 mod peers;
 mod reactor;

@@ -11,6 +11,7 @@ use super::{
 use crate::admin::{unnamed, unreadable_records};
 use crate::catalog::{Known, KnownPool, KnownVolume};
 use crate::clock;
+use crate::moves::{Step, step_of_move};
 use crate::reactor::{PoolLook, Service, Snapshot, VolumeLook};
 
 /// Of an image whose node or pool was away for a while.
@@ -157,7 +158,7 @@ fn volume_info(handle: &NodeHandle, known: &Known, volume: &KnownVolume, snapsho
         preferred_name: (record.preferred)
             .map(|preferred| (node_name(known, preferred.node), preferred.automatic_after_secs)),
         silent: None,
-        redundancy: redundancy_of(volume, look),
+        redundancy: redundancy_of(known, volume, look),
         images,
         sessions: look.map_or(0, |look| look.sessions),
         in_flight: look.map_or(0, |look| look.in_flight),
@@ -184,14 +185,18 @@ fn phase_of(volume: &KnownVolume, look: Option<&VolumeLook>, snapshot: &Snapshot
     }
 }
 
-fn redundancy_of(volume: &KnownVolume, look: Option<&VolumeLook>) -> Redundancy {
+fn redundancy_of(known: &Known, volume: &KnownVolume, look: Option<&VolumeLook>) -> Redundancy {
     let wanted = images_of(volume, look).filter(|image| image.state != ImageState::Detached).count() as u32;
     match look {
         Some(look) => {
             // Of a volume that another node serves, the record says it.
             let recorded = || look.record.in_sync().count();
             let good = look.part.mirror.as_ref().map_or_else(recorded, MirrorStatus::good_images);
-            Redundancy { in_sync: good as u32, wanted, sentence: look.part.sentence.clone() }
+            let mut sentence = look.part.sentence.clone();
+            if let Some(Step::Wait { old, why }) = step_of_move(&look.record, volume.record.policy, known.node.id) {
+                sentence = format!("{sentence}; another image has come in the place of {old}: {why}");
+            }
+            Redundancy { in_sync: good as u32, wanted, sentence }
         }
         None => Redundancy { in_sync: 0, wanted, sentence: "not served".into() },
     }
