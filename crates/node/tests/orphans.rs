@@ -2,6 +2,8 @@
 
 mod cast;
 
+use std::time::{Duration, Instant};
+
 use cast::Stage;
 use cast::pair::{Pair, in_sync, wait_until};
 use dyad_node::control::{DeleteOrphanError, OrphanInfo};
@@ -42,4 +44,26 @@ fn an_image_that_was_forgotten_is_shown_and_can_be_deleted_and_no_other_one() {
     let pool = pair.other.handle().pool("b").unwrap();
     assert_eq!((pool.images, pool.orphans.len()), (0, 0));
     assert_eq!(pair.one.host("v").read(0, 8).unwrap(), vec![5; 4096]);
+}
+
+/// Broke once (review): an administrator who removed an image of a dead node waited ten seconds, for nothing: it goes when its
+/// node is back.
+#[test]
+fn an_image_of_a_node_that_is_away_is_removed_at_once_and_deleted_later() {
+    let mut pair = Pair::new();
+    wait_until("both in sync", || in_sync(&pair.one) == 2);
+    let images = pair.one.handle().volume("v").unwrap().images;
+    let away = images.iter().find(|image| image.pool_name.ends_with('b')).unwrap().id;
+    pair.other.stop();
+    wait_until("it is out", || in_sync(&pair.one) == 1);
+    let begun = Instant::now();
+    let volume = pair.one.handle().remove_image("v", &away.to_string(), true, false).unwrap();
+    assert!(begun.elapsed() < Duration::from_secs(8), "waited for the node: {:?}", begun.elapsed());
+    assert_eq!(volume.images.iter().find(|image| image.id == away).unwrap().state, "detached");
+    pair.other.start();
+    wait_until("it is gone", || {
+        let volume = pair.one.handle().volume("v").unwrap();
+        let pool = pair.other.handle().pool("b").unwrap();
+        volume.images.len() == 1 && pool.images == 0 && pool.orphans.is_empty()
+    });
 }

@@ -106,8 +106,10 @@ impl NodeHandle {
         is_single_fine: bool,
         forget: bool,
     ) -> Result<VolumeInfo, ImageError> {
-        let volume = find_volume(&self.status()?, volume)?.clone();
+        let now = self.status()?;
+        let volume = find_volume(&now, volume)?.clone();
         let image = find_image(&volume, image)?.clone();
+        let is_away = now.neighbours.iter().any(|node| node.id == image.node && !node.is_connected);
         refuse_too_few(&volume, &image)?;
         // Of one in sync those have to take the place that are; one that is out was missed before.
         let counts = |other: &&ImageInfo| match image.state.as_str() {
@@ -125,7 +127,10 @@ impl NodeHandle {
         if forget {
             self.to_owner(&volume, Order::Drop { image: image.id })?;
         }
-        // Its node may be away; then it is deleted when that is back.
+        if is_away && !forget {
+            // It is deleted when its node is back.
+            return Ok(find_volume(&self.status()?, &volume.name)?.clone());
+        }
         let is_gone = |volume: &VolumeInfo| volume.images.iter().all(|other| other.id != image.id);
         match self.wait_for(&volume.name, is_gone) {
             Ok(volume) => Ok(volume),
