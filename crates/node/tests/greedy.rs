@@ -5,11 +5,12 @@ mod cast;
 use std::time::{Duration, Instant};
 
 use cast::Stage;
-use dyad_bench::disk::Disk;
+use dyad_bench::disk::{Disk, DiskError};
 use dyad_bench::initiator::{Options, Session, Transfer, cdb};
 use dyad_units::Bytes;
 
 const MIB: u64 = 1 << 20;
+const TASK_SET_FULL: u8 = 0x28;
 
 /// A stage with little memory, whose volume is written from end to end.
 fn stage() -> Stage {
@@ -32,13 +33,22 @@ fn one_that_never_reads(options: &Options, number: u32, len: u32) -> Session {
     session
 }
 
+/// While memory is short, writes are answered TASK SET FULL: sends it again until it is taken, as hosts do.
+fn write_at_last(host: &mut Disk, deadline: Instant) {
+    while let Err(error) = host.write(6 * 2048, vec![6; 64 << 10]) {
+        assert!(matches!(error, DiskError::Status { status: TASK_SET_FULL, .. }), "{error}");
+        assert!(Instant::now() < deadline, "nobody is dropped: {error}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
 /// The longest that a read or a write of another host takes for a while.
 fn worst_of(host: &mut Disk, time: Duration) -> Duration {
     let (begun, mut worst) = (Instant::now(), Duration::ZERO);
     while begun.elapsed() < time {
         let each = Instant::now();
         assert_eq!(host.read(5 * 2048, 512).unwrap(), vec![5; 256 << 10]);
-        host.write(6 * 2048, vec![6; 64 << 10]).unwrap();
+        write_at_last(host, each + Duration::from_secs(15));
         worst = worst.max(each.elapsed());
         std::thread::sleep(Duration::from_millis(10));
     }
@@ -83,21 +93,17 @@ fn small_answers_count_as_much_as_they_hold() {
     stage.host("v").write(0, vec![1; 4096]).unwrap();
 }
 
-/// So many of them that even little each is too much: those that stand still go, and soon.
+/// So many of them that even little each is too much: those that stand still go, and soon. Broke once: sessions were dropped
+/// until memory was just below the bound, and every write, whose own data was above it, refused for many seconds more.
 #[test]
 fn a_crowd_of_hosts_that_never_read_is_dropped_for_the_others() {
     let stage = stage();
     let options = stage.login("v");
     let mut host = stage.host("v");
     let greedy: Vec<_> = (0..100).map(|number| one_that_never_reads(&options, 100 + number, 256 << 10)).collect();
-    let deadline = Instant::now() + Duration::from_secs(15);
-    // While memory is short, writes are answered TASK SET FULL.
-    while let Err(error) = host.write(0, vec![1; 64 << 10]) {
-        assert!(Instant::now() < deadline, "nobody is dropped: {error}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    write_at_last(&mut host, Instant::now() + Duration::from_secs(5));
     let worst = worst_of(&mut host, Duration::from_secs(1));
-    assert!(worst < Duration::from_secs(1), "another host waited {worst:?}");
+    assert!(worst < Duration::from_secs(3), "another host waited {worst:?}");
     let left = stage.handle().sessions().unwrap().len();
     assert!((10..=100).contains(&left), "{left} sessions left");
     drop(greedy);

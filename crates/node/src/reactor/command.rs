@@ -46,6 +46,7 @@ impl Reactor {
     /// Asks the host for a command's data, at once or when there is room for it.
     pub(super) fn want_data(&mut self, at: ConnRef, tag: TaskTag, task: Task, len: u32) {
         if self.budget.is_crowded(&self.slab) {
+            self.budget.note_refusal(self.now);
             return self.respond(at, tag, Response::status(Status::TaskSetFull));
         }
         let Some(session) = self.conns.get_mut(at).and_then(|conn| conn.session.as_mut()) else { return };

@@ -37,6 +37,12 @@ const STILL_MAX: Period = Period::from_secs(1);
 /// Pause between two sessions that are dropped, so that what the first one held is back before the next is chosen.
 const RELIEF_PAUSE: Period = Period::from_millis(10);
 
+/// Fullness in eighths down to which sessions are dropped when a write was refused lately: memory that is just below the bound
+/// is above it with the data of the next write.
+const RELIEVED_EIGHTHS: u64 = 6;
+/// How long a refusal counts: whoever was refused has tried again by then.
+const REFUSED_LATELY: Period = Period::from_secs(1);
+
 /// What may be asked for.
 #[derive(Debug)]
 pub(super) struct Budget {
@@ -46,6 +52,8 @@ pub(super) struct Budget {
     waiting: VecDeque<Wish>,
     /// No session is dropped before.
     relief_after: Moment,
+    /// Until when a refusal of a write counts.
+    short_until: Moment,
 }
 
 /// A command that waits to be asked for its data.
@@ -64,6 +72,7 @@ impl Budget {
             used: 0,
             waiting: VecDeque::new(),
             relief_after: Moment::START,
+            short_until: Moment::START,
         }
     }
 
@@ -112,8 +121,23 @@ impl Budget {
 
     /// Whether a write has to be refused.
     pub(super) fn is_crowded(&self, slab: &Slab) -> bool {
+        self.is_fuller(slab, CROWDED_EIGHTHS)
+    }
+
+    fn is_fuller(&self, slab: &Slab, eighths: u64) -> bool {
         let usage = slab.usage();
-        (usage.bytes_total - usage.bytes_free.min(usage.bytes_total)) as u64 > self.buffers / 8 * CROWDED_EIGHTHS
+        (usage.bytes_total - usage.bytes_free.min(usage.bytes_total)) as u64 > self.buffers / 8 * eighths
+    }
+
+    /// Whether somebody has to go for the others.
+    fn is_short(&self, slab: &Slab, now: Moment) -> bool {
+        let enough = if now < self.short_until { RELIEVED_EIGHTHS } else { CROWDED_EIGHTHS };
+        self.is_fuller(slab, enough) || self.is_blocked()
+    }
+
+    /// A write was refused.
+    pub(super) fn note_refusal(&mut self, now: Moment) {
+        self.short_until = now + REFUSED_LATELY;
     }
 
     fn fits(&self, len: u32) -> bool {
@@ -124,7 +148,7 @@ impl Budget {
 impl Reactor {
     /// Drops a session that stands still, if memory is short.
     pub(super) fn relieve(&mut self) {
-        if !self.budget.is_crowded(&self.slab) && !self.budget.is_blocked() {
+        if !self.budget.is_short(&self.slab, self.now) {
             return;
         }
         self.wake_in(RELIEF_PAUSE);
