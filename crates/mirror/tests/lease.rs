@@ -111,6 +111,22 @@ fn a_release_from_before_the_newest_record_leaves_the_promise_to_everyone() {
     }
 }
 
+/// M12: nobody was between the owner that released it and the one that claimed next.
+#[test]
+fn a_release_outlives_the_own_claim() {
+    let mut started = leases(2, 1, 1000);
+    started.know(SEGMENT, Epoch::new(3));
+    started.released(SEGMENT, id(1), Epoch::new(3));
+    started.released(SEGMENT, id(3), Epoch::new(2));
+    assert!(started.promised_until(SEGMENT) < at(1000), "a later one from before takes nothing back");
+    started.know_own(SEGMENT, Epoch::new(4));
+    assert!(started.promised_until(SEGMENT) < at(1000));
+    started.know(SEGMENT, Epoch::new(5));
+    assert!(started.promised_until(SEGMENT) > at(1600));
+    started.know_own(SEGMENT, Epoch::new(6));
+    assert!(started.promised_until(SEGMENT) > at(1600), "what is not void does not become so");
+}
+
 /// M9: what was promised to a life that is over is void; an answer to that life's beats counts for nothing.
 #[test]
 fn a_new_life_of_the_owner_voids_the_promise_to_the_old_one() {

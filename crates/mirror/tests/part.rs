@@ -339,6 +339,22 @@ fn whoever_is_promoted_waits_until_an_owner_that_lives_has_no_lease() {
     assert_eq!(world.owner(), other);
 }
 
+/// Broke once (review): a part knew the newest record, its node's leases did not, so that a word of an owner before that one voided
+/// what the start had promised (M6).
+#[test]
+fn a_start_knows_the_record_before_it_hears_of_older_ones() {
+    let mut world = World::serving(2, 0);
+    let owner = world.owner();
+    let other = 1 - owner;
+    world.crash(other);
+    world.start(other);
+    world.pass(MS(5));
+    let (id, epoch, now) = (world.store.id, world.store.epoch, world.now);
+    let older = dyad_units::Epoch::new(epoch.value() - 1);
+    world.nodes[other].leases.released(id, node_id(owner), older);
+    assert!(world.nodes[other].leases.promised_until(id) > now, "the release is of before epoch {epoch}");
+}
+
 /// A promotion whose outcome nobody knew was proposed again for ever, also when its command had long been answered. By then
 /// the administrator has mended the network instead, and the old owner goes on: hours later it was overruled.
 #[test]

@@ -167,6 +167,11 @@ impl Leases {
         self.promises.know(segment, epoch);
     }
 
+    /// As [`Self::know`], of a record that this node itself put in the place of the newest that it knew.
+    pub fn know_own(&mut self, segment: SegmentId, epoch: Epoch) {
+        self.promises.know_own(segment, epoch);
+    }
+
     /// Before this moment this node neither claims the segment nor answers as its owner (M5, M6).
     pub fn promised_until(&self, segment: SegmentId) -> Moment {
         self.promises.until(segment)

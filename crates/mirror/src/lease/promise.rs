@@ -65,6 +65,16 @@ impl Promises {
         }
     }
 
+    /// A new record is known, with this epoch, which this node itself put in the place of the one before: nobody owned the
+    /// segment in between, so what was void stays so (M12).
+    pub(crate) fn know_own(&mut self, segment: SegmentId, epoch: Epoch) {
+        let given = self.given.entry(segment).or_default();
+        if given.void.0 != 0 && given.known <= given.void.1 {
+            given.void.1 = given.void.1.max(epoch);
+        }
+        self.know(segment, epoch);
+    }
+
     /// Somebody said that it owns the segment at this epoch. Of segments that nothing is known of here, nothing is kept.
     pub(crate) fn list(&mut self, segment: SegmentId, by: NodeId, epoch: Epoch, now: Moment) {
         if let Some(given) = self.given.get_mut(&segment).filter(|given| epoch >= given.known) {
@@ -89,7 +99,9 @@ impl Promises {
     pub(crate) fn release(&mut self, segment: SegmentId, by: NodeId, epoch: Epoch) {
         let given = self.given.entry(segment).or_default();
         given.promises.retain(|promise| promise.to != by || promise.epoch > epoch);
-        (given.void, given.listed) = ((self.everyone.0, epoch), None);
+        let before = given.void;
+        given.void = (self.everyone.0, if before.0 == self.everyone.0 { before.1.max(epoch) } else { epoch });
+        given.listed.take_if(|(owner, _)| *owner == by);
     }
 
     pub(crate) fn void_lives_before(&mut self, node: NodeId, life: u64) {

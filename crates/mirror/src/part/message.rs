@@ -140,7 +140,8 @@ pub enum PeerMessage {
     },
     /// The sender, which was the owner, will never answer in the epochs up to this one again (M12).
     Released {
-        /// That of the newest record that it knew: its own, or the one that names the receiver as owner.
+        /// That of the newest record that names it as owner, or of the one by which it handed over; of no newer one that it heard
+        /// of: whoever that names may have a lease of the receiver.
         epoch: Epoch,
     },
 }

@@ -127,10 +127,7 @@ impl Part {
 
     /// The only way in. `now` is the only clock; what has to be done is added to `out`.
     pub fn handle(&mut self, now: Moment, event: PartEvent, leases: &mut Leases, out: &mut Vec<PartAction>) {
-        if self.now == Moment::START && self.record.owner.is_none() {
-            self.fresh_until = Some(now + self.setup.tuning.fresh_wait);
-        }
-        self.now = self.now.max(now);
+        self.pass_to(now, leases);
         if matches!(self.life, Life::Stopped | Life::Deleted) {
             return self.decline(event, out);
         }
@@ -161,9 +158,20 @@ impl Part {
         self.run(leases, out);
     }
 
+    /// It is `now`; the first time, the part says what it was made with.
+    fn pass_to(&mut self, now: Moment, leases: &mut Leases) {
+        if self.now == Moment::START {
+            leases.know(self.record.id, self.record.epoch);
+            if self.record.owner.is_none() {
+                self.fresh_until = Some(now + self.setup.tuning.fresh_wait);
+            }
+        }
+        self.now = self.now.max(now);
+    }
+
     /// Time has passed. To be called no later than [`Self::next_deadline`] asks.
     pub fn tick(&mut self, now: Moment, leases: &mut Leases, out: &mut Vec<PartAction>) {
-        self.now = self.now.max(now);
+        self.pass_to(now, leases);
         if matches!(self.life, Life::Stopped | Life::Deleted) {
             return;
         }

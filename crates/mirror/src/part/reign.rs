@@ -278,6 +278,7 @@ impl Part {
             return;
         }
         let record = reign.mirror.record().clone();
+        leases.know_own(record.id, record.epoch);
         self.take_record(record, leases, out);
         leases.hurry(self.now);
         for to in self.peers.up() {

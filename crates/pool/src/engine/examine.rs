@@ -79,7 +79,8 @@ impl Pool {
             let data = &data[usize::from(block - first) * BLOCK..][..piece.len()];
             let sums = data.chunks_exact(BLOCK).map(BlockSum::of);
             let head = self.adoption(read, piece);
-            self.recent.append(&head, sums.clone(), self.carried).ok()?;
+            let position = self.recent.append(&head, sums.clone(), self.carried).ok()?;
+            self.recent.note_done(position);
             let mixed = (block..).zip(sums).map(|(block, sum)| table::mix(sum, layer, extent, block, read.alloc));
             self.sums.put(read.slot, (read.at, extent), block, mixed);
             self.counters.blocks_adopted += u64::from(run);

@@ -204,6 +204,7 @@ impl Pool {
             Reply::Failed(ImageError::Poisoned)
         } else {
             self.believe(&done);
+            self.recent.note_done(done.recent_at);
             Reply::Written(Written { used_slot: done.used_slot })
         };
         self.space.drained(done.slot);

@@ -2,12 +2,13 @@
 //!
 //! ```text
 //!  header, twice | ring of entries:  … | 17 | 18 | 19 (being stored) |
-//!                              tail   flushed   done   next
+//!                                        tail   flushed   next
 //! ```
 //!
 //! An entry is stored before its data is submitted. Entries from the tail on are needed after a crash of the process;
 //! those before `flushed` only for their stamps and numbers, because their blocks, checksums and written bits are
-//! durable. What those before `done` wrote had reached the page cache: nothing is answered before L says so. Positions rise for ever within a *life* of L and are part of each entry's checksum, together with disk and
+//! durable. What one that is *done* wrote has reached the page cache: nothing is answered before
+//! its entry says so. Positions rise for ever within a *life* of L and are part of each entry's checksum, together with disk and
 //! life: nothing of an earlier lap, life or disk is taken for an entry. A process that takes L over from one that died
 //! goes on behind its entries, because writes that other images may lack (M3) are known nowhere else.
 
@@ -27,8 +28,8 @@ pub(crate) use entry::{RecentEntry, RecentHead, RecentKind};
 pub(crate) use read_back::{ReadBack, read_back};
 
 /// magic u32 | version u32 | disk [16] | mount u64 | taken over from mount u64 | life u64 | turn u64 | tail u64 |
-/// flushed u64 | done u64 | flags u32 | 0 [4] | crc u64.
-const HEADER_BYTES: usize = 96;
+/// flushed u64 | flags u32 | 0 [4] | crc u64.
+const HEADER_BYTES: usize = 88;
 /// Written by turns, so that one is whole whenever the process dies.
 const HEADERS: usize = 2;
 const RING_AT: usize = 192;
@@ -60,7 +61,6 @@ pub(crate) struct Recent {
     turn: u64,
     tail: u64,
     flushed: u64,
-    done: u64,
     next: u64,
     flags: u32,
     scratch: Vec<u8>,
@@ -71,8 +71,8 @@ impl Recent {
     pub(crate) fn begin(log: Box<dyn RecentLog>, disk: DiskId, mount: u64) -> Self {
         let scratch = Vec::with_capacity(ENTRY_BYTES_MAX);
         let (from, life) = (FROM_NONE, mount);
-        let (turn, tail, flushed, done, next, flags) = (0, 0, 0, 0, 0, 0);
-        let mut recent = Self { log, disk, mount, from, life, turn, tail, flushed, done, next, flags, scratch };
+        let (turn, tail, flushed, next, flags) = (0, 0, 0, 0, 0);
+        let mut recent = Self { log, disk, mount, from, life, turn, tail, flushed, next, flags, scratch };
         for _ in 0..HEADERS {
             recent.store_header();
         }
@@ -92,7 +92,6 @@ impl Recent {
             turn: found.header.turn,
             tail,
             flushed: found.next,
-            done: found.next,
             next: found.next,
             flags: 0,
             scratch: Vec::with_capacity(ENTRY_BYTES_MAX),
@@ -191,11 +190,11 @@ impl Recent {
         }
     }
 
-    /// What entries before `to` wrote has reached the page cache, and is about to be answered (P6).
-    pub(crate) fn note_done(&mut self, to: u64) {
-        if to > self.done {
-            self.done = to;
-            self.store_header();
+    /// What the entry at this position wrote has reached the page cache, and is about to be answered (P6).
+    pub(crate) fn note_done(&mut self, position: u64) {
+        if self.is_present() {
+            let at = RING_AT + (position % self.ring()) as usize;
+            self.log.store(at + entry::DONE_AT, &[entry::DONE]);
         }
     }
 
@@ -210,8 +209,8 @@ impl Recent {
             return;
         }
         self.turn += 1;
-        let &mut Self { mount, from, life, turn, tail, flushed, done, flags, .. } = self;
-        Header { mount, from, life, turn, tail, flushed, done, flags }.store(&mut *self.log, self.disk);
+        let &mut Self { mount, from, life, turn, tail, flushed, flags, .. } = self;
+        Header { mount, from, life, turn, tail, flushed, flags }.store(&mut *self.log, self.disk);
     }
 }
 

@@ -210,9 +210,9 @@ impl Pool {
                 is_written && pool.matches_table(disk, (slot, block), found, (at, extent))
             };
             torn += u64::from(shown.is_none() && (done.is_some() || !is_old(self, disk)));
-            // Else it is damaged, and says so (P7, P14). Taken for a write that never came, it would read as zeros here, as
+            // Else it is damaged, and stays so (P7, P14), whatever a crash after this one makes suspect. Taken for a write that never came, it would read as zeros here, as
             // what was acknowledged elsewhere, and nobody would compare.
-            if let Some(sum) = shown.or(done.map(|done| sums[done].sum)) {
+            if let Some(sum) = shown.or(done.map(|_| found.of_bad())) {
                 believed |= 1 << block;
                 self.put_sum(at, extent, slot, block, table::mix(sum, layer, extent, block, entry.alloc()));
             }

@@ -7,10 +7,16 @@ use crate::entry::{NO_SLOT, Slot};
 use crate::format::bytes::{Reader, Writer, crc};
 use crate::format::state::{ImageNo, LayerNo};
 
-/// crc u64 | len u32 | kind u8 | first u8 | count u8 | sums u8 | image u32 | layer u32 | extent u32 | slot u32 |
+/// crc u64 | len u16 | done u8 | 0 u8 | kind u8 | first u8 | count u8 | sums u8 | image u32 | layer u32 | extent u32 | slot u32 |
 /// allocation u64 | epoch u32 | interval u32 | number u64 | settled u64 | sums [u64].
 pub(super) const ENTRY_BYTES: usize = 64;
 pub(super) const ENTRY_BYTES_MAX: usize = ENTRY_BYTES + BLOCKS_PER_EXTENT as usize * 8;
+const _: () = assert!(ENTRY_BYTES_MAX <= u16::MAX as usize);
+
+/// Where an entry says that what it wrote is there: stored later than the rest, by itself, so the checksum does not cover it.
+pub(super) const DONE_AT: usize = 10;
+/// It is there.
+pub(super) const DONE: u8 = 1;
 
 /// What an entry tells.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -72,7 +78,8 @@ pub(super) fn encode(to: &mut Vec<u8>, head: &RecentHead, sums: impl ExactSizeIt
     to.resize(len, 0);
     let mut fields = Writer::new(to);
     fields.u64(0);
-    fields.u32(len as u32);
+    fields.bytes(&(len as u16).to_le_bytes());
+    fields.bytes(&[0, 0]);
     fields.bytes(&[kind_byte(head.kind), head.piece.first(), head.piece.count(), count as u8]);
     fields.u32(head.image.0);
     fields.u32(head.layer.0);
@@ -94,14 +101,20 @@ pub(super) fn encode(to: &mut Vec<u8>, head: &RecentHead, sums: impl ExactSizeIt
 pub(super) fn claimed_len(fixed: &[u8; ENTRY_BYTES]) -> Option<usize> {
     let mut from = Reader::new(fixed);
     let _sum = from.u64()?;
-    let len = from.u32()? as usize;
+    let len = usize::from(u16::from_le_bytes(from.array()?));
     (ENTRY_BYTES..=ENTRY_BYTES_MAX).contains(&len).then_some(len)
+}
+
+/// Whether the entry in `bytes` was done; leaves it as it was when it was stored.
+pub(super) fn take_done(bytes: &mut [u8]) -> bool {
+    bytes.get_mut(DONE_AT).is_some_and(|done| std::mem::take(done) == DONE)
 }
 
 /// The entry in `bytes`, if it was stored at this place.
 pub(super) fn decode(bytes: &[u8], place: Place) -> Option<(RecentHead, Vec<BlockSum>)> {
     let mut from = Reader::new(bytes);
-    let (sum, len) = (from.u64()?, from.u32()? as usize);
+    let (sum, len) = (from.u64()?, usize::from(u16::from_le_bytes(from.array()?)));
+    let _done: [u8; 2] = from.array()?;
     if len != bytes.len() || sum != entry_crc(place, bytes) {
         return None;
     }

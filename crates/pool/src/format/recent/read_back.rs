@@ -43,7 +43,6 @@ pub(super) struct Header {
     pub(super) turn: u64,
     pub(super) tail: u64,
     pub(super) flushed: u64,
-    pub(super) done: u64,
     pub(super) flags: u32,
 }
 
@@ -54,7 +53,7 @@ impl Header {
         to.u32(MAGIC);
         to.u32(VERSION);
         to.bytes(&disk.to_bytes());
-        for field in [self.mount, self.from, self.life, self.turn, self.tail, self.flushed, self.done] {
+        for field in [self.mount, self.from, self.life, self.turn, self.tail, self.flushed] {
             to.u64(field);
         }
         to.u32(self.flags);
@@ -87,7 +86,7 @@ pub(crate) fn read_back(log: &dyn RecentLog, disk: DiskId, mount: u64) -> Option
             at += to_end;
             continue;
         }
-        (entry.flushed, entry.done) = (at < header.flushed, at < header.done);
+        entry.flushed = at < header.flushed;
         entries.push(entry);
         at += len;
     }
@@ -110,7 +109,6 @@ fn read_header(log: &dyn RecentLog, nth: usize, disk: DiskId) -> Option<Header> 
         turn: from.u64()?,
         tail: from.u64()?,
         flushed: from.u64()?,
-        done: from.u64()?,
         flags: from.u32()?,
     };
     let (_, sum) = (from.u32()?, from.u64()?);
@@ -128,6 +126,7 @@ fn read_entry(log: &dyn RecentLog, ring: u64, place: entry::Place) -> Option<(Re
     }
     let mut bytes = vec![0; len];
     log.load(at, &mut bytes);
+    let done = entry::take_done(&mut bytes);
     let (head, sums) = entry::decode(&bytes, place)?;
-    Some((RecentEntry { head, sums, position, flushed: false, done: false }, len as u64))
+    Some((RecentEntry { head, sums, position, flushed: false, done }, len as u64))
 }
