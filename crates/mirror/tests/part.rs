@@ -347,6 +347,7 @@ fn a_start_knows_the_record_before_it_hears_of_older_ones() {
     let owner = world.owner();
     let other = 1 - owner;
     world.crash(other);
+    world.crash(owner);
     world.start(other);
     world.pass(MS(5));
     let (id, epoch, now) = (world.store.id, world.store.epoch, world.now);
