@@ -15,6 +15,8 @@ use crate::rng::Rng;
 
 /// How often a fault that waits looks whether it may strike.
 const LOOK: Time = 3 * MILLIS;
+/// Bits that change where one image is left: a third of what hosts write to, so that a few reads meet some.
+const ROT_OF_LAST: u64 = 1000;
 
 /// The end of a fault's effect.
 #[derive(Clone, Copy, Debug)]
@@ -57,6 +59,7 @@ impl World {
             Trigger::Copying => self.is_resyncing() && Rng::new(fault.seed ^ self.queue.now()).chance(1, 16),
             // These are told when it happens.
             Trigger::Equalising | Trigger::Joined | Trigger::Marking | Trigger::Closing => false,
+            Trigger::Alone | Trigger::Completing | Trigger::DiskFailed => false,
         };
         if !is_due && self.queue.now() < until {
             if !matches!(fault.trigger, Trigger::Writing | Trigger::Resyncing | Trigger::Copying) {
@@ -85,7 +88,8 @@ impl World {
             if fault.trigger == trigger && now <= until {
                 let mut rng = Rng::new(fault.seed ^ 1);
                 // What a mark is for is over within a few steps of a disk.
-                let last = if trigger == Trigger::Marking { MILLIS / 3 } else { 100 * MILLIS };
+                let is_brief = matches!(trigger, Trigger::Marking | Trigger::DiskFailed | Trigger::Completing);
+                let last = if is_brief { MILLIS / 3 } else { 100 * MILLIS };
                 let after = [20_000, LOOK, last][rng.index(3)];
                 self.queue.push(now + rng.below(after), Happening::Fault { fault: number, until: 0 });
             }
@@ -156,16 +160,12 @@ impl World {
                 self.mend_later(end, Mend::Disk(node));
             }
             FaultKind::DiskFails { kind, times } => {
-                self.excuses.disk = true;
-                let kind = match kind {
-                    DiskFault::Read => Kind::Read,
-                    DiskFault::Write => Kind::Write,
-                    DiskFault::Durable => Kind::Durable,
-                    DiskFault::Sync => Kind::Sync,
-                };
-                self.machines[node].disk.order(disk::Fault { kind, after: rng.below(30), times });
+                let after = rng.below(30);
+                self.fail_disk(node, kind, (after, times));
             }
+            FaultKind::DiskFailsNow { kind } => self.fail_disk(node, kind, (0, 1)),
             FaultKind::Rot => self.rot(node, rng),
+            FaultKind::RotOfLast => self.rot_last(node, rng),
             FaultKind::Drift { ppm } => {
                 let now = self.queue.now();
                 let machine = &mut self.machines[node];
@@ -306,17 +306,42 @@ impl World {
         self.mend_later(end, Mend::BeatWay(from, to, late));
     }
 
+    /// So many operations of a kind pass, and so many fail after them.
+    fn fail_disk(&mut self, node: NodeNo, kind: DiskFault, (after, times): (u64, u64)) {
+        self.excuses.disk = true;
+        let kind = match kind {
+            DiskFault::Read => Kind::Read,
+            DiskFault::Write => Kind::Write,
+            DiskFault::Durable => Kind::Durable,
+            DiskFault::Sync => Kind::Sync,
+        };
+        self.machines[node].disk.order(disk::Fault { kind, after, times });
+    }
+
     /// Bits change in the last two thirds of the disk, where slots are. Only where another image is in sync.
     fn rot(&mut self, node: NodeNo, rng: &mut Rng) {
         let holders: u32 = (0..self.segments.len()).map(|at| self.holders(at).count_ones()).min().unwrap_or(0);
         if holders < 2 {
             return;
         }
+        let count = 1 + rng.below(200);
+        self.flip(node, count, rng);
+    }
+
+    /// The same where this node's is the only image in sync: what is bad then stays bad (M15).
+    fn rot_last(&mut self, node: NodeNo, rng: &mut Rng) {
+        if (0..self.segments.len()).all(|segment| self.holders(segment) == 1 << node) {
+            self.flip(node, ROT_OF_LAST, rng);
+            self.book.left_with(1 << node);
+        }
+    }
+
+    fn flip(&mut self, node: NodeNo, count: u64, rng: &mut Rng) {
         self.excuses.medium = true;
         self.book.rots(1 << node);
         let machine = &mut self.machines[node];
         let size = machine.disk.len_bytes();
-        for _ in 0..1 + rng.below(200) {
+        for _ in 0..count {
             machine.disk.flip(size / 3 + rng.below(size - size / 3), 1 << rng.below(8));
         }
     }
@@ -438,7 +463,9 @@ fn name(kind: FaultKind) -> &'static str {
         FaultKind::DiskFails { kind: DiskFault::Write, .. } => "fault: disk fails writes",
         FaultKind::DiskFails { kind: DiskFault::Durable, .. } => "fault: disk fails durable writes",
         FaultKind::DiskFails { kind: DiskFault::Sync, .. } => "fault: disk fails syncs",
+        FaultKind::DiskFailsNow { .. } => "fault: disk fails at a certain moment",
         FaultKind::Rot => "fault: bit rot",
+        FaultKind::RotOfLast => "fault: bit rot on the only image in sync",
         FaultKind::Drift { .. } => "fault: clock drift",
         FaultKind::HandOver => "administrator: hand-over (M12)",
         FaultKind::TakeOut => "administrator: take out",

@@ -1,18 +1,19 @@
-//! Plays of volumes that are left with one image.
+//! Plays of volumes that are left with one image, or with fewer than they want.
 //!
-//! | play | rule | what happens |
-//! |---|---|---|
-//! | on its way | A4 | a volume that wants two images for an acknowledgement loses one by an administrator's word, and the store's answer is late: it counts no more from the proposal on |
-//! | twice alone | M8 | an image stays alone, is flushed, is joined by the other, stays alone again and loses its power before it was flushed once more |
+//! | play | rule | what happens | there for the mutants |
+//! |---|---|---|---|
+//! | on its way | A4 | a volume that wants two images for an acknowledgement loses one by an administrator's word, and the store's answer is late: it counts no more from the proposal on | 109 |
+//! | twice alone | M8 | an image stays alone, is flushed, is joined by the other, stays alone again and loses its power before it was flushed once more | 30, 111, 122 |
+//! | parked | A4, M19 | writes wait for a second image, which comes back before they have waited too long, while others read what they are to change | 05, 135 |
 
-use super::host::SENDER;
+use super::host::{LOOKER, SENDER};
 use super::plan::{Aim, FaultKind, Plan, Trigger};
 use super::queue::{MILLIS, SECONDS, Time};
 use crate::rng::Rng;
 use dyad_cluster::{AckPolicy, OnFew};
 
 /// One run in so many is such a play.
-const ONE_IN: u64 = 16;
+const ONE_IN: u64 = 10;
 
 impl Plan {
     /// Some runs are plays instead of what was drawn. Drawn apart, so that the others stay what they are.
@@ -25,9 +26,14 @@ impl Plan {
         (self.images, self.segments, self.is_beyond_bound) = (2, 1, false);
         self.policy = AckPolicy::default();
         self.hosts = vec![0, SENDER];
-        let at = (800 + rng.below(1000)) * MILLIS;
-        self.until =
-            if rng.chance(1, 2) { self.play_on_its_way(at, &mut rng) } else { self.play_twice_alone(at, &mut rng) };
+        // Hosts are logged in by then, and have written.
+        let at = (1900 + rng.below(1000)) * MILLIS;
+        let play = rng.index(3);
+        self.until = match play {
+            0 => self.play_on_its_way(at, &mut rng),
+            1 => self.play_twice_alone(at, &mut rng),
+            _ => self.play_parked(at, &mut rng),
+        };
     }
 
     fn play_on_its_way(&mut self, at: Time, rng: &mut Rng) -> Time {
@@ -45,16 +51,32 @@ impl Plan {
         (self.interval, self.log_bytes, self.hosts) = (3000, 256 << 10, vec![SENDER]);
         let mut at = at;
         let crash = FaultKind::ProcessCrash { amid: false };
-        for _ in 0..2 + rng.below(2) {
-            let away = (700 + rng.below(500)) * MILLIS;
+        for _ in 0..2 {
+            // Long enough for whoever is left alone to be flushed and recorded so.
+            let away = (1000 + rng.below(400)) * MILLIS;
             self.plan_fault(at, Trigger::Time, Aim::Follower, crash, away, rng);
-            let again = at + away + (500 + rng.below(800)) * MILLIS;
-            self.plan_fault(again, Trigger::Writing, Aim::Follower, crash, 2 * SECONDS, rng);
-            // Whoever is alone now is recorded so when the connection has been broken for a while, and is flushed a moment later.
-            let lost = again + (100 + rng.below(300)) * MILLIS;
-            let off = (100 + rng.below(200)) * MILLIS;
-            self.plan_fault(lost, Trigger::Writing, Aim::Owner, FaultKind::PowerLoss, off, rng);
-            at = again + (2500 + rng.below(1500)) * MILLIS;
+            // Both have what is written until then, and neither has flushed it.
+            let again = at + away + (400 + rng.below(500)) * MILLIS;
+            self.plan_fault(again, Trigger::Writing, Aim::Follower, crash, 2500 * MILLIS, rng);
+            // The flush that comes next is to come too late.
+            let slow = FaultKind::DiskSlow { factor: 4 << rng.below(4) };
+            self.plan_fault(again, Trigger::Time, Aim::Owner, slow, SECONDS, rng);
+            let off = (50 + rng.below(150)) * MILLIS;
+            self.plan_fault(again, Trigger::Alone, Aim::Owner, FaultKind::PowerLoss, off, rng);
+            at = again + 4500 * MILLIS;
+        }
+        at
+    }
+
+    fn play_parked(&mut self, at: Time, rng: &mut Rng) -> Time {
+        self.policy = AckPolicy { min_in_sync: 2, on_few: OnFew::Wait };
+        self.hosts = vec![SENDER, LOOKER];
+        let mut at = at;
+        for _ in 0..2 + rng.below(2) {
+            let kind = [FaultKind::ProcessCrash { amid: false }, FaultKind::PowerLoss][rng.index(2)];
+            let away = (500 + rng.below(1500)) * MILLIS;
+            self.plan_fault(at, Trigger::Writing, Aim::Follower, kind, away, rng);
+            at += away + (1500 + rng.below(1000)) * MILLIS;
         }
         at
     }

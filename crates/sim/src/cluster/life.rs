@@ -211,6 +211,10 @@ impl World {
         let mut rng = machine.rng.fork();
         machine.log = if is_amid_call { machine.log.amid_stores(&mut rng) } else { machine.log.after_process_crash() };
         machine.disk = machine.disk.after_process_crash(&mut rng);
+        if Rng::new(self.plan.seed ^ u64::from(machine.life)).chance(1, 2) {
+            // What a failed sync dropped is not there any more when the next process looks (P11).
+            machine.disk.evict_clean();
+        }
         machine.life += 1;
         machine.pauses = 0;
         machine.backlog.clear();

@@ -44,6 +44,7 @@ mod resync_trouble;
 mod sessions;
 mod setup;
 mod story;
+mod survived;
 mod world;
 
 pub use campaign::{Campaign, Outcome};

@@ -40,6 +40,12 @@ pub enum Trigger {
     Closing,
     /// The store has noted that an image joined; its owner does not know yet (M16).
     Joined,
+    /// The store has noted that one image alone is left in sync (M8).
+    Alone,
+    /// An image that has caught up is asked to note that it is complete: the record is to say so next (M16).
+    Completing,
+    /// A disk failed an operation (P11).
+    DiskFailed,
 }
 
 /// Longest wait for a trigger.
@@ -155,8 +161,15 @@ pub enum FaultKind {
         /// So many; then it works again, until the process is started anew.
         times: u64,
     },
+    /// The disk fails the next operation of a kind.
+    DiskFailsNow {
+        /// Which.
+        kind: DiskFault,
+    },
     /// Bits of the disk change.
     Rot,
+    /// Many bits change of the disk of the only image in sync.
+    RotOfLast,
     /// The clock runs wrong from now on.
     Drift {
         /// By how many millionths.
@@ -327,6 +340,7 @@ impl Plan {
         plan.draw_play();
         plan.draw_few();
         plan.draw_recalled();
+        plan.draw_survived();
         plan
     }
 

@@ -76,6 +76,8 @@ impl World {
         let survives = done?;
         if !survives {
             self.coverage.count("process crash in a call");
+            // It may have outlived the time when it was to start again.
+            self.queue.push(self.queue.now() + MILLIS, Happening::Boot(node));
             return self.kill_process(node, true);
         }
         self.plan_next(node);
@@ -151,6 +153,7 @@ impl World {
                     }
                     self.machines[node].log.mark();
                     let closes = matches!(request, Request::Close { .. });
+                    let completes = matches!(request, Request::Progress { cursor: None, .. });
                     let order = self.book.order();
                     if let Some(slot) = &mut process.parts[segment] {
                         slot.note(image, token, &request, order);
@@ -160,6 +163,8 @@ impl World {
                     let marks = pool.counters().regions_marked > marked;
                     if marks || closes {
                         self.rouse(if marks { Trigger::Marking } else { Trigger::Closing });
+                    } else if completes {
+                        self.rouse(Trigger::Completing);
                     }
                 }
             }
@@ -345,6 +350,7 @@ impl World {
                 Kind::Sync => "disk failed a sync",
             });
             self.tell(|| format!("node {node}: its disk fails a {kind}"));
+            self.rouse(Trigger::DiskFailed);
         }
         Some(answer)
     }

@@ -150,6 +150,7 @@ impl World {
         let hosts = all
             .into_iter()
             .chain([super::host::SENDER, super::host::SPARSE, super::host::MOVER, super::host::LOOKER].map(special))
+            .chain([super::host::TANGLER, super::host::KEEPER].map(special))
             .filter(|host| plan.hosts.contains(&host.number()))
             .collect::<Vec<_>>();
         let net = Net::new(plan.nodes, 20_000 + rng.below(200_000));
@@ -295,7 +296,11 @@ impl World {
             left |= self.place(image.node).filter(|_| !stays).map_or(0, |node| 1 << node);
         }
         let is_alone = in_sync(now).count() == 1;
-        if is_alone && !now.flushed_alone && now.forks == before.forks {
+        // The note counts from the record on that makes it, and that says so of the set that there was before. One that is there
+        // already when an image leaves says nothing of what that image held (M8).
+        let is_flushed = left == 0 && is_alone && now.flushed_alone && !before.flushed_alone;
+        let may_be_unflushed = !now.flushed_alone || left != 0 || self.segments[segment].alone.is_some();
+        if is_alone && !is_flushed && may_be_unflushed && now.forks == before.forks {
             let (since, nodes) = self.segments[segment].alone.unwrap_or((self.book.order(), 0));
             let may_know = |image: &&dyad_cluster::ImageRecord| image.state != ImageState::Detached;
             let others = now.images.iter().filter(may_know).filter_map(|image| self.place(image.node));
@@ -305,7 +310,7 @@ impl World {
             return;
         }
         let (since, nodes) = self.segments[segment].alone.take().unwrap_or((0, 0));
-        if is_alone && now.flushed_alone && !before.flushed_alone {
+        if is_flushed {
             // What all had together is durable where one is left.
             self.book.flushed(segment, since);
         }
@@ -343,12 +348,18 @@ impl World {
             self.book.forked(segment);
         }
         self.note_alone(segment, &before, &now);
+        if in_sync(&before).count() > 1 && in_sync(&now).count() == 1 {
+            self.rouse(Trigger::Alone);
+        }
         let holders = self.holders(segment);
         self.book.left_with(holders);
         for image in now.images.iter().filter(|image| image.state == ImageState::InSync) {
             let was = before.image(image.id).map(|image| image.state);
             // Whoever lost its power while its joining was on the way to the store has forgotten again (M11, M16).
-            let is_of_now = |node: &NodeNo| image.incarnation.is_some_and(|of| of.boot == self.machines[*node].boot);
+            let is_of_now = |node: &NodeNo| {
+                let machine = &self.machines[*node];
+                machine.is_on && image.incarnation.is_some_and(|of| of.boot == machine.boot)
+            };
             if was != Some(ImageState::InSync)
                 && let Some(node) = self.place(image.node).filter(is_of_now)
             {

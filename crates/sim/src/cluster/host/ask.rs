@@ -103,7 +103,9 @@ impl Host {
         let extents = LIKED.iter().filter(|extent| (**extent + 1) * BLOCKS_PER_EXTENT <= blocks).count();
         let is_away = self.habits.roams && self.rng.chance(1, 3);
         let extent = if is_away { self.rng.below(ROAMED) } else { LIKED[self.rng.index(extents)] };
-        let count = if self.rng.chance(self.habits.long, 100) {
+        let count = if self.habits.runs {
+            2 + self.rng.below(3)
+        } else if self.rng.chance(self.habits.long, 100) {
             60 + self.rng.below(70)
         } else if self.rng.chance(1, 4) {
             1 + self.rng.below(6)

@@ -27,6 +27,10 @@ pub const SPARSE: usize = 5;
 pub const MOVER: usize = 6;
 /// Number of the host that reads what the others write, flushes, and compares with what it has seen before.
 pub const LOOKER: usize = 7;
+/// Number of the host that writes and clears runs of a few blocks, across each other, many at once.
+pub const TANGLER: usize = 8;
+/// Number of the host that hardly asks for anything but the SCSI state.
+pub const KEEPER: usize = 9;
 /// When it turns from the one to the other: the pool is full by then.
 pub const TURN: Time = 4 * SECONDS;
 
@@ -205,6 +209,10 @@ pub(super) struct Habits {
     pub(super) long: u64,
     /// Whether it writes to many extents.
     pub(super) roams: bool,
+    /// Whether whatever it asks for has several blocks.
+    pub(super) runs: bool,
+    /// Whether it is never still for a while.
+    pub(super) is_restless: bool,
     /// Until the turn it writes to its last extents, then it clears those and writes to its first.
     pub(super) moves: bool,
     /// Its comparisons are guesses, from memory.
@@ -233,6 +241,8 @@ impl Habits {
             spread: [2, 6, 16][rng.index(3)],
             long: [0, 1, 4][rng.index(3)],
             roams: rng.chance(1, 3),
+            runs: false,
+            is_restless: false,
             moves: false,
             recalls: false,
             state: [0, 10, 60, 250][rng.index(4)],
@@ -252,6 +262,8 @@ impl Habits {
             spread: 64,
             long: 0,
             roams: false,
+            runs: false,
+            is_restless: false,
             moves: false,
             recalls: true,
             state: 10,
@@ -281,6 +293,17 @@ impl Habits {
         Self { depth: 8, think: 5 * MILLIS, weights, spread: 4, ..Self::of_watcher() }
     }
 
+    /// Commands with several ranges that others overlap (M2).
+    fn of_tangler() -> Self {
+        let weights = [50, 0, 40, 10, 0, 0, 0];
+        Self { think: 4 * MILLIS, weights, spread: 3, runs: true, is_restless: true, abort: 0, ..Self::of_sender() }
+    }
+
+    /// Writes the state, and reads it (M20).
+    fn of_keeper() -> Self {
+        Self { depth: 3, think: 6 * MILLIS, state: 900, is_restless: true, abort: 0, ..Self::of_sender() }
+    }
+
     /// Always has something under way through every node.
     fn of_sender() -> Self {
         Self {
@@ -294,6 +317,8 @@ impl Habits {
             long: 0,
             hurry: None,
             roams: false,
+            runs: false,
+            is_restless: false,
             moves: false,
             recalls: false,
             state: 0,
@@ -310,6 +335,8 @@ impl Host {
             SPARSE => Habits::of_sparse(&mut rng),
             MOVER => Habits::of_mover(),
             LOOKER => Habits::of_looker(),
+            TANGLER => Habits::of_tangler(),
+            KEEPER => Habits::of_keeper(),
             _ => Habits::draw(&mut rng, nodes),
         };
         Self {
@@ -364,8 +391,11 @@ impl Host {
             return false;
         }
         // Busy for a while, then still for a while.
-        let pause =
-            if self.rng.chance(1, 60) { self.rng.below(2 * SECONDS) } else { self.rng.below(2 * self.habits.think) };
+        let pause = if !self.habits.is_restless && self.rng.chance(1, 60) {
+            self.rng.below(2 * SECONDS)
+        } else {
+            self.rng.below(2 * self.habits.think)
+        };
         self.next_wish = now + pause;
         self.quota -= 1;
         true

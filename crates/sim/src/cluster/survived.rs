@@ -1,0 +1,176 @@
+//! Plays for deliberate breakages that nothing else met: each puts together what has to come together for one of them.
+//!
+//! | play | rule | what happens | there for the mutants |
+//! |---|---|---|---|
+//! | tangled | M2 | commands with several ranges, in two extents, while one image catches up slowly | 132 |
+//! | half healed | P11, P12 | the only image's disk fails a sync, its process starts again on a disk that works, and parts of what was lost are written | 123, 124 |
+//! | two homes | M20 | hosts ask for hardly anything but the SCSI state, and power is lost everywhere amid a write of it | 86, 117, 144 |
+//! | rotten alone | M17, P7 | bits change on the only image in sync while the other one catches up | 121 |
+//! | overtaken copy | M10, M15 | an image has noted how far it caught up, and one that is older is promoted by force | 131 |
+//! | late release | M6, M12 | an owner's word that it lets go is slow, and the next owner is cut off just before it arrives | 128 |
+//! | last refusal | M14, M16 | the only image in sync refuses writes while the other one joins | 140, 141 |
+
+use super::cut_off::Twist;
+use super::host::{KEEPER, LOOKER, SENDER, SPARSE, TANGLER, WATCHER};
+use super::plan::{Aim, Beats, DiskFault, FaultKind, Plan, Trigger};
+use super::queue::{MILLIS, SECONDS, Time};
+use crate::rng::Rng;
+
+/// One run in so many is such a play.
+const ONE_IN: u64 = 6;
+
+/// A process ends, between two calls.
+const CRASH: FaultKind = FaultKind::ProcessCrash { amid: false };
+
+impl Plan {
+    /// Some runs are plays instead of what was drawn. Drawn apart, so that the others stay what they are.
+    pub(super) fn draw_survived(&mut self) {
+        let mut rng = Rng::new(self.seed ^ 0x5a7b_17ed_5a7b_17ed);
+        if !rng.chance(1, ONE_IN) {
+            return;
+        }
+        self.faults.clear();
+        (self.images, self.segments, self.is_beyond_bound) = (2, 1, false);
+        self.policy = dyad_cluster::AckPolicy::default();
+        // Hosts are logged in by then, and have written.
+        let at = (1900 + rng.below(800)) * MILLIS;
+        let play = rng.index(7);
+        self.until = match play {
+            0 => self.play_tangled(at, &mut rng),
+            1 => self.play_half_healed(at, &mut rng),
+            2 => self.play_two_homes(at, &mut rng),
+            3 => self.play_rotten_alone(at, &mut rng),
+            4 => self.play_overtaken_copy(at, &mut rng),
+            5 => self.play_late_release(at, &mut rng),
+            _ => self.play_last_refusal(at, &mut rng),
+        };
+    }
+
+    fn play_tangled(&mut self, at: Time, rng: &mut Rng) -> Time {
+        (self.regions, self.quota, self.hosts) = (1 + rng.below(2), 2000, vec![TANGLER]);
+        let mut at = at;
+        for _ in 0..3 {
+            // What is cleared meanwhile has a range in another extent than the one that is copied.
+            let away = (200 + rng.below(400)) * MILLIS;
+            self.plan_fault(at, Trigger::Writing, Aim::Follower, CRASH, away, rng);
+            let slow = FaultKind::DiskSlow { factor: 16 << rng.below(5) };
+            self.plan_fault(at + away - 50 * MILLIS, Trigger::Time, Aim::Behind, slow, 1500 * MILLIS, rng);
+            at += away + (1500 + rng.below(500)) * MILLIS;
+        }
+        at
+    }
+
+    fn play_half_healed(&mut self, at: Time, rng: &mut Rng) -> Time {
+        (self.images, self.regions, self.hosts) = (1, 1, vec![SENDER, LOOKER]);
+        // Closes make some of it durable, so that something older is there to be taken for what was lost.
+        (self.interval, self.log_bytes) = (300, 256 << 10);
+        // What the pool notes of its losses may come too late.
+        let slow = FaultKind::DiskSlow { factor: 1 << rng.below(7) };
+        self.plan_fault(at, Trigger::Time, Aim::Owner, slow, 10 * SECONDS, rng);
+        let mut at = at;
+        for _ in 0..6 {
+            let fails = FaultKind::DiskFailsNow { kind: DiskFault::Sync };
+            self.plan_fault(at, Trigger::Writing, Aim::Owner, fails, 0, rng);
+            let away = (5 + rng.below(50)) * MILLIS;
+            self.plan_fault(at, Trigger::DiskFailed, Aim::Owner, CRASH, away, rng);
+            at += (1000 + rng.below(500)) * MILLIS;
+        }
+        at
+    }
+
+    fn play_two_homes(&mut self, at: Time, rng: &mut Rng) -> Time {
+        (self.nodes, self.hosts) = (2, vec![KEEPER]);
+        let count = 3 + rng.below(3);
+        for node in 0..2 {
+            let slow = FaultKind::DiskSlow { factor: 16 << rng.below(4) };
+            self.plan_fault(at, Trigger::Time, Aim::Node(node), slow, count * 3 * SECONDS, rng);
+        }
+        let mut at = at + 300 * MILLIS;
+        for _ in 0..count {
+            let off = (50 + rng.below(200)) * MILLIS;
+            self.plan_fault(at, Trigger::Writing, Aim::Owner, FaultKind::PowerLossOfAll, off, rng);
+            // Hosts find out, and ask again.
+            at += (2000 + rng.below(1000)) * MILLIS;
+        }
+        at
+    }
+
+    fn play_rotten_alone(&mut self, at: Time, rng: &mut Rng) -> Time {
+        self.hosts = vec![SENDER, LOOKER];
+        let mut at = at;
+        for _ in 0..2 {
+            let away = (600 + rng.below(600)) * MILLIS;
+            self.plan_fault(at, Trigger::Time, Aim::Follower, CRASH, away, rng);
+            let back = at + away;
+            let slow = FaultKind::DiskSlow { factor: 50 << rng.below(4) };
+            self.plan_fault(back - 100 * MILLIS, Trigger::Time, Aim::Behind, slow, 2 * SECONDS, rng);
+            self.plan_fault(back, Trigger::Copying, Aim::Owner, FaultKind::RotOfLast, 0, rng);
+            at = back + (2000 + rng.below(1500)) * MILLIS;
+        }
+        at
+    }
+
+    fn play_overtaken_copy(&mut self, at: Time, rng: &mut Rng) -> Time {
+        let [first, older, copy] = [Aim::Node(0), Aim::Node(1), Aim::Node(2)];
+        (self.images, self.nodes, self.regions, self.interval) = (3, 3, 3, 100);
+        // What is written anew after the fork is copied anyway.
+        self.hosts = vec![SPARSE];
+        self.plan_fault(at, Trigger::Time, first, FaultKind::HandOver, 0, rng);
+        let at = at + 300 * MILLIS;
+        self.plan_fault(at, Trigger::Time, older, FaultKind::TakeOut, 0, rng);
+        let at = at + (300 + rng.below(700)) * MILLIS;
+        let away = (600 + rng.below(900)) * MILLIS;
+        self.plan_fault(at, Trigger::Time, copy, CRASH, away, rng);
+        let slow = FaultKind::DiskSlow { factor: 50 << rng.below(4) };
+        self.plan_fault(at, Trigger::Time, copy, slow, 6 * SECONDS, rng);
+        let alone = at + away + (300 + rng.below(900)) * MILLIS;
+        self.plan_fault(alone, Trigger::Copying, first, FaultKind::PowerLoss, 6 * SECONDS, rng);
+        let promoted = alone + (900 + rng.below(600)) * MILLIS;
+        self.plan_fault(promoted, Trigger::Time, older, FaultKind::Promote, 0, rng);
+        promoted + (200 + rng.below(400)) * MILLIS
+    }
+
+    fn play_late_release(&mut self, at: Time, rng: &mut Rng) -> Time {
+        (self.images, self.nodes, self.hosts) = (3, 3, vec![0, WATCHER, SENDER]);
+        let mut at = at;
+        for _ in 0..3 {
+            self.plan_fault(at, Trigger::Time, Aim::Node(0), FaultKind::HandOver, 0, rng);
+            at += 400 * MILLIS;
+            let gone = at + (150 + rng.below(250)) * MILLIS;
+            let lasts = gone - at + rng.below(100) * MILLIS;
+            let cut = FaultKind::CutOneWay { other: 2, inward: false, beats: Beats::Lost };
+            self.plan_fault(at, Trigger::Time, Aim::Node(0), cut, lasts, rng);
+            self.plan_fault(at + MILLIS, Trigger::Time, Aim::Node(1), FaultKind::HandOver, 0, rng);
+            let cut_off = FaultKind::OwnerCutOff { twist: Twist::Plain };
+            self.plan_fault(gone, Trigger::Time, Aim::Node(1), cut_off, 1500 * MILLIS, rng);
+            at = gone + 3 * SECONDS;
+        }
+        at
+    }
+
+    fn play_last_refusal(&mut self, at: Time, rng: &mut Rng) -> Time {
+        self.hosts = vec![SENDER, LOOKER];
+        let fails = FaultKind::DiskFailsNow { kind: DiskFault::Write };
+        let is_unknown = rng.chance(1, 2);
+        let mut at = at;
+        for _ in 0..2 {
+            let away = (300 + rng.below(500)) * MILLIS;
+            self.plan_fault(at, Trigger::Time, Aim::Follower, CRASH, away, rng);
+            let back = at + away.max(650 * MILLIS);
+            if is_unknown {
+                // The record says that it joined, and the owner does not hear so for a while.
+                self.plan_fault(back, Trigger::Time, Aim::Owner, FaultKind::StoreFlaky, 2 * SECONDS, rng);
+                self.plan_fault(back, Trigger::Joined, Aim::Owner, fails, 0, rng);
+                self.plan_fault(back, Trigger::Joined, Aim::Owner, CRASH, 1500 * MILLIS, rng);
+            } else {
+                let slow = FaultKind::DiskSlow { factor: 16 << rng.below(4) };
+                self.plan_fault(back - 100 * MILLIS, Trigger::Time, Aim::Behind, slow, 2 * SECONDS, rng);
+                self.plan_fault(back, Trigger::Completing, Aim::Owner, fails, 0, rng);
+                self.plan_fault(back + 2500 * MILLIS, Trigger::Time, Aim::Node(0), CRASH, 20 * MILLIS, rng);
+                self.plan_fault(back + 2500 * MILLIS, Trigger::Time, Aim::Node(1), CRASH, 20 * MILLIS, rng);
+            }
+            at = back + 4500 * MILLIS;
+        }
+        at
+    }
+}
