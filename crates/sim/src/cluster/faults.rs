@@ -59,7 +59,7 @@ impl World {
             Trigger::Copying => self.is_resyncing() && Rng::new(fault.seed ^ self.queue.now()).chance(1, 16),
             // These are told when it happens.
             Trigger::Equalising | Trigger::Joined | Trigger::Marking | Trigger::Closing => false,
-            Trigger::Alone | Trigger::Completing | Trigger::DiskFailed => false,
+            Trigger::Alone | Trigger::Completing | Trigger::DiskFailed | Trigger::HandingOver => false,
         };
         if !is_due && self.queue.now() < until {
             if !matches!(fault.trigger, Trigger::Writing | Trigger::Resyncing | Trigger::Copying) {
@@ -88,7 +88,10 @@ impl World {
             if fault.trigger == trigger && now <= until {
                 let mut rng = Rng::new(fault.seed ^ 1);
                 // What a mark is for is over within a few steps of a disk.
-                let is_brief = matches!(trigger, Trigger::Marking | Trigger::DiskFailed | Trigger::Completing);
+                let is_brief = match trigger {
+                    Trigger::Marking | Trigger::Completing | Trigger::HandingOver => true,
+                    _ => false,
+                };
                 let last = if is_brief { MILLIS / 3 } else { 100 * MILLIS };
                 let after = [20_000, LOOK, last][rng.index(3)];
                 self.queue.push(now + rng.below(after), Happening::Fault { fault: number, until: 0 });

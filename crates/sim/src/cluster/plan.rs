@@ -46,6 +46,8 @@ pub enum Trigger {
     Completing,
     /// A disk failed an operation (P11).
     DiskFailed,
+    /// An owner has let everything end, and proposes another one (M12).
+    HandingOver,
 }
 
 /// Longest wait for a trigger.

@@ -183,7 +183,9 @@ impl World {
             }
             PartAction::Propose { record, expected } => {
                 self.tell(|| format!("node {node}: proposes {}", super::world::brief(&record)));
-                self.judge_hand_over(node, process, segment, &record)?;
+                if self.judge_hand_over(node, process, segment, &record)? {
+                    self.rouse(Trigger::HandingOver);
+                }
                 let question = self.ask_store(node, segment, StoreQuestion::Propose(record, expected));
                 if let Some(slot) = &mut process.parts[segment] {
                     slot.proposing = Some(question);
@@ -219,19 +221,26 @@ impl World {
         }
     }
 
-    /// An owner that names another one of its own will has let all that was under way end before (M12).
-    fn judge_hand_over(&self, node: NodeNo, process: &Process, segment: usize, record: &SegmentRecord) -> Run {
-        let slot = process.parts[segment].as_ref().filter(|slot| !slot.asked.is_empty());
+    /// An owner that names another one of its own will has let all that was under way end before (M12). Whether it is one.
+    fn judge_hand_over(
+        &self,
+        node: NodeNo,
+        process: &Process,
+        segment: usize,
+        record: &SegmentRecord,
+    ) -> Result<bool, crate::model::Violation> {
+        let slot = process.parts[segment].as_ref();
+        let is_amid = slot.is_some_and(|slot| !slot.asked.is_empty());
         let mirror = slot.and_then(|slot| slot.part.status().mirror);
         let is_planned = mirror.is_some_and(|mirror| mirror.state == MirrorState::HandingOver);
         let me = super::machine::node_id(node);
         // An image that failed is taken out with what it never answered (M8).
         let is_kept = super::world::in_sync(record).any(|image| image.node == me);
         match is_planned && is_kept && record.owner != Some(me) {
-            true => {
+            true if is_amid => {
                 violation(format!("node {node} hands segment {segment} over amid reads or writes of its image (M12)"))
             }
-            false => Ok(()),
+            hands_over => Ok(hands_over),
         }
     }
 

@@ -12,7 +12,7 @@
 
 use super::cut_off::Twist;
 use super::host::{KEEPER, LOOKER, SENDER, SPARSE, TANGLER, WATCHER};
-use super::plan::{Aim, Beats, DiskFault, FaultKind, Plan, Trigger};
+use super::plan::{Aim, DiskFault, FaultKind, Plan, Trigger};
 use super::queue::{MILLIS, SECONDS, Time};
 use crate::rng::Rng;
 
@@ -113,21 +113,22 @@ impl Plan {
     fn play_overtaken_copy(&mut self, at: Time, rng: &mut Rng) -> Time {
         let [first, older, copy] = [Aim::Node(0), Aim::Node(1), Aim::Node(2)];
         (self.images, self.nodes, self.regions, self.interval) = (3, 3, 3, 100);
-        // What is written anew after the fork is copied anyway.
-        self.hosts = vec![SPARSE];
+        self.hosts = vec![SPARSE, 0];
         self.plan_fault(at, Trigger::Time, first, FaultKind::HandOver, 0, rng);
         let at = at + 300 * MILLIS;
         self.plan_fault(at, Trigger::Time, older, FaultKind::TakeOut, 0, rng);
         let at = at + (300 + rng.below(700)) * MILLIS;
         let away = (600 + rng.below(900)) * MILLIS;
         self.plan_fault(at, Trigger::Time, copy, CRASH, away, rng);
-        let slow = FaultKind::DiskSlow { factor: 50 << rng.below(4) };
+        // It notes how far it is with every close, and some are to come before it is done.
+        let slow = FaultKind::DiskSlow { factor: 400 << rng.below(3) };
         self.plan_fault(at, Trigger::Time, copy, slow, 6 * SECONDS, rng);
-        let alone = at + away + (300 + rng.below(900)) * MILLIS;
+        let alone = at + away + (100 + rng.below(700)) * MILLIS;
         self.plan_fault(alone, Trigger::Copying, first, FaultKind::PowerLoss, 6 * SECONDS, rng);
         let promoted = alone + (900 + rng.below(600)) * MILLIS;
         self.plan_fault(promoted, Trigger::Time, older, FaultKind::Promote, 0, rng);
-        promoted + (200 + rng.below(400)) * MILLIS
+        // What is written anew after the fork is copied anyway.
+        promoted + (20 + rng.below(100)) * MILLIS
     }
 
     fn play_late_release(&mut self, at: Time, rng: &mut Rng) -> Time {
@@ -136,13 +137,15 @@ impl Plan {
         for _ in 0..3 {
             self.plan_fault(at, Trigger::Time, Aim::Node(0), FaultKind::HandOver, 0, rng);
             at += 400 * MILLIS;
-            let gone = at + (150 + rng.below(250)) * MILLIS;
-            let lasts = gone - at + rng.below(100) * MILLIS;
-            let cut = FaultKind::CutOneWay { other: 2, inward: false, beats: Beats::Lost };
-            self.plan_fault(at, Trigger::Time, Aim::Node(0), cut, lasts, rng);
-            self.plan_fault(at + MILLIS, Trigger::Time, Aim::Node(1), FaultKind::HandOver, 0, rng);
+            // The last word is slow, and the next owner does not hear of it from the store either: another one follows.
+            let delay = (1200 + rng.below(400)) * MILLIS;
+            let slow = FaultKind::SlowToOwner { delay };
+            self.plan_fault(at - MILLIS, Trigger::HandingOver, Aim::Node(1), slow, 20 * MILLIS, rng);
+            self.plan_fault(at - MILLIS, Trigger::Time, Aim::Node(1), FaultKind::StoreCut, delay - 100 * MILLIS, rng);
+            self.plan_fault(at, Trigger::Time, Aim::Node(1), FaultKind::HandOver, 0, rng);
+            let gone = at + delay - rng.below(100) * MILLIS;
             let cut_off = FaultKind::OwnerCutOff { twist: Twist::Plain };
-            self.plan_fault(gone, Trigger::Time, Aim::Node(1), cut_off, 1500 * MILLIS, rng);
+            self.plan_fault(gone, Trigger::Time, Aim::Node(2), cut_off, 1500 * MILLIS, rng);
             at = gone + 3 * SECONDS;
         }
         at
@@ -161,9 +164,9 @@ impl Plan {
                 // The record says that it joined, and the owner does not hear so for a while.
                 self.plan_fault(back, Trigger::Time, Aim::Owner, FaultKind::StoreFlaky, 2 * SECONDS, rng);
                 self.plan_fault(back, Trigger::Joined, Aim::Owner, fails, 0, rng);
-                self.plan_fault(back, Trigger::Joined, Aim::Owner, CRASH, 1500 * MILLIS, rng);
+                self.plan_fault(back, Trigger::DiskFailed, Aim::Owner, CRASH, 1500 * MILLIS, rng);
             } else {
-                let slow = FaultKind::DiskSlow { factor: 16 << rng.below(4) };
+                let slow = FaultKind::DiskSlow { factor: 400 << rng.below(3) };
                 self.plan_fault(back - 100 * MILLIS, Trigger::Time, Aim::Behind, slow, 2 * SECONDS, rng);
                 self.plan_fault(back, Trigger::Completing, Aim::Owner, fails, 0, rng);
                 self.plan_fault(back + 2500 * MILLIS, Trigger::Time, Aim::Node(0), CRASH, 20 * MILLIS, rng);
