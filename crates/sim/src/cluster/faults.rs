@@ -88,10 +88,7 @@ impl World {
             if fault.trigger == trigger && now <= until {
                 let mut rng = Rng::new(fault.seed ^ 1);
                 // What a mark is for is over within a few steps of a disk.
-                let is_brief = match trigger {
-                    Trigger::Marking | Trigger::Completing | Trigger::HandingOver => true,
-                    _ => false,
-                };
+                let is_brief = matches!(trigger, Trigger::Marking | Trigger::HandingOver);
                 let last = if is_brief { MILLIS / 3 } else { 100 * MILLIS };
                 let after = [20_000, LOOK, last][rng.index(3)];
                 self.queue.push(now + rng.below(after), Happening::Fault { fault: number, until: 0 });

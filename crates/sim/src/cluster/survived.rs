@@ -152,27 +152,30 @@ impl Plan {
     }
 
     fn play_last_refusal(&mut self, at: Time, rng: &mut Rng) -> Time {
-        self.hosts = vec![SENDER, LOOKER];
-        let fails = FaultKind::DiskFailsNow { kind: DiskFault::Write };
-        let is_unknown = rng.chance(1, 2);
+        (self.nodes, self.regions, self.hosts) = (3, 3, vec![SENDER, LOOKER]);
+        let is_asked = rng.chance(1, 2);
         let mut at = at;
         for _ in 0..2 {
-            let away = (300 + rng.below(500)) * MILLIS;
+            let away = (650 + rng.below(400)) * MILLIS;
             self.plan_fault(at, Trigger::Time, Aim::Follower, CRASH, away, rng);
-            let back = at + away.max(650 * MILLIS);
-            if is_unknown {
-                // The record says that it joined, and the owner does not hear so for a while.
-                self.plan_fault(back, Trigger::Time, Aim::Owner, FaultKind::StoreFlaky, 2 * SECONDS, rng);
-                self.plan_fault(back, Trigger::Joined, Aim::Owner, fails, 0, rng);
-                self.plan_fault(back, Trigger::DiskFailed, Aim::Owner, CRASH, 1500 * MILLIS, rng);
+            let back = at + away;
+            // That it joins is not recorded for a while, and the disk of the other one ends in that while.
+            let lasts = (600 + rng.below(400)) * MILLIS;
+            self.plan_fault(back, Trigger::Resyncing, Aim::Owner, FaultKind::StoreAway, lasts, rng);
+            let fails = FaultKind::DiskFailsNow { kind: DiskFault::Write };
+            self.plan_fault(back, Trigger::Completing, Aim::Owner, fails, 0, rng);
+            if is_asked {
+                // Something else waits for the store before.
+                let adds = FaultKind::AddImage { replaces: false };
+                self.plan_fault(back, Trigger::Copying, Aim::Owner, adds, 0, rng);
             } else {
-                let slow = FaultKind::DiskSlow { factor: 400 << rng.below(3) };
-                self.plan_fault(back - 100 * MILLIS, Trigger::Time, Aim::Behind, slow, 2 * SECONDS, rng);
-                self.plan_fault(back, Trigger::Completing, Aim::Owner, fails, 0, rng);
-                self.plan_fault(back + 2500 * MILLIS, Trigger::Time, Aim::Node(0), CRASH, 20 * MILLIS, rng);
-                self.plan_fault(back + 2500 * MILLIS, Trigger::Time, Aim::Node(1), CRASH, 20 * MILLIS, rng);
+                self.plan_fault(back, Trigger::Joined, Aim::Owner, CRASH, 1500 * MILLIS, rng);
             }
-            at = back + 4500 * MILLIS;
+            // Whoever believes its disk no more starts again.
+            for node in 0..2 {
+                self.plan_fault(back + 3 * SECONDS, Trigger::Time, Aim::Node(node), CRASH, 20 * MILLIS, rng);
+            }
+            at = back + 5 * SECONDS;
         }
         at
     }
