@@ -40,6 +40,7 @@ mod promotion;
 mod queue;
 mod reactor;
 mod recalled;
+mod reigns;
 mod resync_trouble;
 mod sessions;
 mod setup;

@@ -1,9 +1,8 @@
 //! What a node's program would do around the pure rooms: hands events in, carries actions out, until all is quiet.
 
-use dyad_cluster::SegmentRecord;
 use dyad_contract::image::{Reply, Request};
-use dyad_contract::volume::{VolumeDone, VolumeResult};
-use dyad_mirror::{MirrorState, Note, OpId, PartAction, PartEvent, PartNote, PeerMessage};
+use dyad_contract::volume::VolumeResult;
+use dyad_mirror::{Note, OpId, PartAction, PartEvent, PartNote, PeerMessage};
 use dyad_pool::AdminReply;
 
 use super::happening::{Happening, Local, StoreQuestion};
@@ -221,29 +220,6 @@ impl World {
         }
     }
 
-    /// An owner that names another one of its own will has let all that was under way end before (M12). Whether it is one.
-    fn judge_hand_over(
-        &self,
-        node: NodeNo,
-        process: &Process,
-        segment: usize,
-        record: &SegmentRecord,
-    ) -> Result<bool, crate::model::Violation> {
-        let slot = process.parts[segment].as_ref();
-        let is_amid = slot.is_some_and(|slot| !slot.asked.is_empty());
-        let mirror = slot.and_then(|slot| slot.part.status().mirror);
-        let is_planned = mirror.is_some_and(|mirror| mirror.state == MirrorState::HandingOver);
-        let me = super::machine::node_id(node);
-        // An image that failed is taken out with what it never answered (M8).
-        let is_kept = super::world::in_sync(record).any(|image| image.node == me);
-        match is_planned && is_kept && record.owner != Some(me) {
-            true if is_amid => {
-                violation(format!("node {node} hands segment {segment} over amid reads or writes of its image (M12)"))
-            }
-            hands_over => Ok(hands_over),
-        }
-    }
-
     /// Sends what one node's program tells another's.
     pub(super) fn send_letter(&mut self, from: NodeNo, to: NodeNo, letter: Letter) {
         let jitter = self.jitter();
@@ -282,23 +258,6 @@ impl World {
             self.send_to_host(node, host, session, message);
         }
         self.finish_logins(node, process);
-        Ok(())
-    }
-
-    /// M5: whoever answers a read as owner must not be one whom another owner has followed.
-    fn judge_reign(&mut self, node: NodeNo, segment: usize, result: &VolumeResult) -> Run {
-        if !matches!(result, Ok(VolumeDone::Data(_))) || self.is_loose {
-            return Ok(());
-        }
-        let known = &mut self.segments[segment];
-        let reign = known.reigns[node];
-        if reign < known.answered {
-            let newer = known.answered;
-            return violation(format!(
-                "node {node}, owner of segment {segment} in epoch {reign}, answers a read after the owner of epoch {newer} did"
-            ));
-        }
-        known.answered = reign;
         Ok(())
     }
 

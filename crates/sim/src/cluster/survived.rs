@@ -8,7 +8,7 @@
 //! | rotten alone | M17, P7 | bits change on the only image in sync while the other one catches up | 121 |
 //! | overtaken copy | M10, M15 | an image has noted how far it caught up, and one that is older is promoted by force | 131 |
 //! | late release | M6, M12 | an owner's word that it lets go is slow, and the next owner is cut off just before it arrives | 128 |
-//! | last refusal | M14, M16 | the only image in sync refuses writes while the other one joins | 140, 141 |
+//! | last refusal | M7, M14, M16 | the only image in sync refuses writes while the other one joins | 141 (140 seldom) |
 
 use super::cut_off::Twist;
 use super::host::{KEEPER, LOOKER, SENDER, SPARSE, TANGLER, WATCHER};
@@ -17,7 +17,9 @@ use super::queue::{MILLIS, SECONDS, Time};
 use crate::rng::Rng;
 
 /// One run in so many is such a play.
-const ONE_IN: u64 = 6;
+const ONE_IN: u64 = 5;
+/// How often each comes, of those: what meets its moment seldom comes more often.
+const TIMES: [usize; 11] = [0, 0, 1, 1, 1, 2, 2, 3, 4, 5, 6];
 
 /// A process ends, between two calls.
 const CRASH: FaultKind = FaultKind::ProcessCrash { amid: false };
@@ -34,7 +36,7 @@ impl Plan {
         self.policy = dyad_cluster::AckPolicy::default();
         // Hosts are logged in by then, and have written.
         let at = (1900 + rng.below(800)) * MILLIS;
-        let play = rng.index(7);
+        let play = TIMES[rng.index(TIMES.len())];
         self.until = match play {
             0 => self.play_tangled(at, &mut rng),
             1 => self.play_half_healed(at, &mut rng),
@@ -152,30 +154,30 @@ impl Plan {
     }
 
     fn play_last_refusal(&mut self, at: Time, rng: &mut Rng) -> Time {
-        (self.nodes, self.regions, self.hosts) = (3, 3, vec![SENDER, LOOKER]);
-        let is_asked = rng.chance(1, 2);
+        (self.regions, self.hosts) = (3, vec![SENDER, LOOKER]);
+        let is_unheard = rng.chance(3, 4);
         let mut at = at;
         for _ in 0..2 {
             let away = (650 + rng.below(400)) * MILLIS;
             self.plan_fault(at, Trigger::Time, Aim::Follower, CRASH, away, rng);
             let back = at + away;
-            // That it joins is not recorded for a while, and the disk of the other one ends in that while.
-            let lasts = (600 + rng.below(400)) * MILLIS;
-            self.plan_fault(back, Trigger::Resyncing, Aim::Owner, FaultKind::StoreAway, lasts, rng);
+            if is_unheard {
+                // That it joins is not recorded for a while. As soon as it is, it owns.
+                let lasts = (600 + rng.below(400)) * MILLIS;
+                self.plan_fault(back, Trigger::Resyncing, Aim::Owner, FaultKind::StoreAway, lasts, rng);
+                self.plan_fault(back, Trigger::Joined, Aim::Owner, CRASH, 1500 * MILLIS, rng);
+            } else {
+                // To note that it is complete takes long.
+                let slow = FaultKind::DiskSlow { factor: 200 << rng.below(3) };
+                self.plan_fault(back - 100 * MILLIS, Trigger::Time, Aim::Behind, slow, 4 * SECONDS, rng);
+            }
             let fails = FaultKind::DiskFailsNow { kind: DiskFault::Write };
             self.plan_fault(back, Trigger::Completing, Aim::Owner, fails, 0, rng);
-            if is_asked {
-                // Something else waits for the store before.
-                let adds = FaultKind::AddImage { replaces: false };
-                self.plan_fault(back, Trigger::Copying, Aim::Owner, adds, 0, rng);
-            } else {
-                self.plan_fault(back, Trigger::Joined, Aim::Owner, CRASH, 1500 * MILLIS, rng);
-            }
             // Whoever believes its disk no more starts again.
             for node in 0..2 {
-                self.plan_fault(back + 3 * SECONDS, Trigger::Time, Aim::Node(node), CRASH, 20 * MILLIS, rng);
+                self.plan_fault(back + 4 * SECONDS, Trigger::Time, Aim::Node(node), CRASH, 20 * MILLIS, rng);
             }
-            at = back + 5 * SECONDS;
+            at = back + 6 * SECONDS;
         }
         at
     }
