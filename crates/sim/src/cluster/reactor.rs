@@ -151,8 +151,7 @@ impl World {
                         self.tell(|| format!("node {node}: its pool is asked, segment {segment}: {asked}"));
                     }
                     self.machines[node].log.mark();
-                    let closes = matches!(request, Request::Close { .. });
-                    let completes = matches!(request, Request::Progress { cursor: None, .. });
+                    let trigger = trigger_of(&request);
                     let order = self.book.order();
                     if let Some(slot) = &mut process.parts[segment] {
                         slot.note(image, token, &request, order);
@@ -160,10 +159,8 @@ impl World {
                     let marked = pool.counters().regions_marked;
                     pool.submit(handle, token, request);
                     let marks = pool.counters().regions_marked > marked;
-                    if marks || closes {
-                        self.rouse(if marks { Trigger::Marking } else { Trigger::Closing });
-                    } else if completes {
-                        self.rouse(Trigger::Completing);
+                    if let Some(trigger) = if marks { Some(Trigger::Marking) } else { trigger } {
+                        self.rouse(trigger);
                     }
                 }
             }
@@ -438,6 +435,15 @@ impl World {
         }
         self.tell_part(to, segment, event);
         self.pump(to)
+    }
+}
+
+/// What such a request is the moment of.
+fn trigger_of(request: &Request) -> Option<Trigger> {
+    match request {
+        Request::Close { .. } => Some(Trigger::Closing),
+        Request::Progress { cursor: None, .. } => Some(Trigger::Completing),
+        _ => None,
     }
 }
 
