@@ -3,7 +3,7 @@
 mod cast;
 
 use cast::{BLOCK, EXTENT, Stage, image_id};
-use dyad_cluster::{ImageState, OutReason};
+use dyad_cluster::{AckPolicy, ImageState, OnFew, OutReason};
 use dyad_contract::image::ImageError;
 use dyad_contract::volume::VolumeOp;
 use dyad_mirror::{Event, ImageIndex, Note};
@@ -45,6 +45,22 @@ fn an_image_that_was_out_copies_what_changed_and_joins() {
     assert_eq!(pair.images[0].closed, pair.images[1].closed);
     assert_eq!(pair.images[1].progress, None);
     assert!(pair.notes.contains(&Note::Joined { image: ImageIndex(1) }));
+}
+
+/// A4: broke once (simulator): a write that waited for a second image went on waiting when that had joined, until its host gave
+/// it up, and whatever came to its range with it.
+#[test]
+fn a_write_that_waits_for_images_goes_on_when_one_has_joined() {
+    let mut pair = behind();
+    pair.event(Event::Policy(AckPolicy { min_in_sync: 2, on_few: OnFew::Wait }));
+    let waits = pair.write(0, B, 7);
+    begin(&mut pair);
+    assert!(pair.answer(waits).is_none());
+    pair.pass(Period::from_secs(30));
+    assert_eq!(pair.state_of(1).0, ImageState::InSync);
+    assert!(pair.is_done(waits));
+    assert_eq!(pair.bytes(0, B), [7; BLOCK]);
+    pair.assert_equal_images();
 }
 
 /// M10, M15: broke once (review): an image whose run was cut off before its first close said nothing of it. It could be

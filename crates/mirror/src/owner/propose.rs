@@ -254,6 +254,8 @@ impl Core {
             self.work.push_back(Work::Leave);
             return;
         }
+        // More images may count now: a write that waits for them looks again (A4).
+        self.work.push_back(Work::Regate);
         let is_alone = self.members.in_sync.count() == 1 && !self.members.record().flushed_alone;
         if is_alone && !self.members.wants_flushed_alone && self.state != MirrorState::Stopping {
             self.wanted.push_back(Task::FlushAlone);
