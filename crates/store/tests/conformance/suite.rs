@@ -279,7 +279,7 @@ fn cuts_in_the_middle_never_give_a_wrong_outcome(stage: &dyn Stage) {
     setters.run(&[&*near, &*far.store], || {
         for cut in 0..CUTS {
             setters.allow(30);
-            setters.go_on(7 + cut % 5);
+            setters.go_on(8 + cut % 5);
             setters.allow(30);
             (far.set)(if cut % 3 == 0 { Mood::LosesAnswers } else { Mood::Cut });
             setters.go_on(6);
