@@ -36,6 +36,13 @@ pub(crate) struct Promises {
     given: BTreeMap<SegmentId, Given>,
 }
 
+impl Given {
+    /// Whether this promise to everyone, and those before, are void here.
+    fn is_void(&self, everyone: u64) -> bool {
+        self.void.0 >= everyone && self.known <= self.void.1
+    }
+}
+
 impl Promises {
     pub(crate) fn starting(until: Moment) -> Self {
         Self { everyone: (1, until), given: BTreeMap::new() }
@@ -69,7 +76,7 @@ impl Promises {
     /// segment in between, so what was void stays so (M12).
     pub(crate) fn know_own(&mut self, segment: SegmentId, epoch: Epoch) {
         let given = self.given.entry(segment).or_default();
-        if given.void.0 != 0 && given.known <= given.void.1 {
+        if given.is_void(self.everyone.0) {
             given.void.1 = given.void.1.max(epoch);
         }
         self.know(segment, epoch);
@@ -90,8 +97,7 @@ impl Promises {
     pub(crate) fn until(&self, segment: SegmentId) -> Moment {
         let given = self.given.get(&segment);
         let everyone = self.everyone.1;
-        let is_void = |given: &Given| given.void.0 >= self.everyone.0 && given.known <= given.void.1;
-        let everyone = if given.is_some_and(is_void) { Moment::START } else { everyone };
+        let everyone = if given.is_some_and(|given| given.is_void(self.everyone.0)) { Moment::START } else { everyone };
         let promises = given.into_iter().flat_map(|given| &given.promises);
         promises.map(|promise| promise.until).fold(everyone, Moment::max)
     }

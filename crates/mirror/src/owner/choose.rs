@@ -27,10 +27,14 @@ pub(crate) struct Choice {
     pub(crate) mend: Images,
 }
 
+/// Nobody is certain of what lies there.
+fn is_bad(state: BlockState) -> bool {
+    matches!(state, BlockState::Unverified(_) | BlockState::Unreadable)
+}
+
 /// As [`choose`], to heal: only images that have the block bad now take it, from one that is certain of it.
 pub(crate) fn choose_heal<'a>(found: impl Iterator<Item = (ImageIndex, &'a Examined)> + Clone, at: usize) -> Choice {
     let states = found.map(|(image, examined)| (image, examined.blocks[at]));
-    let is_bad = |state: BlockState| matches!(state, BlockState::Unverified(_) | BlockState::Unreadable);
     let mend: Images = states.clone().filter(|(_, state)| is_bad(*state)).map(|(image, _)| image).collect();
     match states.clone().find(|(_, state)| !is_bad(*state)) {
         _ if mend.is_empty() => Choice { verdict: Verdict::Equal, mend },
@@ -48,8 +52,7 @@ pub(crate) fn choose_copy<'a>(
     at: usize,
 ) -> Choice {
     let (has, mend) = (has.blocks[at], Images::one(copy));
-    let is_certain = |state: &BlockState| !matches!(state, BlockState::Unverified(_) | BlockState::Unreadable);
-    let found = sources.map(|(image, examined)| (image, examined.blocks[at])).find(|(_, state)| is_certain(state));
+    let found = sources.map(|(image, examined)| (image, examined.blocks[at])).find(|(_, state)| !is_bad(*state));
     match found {
         Some((_, state)) if state == has => Choice { verdict: Verdict::Equal, mend: Images::NONE },
         Some((_, BlockState::Unwritten | BlockState::Missing)) => Choice { verdict: Verdict::Unwritten, mend },

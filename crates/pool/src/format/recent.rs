@@ -7,9 +7,9 @@
 //!
 //! An entry is stored before its data is submitted. Entries from the tail on are needed after a crash of the process;
 //! those before `flushed` only for their stamps and numbers, because their blocks, checksums and written bits are
-//! durable. What one that is *done* wrote has reached the page cache: nothing is answered before
-//! its entry says so. Positions rise for ever within a *life* of L and are part of each entry's checksum, together with disk and
-//! life: nothing of an earlier lap, life or disk is taken for an entry. A process that takes L over from one that died
+//! durable. What one that is *done* wrote has reached the page cache: no write is answered before its entry says so.
+//! Positions rise for ever within a *life* of L and are part of each entry's checksum, together with disk and life:
+//! nothing of an earlier lap, life or disk is taken for an entry. A process that takes L over from one that died
 //! goes on behind its entries, because writes that other images may lack (M3) are known nowhere else.
 
 use dyad_payload::BlockSum;

@@ -205,13 +205,14 @@ impl Pool {
             is_lost |= belief != Belief::Whole && sums.last().map(|named| named.sum) != shown;
             let newer = named.healed_from.map_or(0, |from| from[usize::from(block)] as usize);
             heals &= sums[newer.min(sums.len())..].iter().any(|named| is_shown(&named));
-            let is_old = |pool: &Self, disk: &mut dyn BlockingDisk| {
+            if shown.is_none() {
                 let is_written = entry.written() >> block & 1 == 1;
-                is_written && pool.matches_table(disk, (slot, block), found, (at, extent))
-            };
-            torn += u64::from(shown.is_none() && (done.is_some() || !is_old(self, disk)));
-            // Else it is damaged, and stays so (P7, P14), whatever a crash after this one makes suspect. Taken for a write that never came, it would read as zeros here, as
-            // what was acknowledged elsewhere, and nobody would compare.
+                let may_be_old = done.is_none() && is_written;
+                let is_old = may_be_old && self.matches_table(disk, (slot, block), found, (at, extent));
+                torn += u64::from(!is_old);
+            }
+            // Else it is damaged, and stays so (P7, P14), whatever a crash after this one makes suspect. Taken for a write that
+            // never came, it would read as zeros here, as what was acknowledged elsewhere, and nobody would compare.
             if let Some(sum) = shown.or(done.map(|_| found.of_bad())) {
                 believed |= 1 << block;
                 self.put_sum(at, extent, slot, block, table::mix(sum, layer, extent, block, entry.alloc()));
