@@ -16,14 +16,9 @@ use dyad_cluster::{AckPolicy, OnFew};
 const ONE_IN: u64 = 10;
 
 impl Plan {
-    /// Some runs are plays instead of what was drawn. Drawn apart, so that the others stay what they are.
     pub(super) fn draw_few(&mut self) {
-        let mut rng = Rng::new(self.seed ^ 0xfe30_0f1a_6e50_0a11);
-        if !rng.chance(1, ONE_IN) {
-            return;
-        }
-        self.faults.clear();
-        (self.images, self.segments, self.is_beyond_bound) = (2, 1, false);
+        let Some(mut rng) = self.becomes_play(0xfe30_0f1a_6e50_0a11, ONE_IN) else { return };
+        (self.images, self.segments) = (2, 1);
         self.policy = AckPolicy::default();
         self.hosts = vec![0, SENDER];
         // Hosts are logged in by then, and have written.

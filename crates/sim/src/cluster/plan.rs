@@ -346,6 +346,18 @@ impl Plan {
         plan
     }
 
+    /// Some runs, one in so many, are plays instead of what was drawn: what they are drawn from. Drawn apart, so that the others
+    /// stay what they are.
+    pub(super) fn becomes_play(&mut self, salt: u64, one_in: u64) -> Option<Rng> {
+        let mut rng = Rng::new(self.seed ^ salt);
+        if !rng.chance(1, one_in) {
+            return None;
+        }
+        self.faults.clear();
+        self.is_beyond_bound = false;
+        Some(rng)
+    }
+
     fn draw_faults(&mut self, rng: &mut Rng) {
         let mood = MIX[rng.index(MIX.len())];
         let has_rot = mood == Mood::Disks && rng.chance(1, 3);

@@ -21,14 +21,8 @@ use crate::rng::Rng;
 const ONE_IN: u64 = 4;
 
 impl Plan {
-    /// Some runs are plays instead of what was drawn. Drawn apart, so that the others stay what they are.
     pub(super) fn draw_play(&mut self) {
-        let mut rng = Rng::new(self.seed ^ 0x91a7_91a7_91a7_91a7);
-        if !rng.chance(1, ONE_IN) {
-            return;
-        }
-        self.faults.clear();
-        self.is_beyond_bound = false;
+        let Some(mut rng) = self.becomes_play(0x91a7_91a7_91a7_91a7, ONE_IN) else { return };
         self.hosts.retain(|host| *host != WATCHER && *host != SENDER);
         self.images = 2 + rng.index(2);
         let play = [0, 0, 1, 1, 1, 1, 2, 2, 3, 4, 4, 5, 5, 6, 6, 6][rng.index(16)];

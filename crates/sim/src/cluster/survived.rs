@@ -3,7 +3,7 @@
 //! | play | rule | what happens | there for the mutants |
 //! |---|---|---|---|
 //! | tangled | M2 | commands with several ranges, in two extents, while one image catches up slowly | 132 |
-//! | half healed | P11, P12 | the only image's disk fails a sync, its process starts again on a disk that works, and parts of what was lost are written | 123, 124 |
+//! | half healed | P11, P12 | the only image's disk fails a sync, its process starts again on a disk that works, and parts of what was lost are written | two second lines (docs/proof.md) |
 //! | two homes | M20 | hosts ask for hardly anything but the SCSI state, and power is lost everywhere amid a write of it | 86, 117, 144 |
 //! | rotten alone | M17, P7 | bits change on the only image in sync while the other one catches up | 121 |
 //! | overtaken copy | M10, M15 | an image has noted how far it caught up, and one that is older is promoted by force | 131 |
@@ -25,14 +25,9 @@ const TIMES: [usize; 11] = [0, 0, 1, 1, 1, 2, 2, 3, 4, 5, 6];
 const CRASH: FaultKind = FaultKind::ProcessCrash { amid: false };
 
 impl Plan {
-    /// Some runs are plays instead of what was drawn. Drawn apart, so that the others stay what they are.
     pub(super) fn draw_survived(&mut self) {
-        let mut rng = Rng::new(self.seed ^ 0x5a7b_17ed_5a7b_17ed);
-        if !rng.chance(1, ONE_IN) {
-            return;
-        }
-        self.faults.clear();
-        (self.images, self.segments, self.is_beyond_bound) = (2, 1, false);
+        let Some(mut rng) = self.becomes_play(0x5a7b_17ed_5a7b_17ed, ONE_IN) else { return };
+        (self.images, self.segments) = (2, 1);
         self.policy = dyad_cluster::AckPolicy::default();
         // Hosts are logged in by then, and have written.
         let at = (1900 + rng.below(800)) * MILLIS;
