@@ -2,7 +2,7 @@
 //!
 //! What version 1 can say is still written so: whoever goes back to older software can read it, but for those volumes that
 //! use what that does not know. It is no way to update nodes one after the other: nodes of different peer protocols do not
-//! speak (`dyad_wire::VERSIONS`; 3 only today), so all of them are updated together.
+//! speak (`dyad_wire::VERSIONS`; 4 only today), so all of them are updated together.
 
 use dyad_units::{Bytes, SegmentId, VolumeId};
 use serde::{Deserialize, Serialize};

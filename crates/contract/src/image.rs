@@ -85,6 +85,12 @@ pub enum Request {
         /// How many are wanted.
         credits: u32,
     },
+    /// The owner of this epoch holds no credits any more: what was granted to it and not used is void (P15). To one of an
+    /// epoch that is over nothing is left to void. -> [`Reply::Done`]
+    GiveBack {
+        /// The owner's epoch.
+        epoch: Epoch,
+    },
     /// Make sure that this one write finds a slot, should it need one (P15). -> [`Reply::Done`] or
     /// [`ImageError::Full`]. Undone by [`Request::Release`] if the write does not come.
     Reserve {
@@ -240,8 +246,8 @@ pub struct Examined {
 pub enum BlockState {
     /// Never written or unmapped: reads as zeros, for certain (P1).
     Unwritten,
-    /// Reads as zeros, but a write of it was begun that never came, or was damaged before a crash of the process (P6):
-    /// whoever has it is right.
+    /// Reads as zeros, but a write of it was begun and not known to be done when the process died (P6): whoever has it is
+    /// right.
     Missing,
     /// The data matches the checksum that the map vouches for; its sum.
     Verified(BlockSum),

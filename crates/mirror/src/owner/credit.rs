@@ -3,6 +3,9 @@
 //! A write takes one credit per piece at every target; one that needed no slot brings it back. Where credits
 //! are short, every piece is reserved at every target before anything is written anywhere: if one has no
 //! slot, the reservations are undone and the host is told, with nothing written.
+//!
+//! What a segment holds, no other one of the pool can have. So one that closed an interval without writes, which takes ten
+//! seconds, gives all of it back; its next write reserves, and asks for credits again.
 
 use dyad_cluster::{IMAGES_MAX, OutReason};
 use dyad_contract::image::{ImageError, Reply};
@@ -21,14 +24,27 @@ const CREDITS_MAX: u32 = 512;
 /// Pause after an image granted less than was asked for: its pool is nearly full.
 const TIGHT_PAUSE: Period = Period::from_secs(1);
 
+/// What an image was asked and has not answered.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+enum Asked {
+    #[default]
+    Nothing,
+    /// For more credits.
+    More,
+    /// To take all of them back. It is asked for none before it has: it could void them with the others.
+    TakeBack,
+}
+
 #[derive(Clone, Copy, Debug, Default)]
 struct Purse {
     credits: u32,
-    is_asking: bool,
+    asked: Asked,
     /// Somebody found too few; more are asked for even if they are more than half of what is wanted.
     is_short: bool,
     /// Not asked again before.
     tight_until: Option<Moment>,
+    /// It was asked since it last gave everything back: more may have been granted than was heard of.
+    was_asked: bool,
 }
 
 /// The credits of every image.
@@ -41,12 +57,15 @@ pub(crate) struct Credits {
     wanted: u32,
     /// Credits of an earlier life are void; a grant under way when it ended brings none.
     life: u32,
+    /// Nothing was written for a whole interval, nor since: they are given back when nothing is under way that may bring
+    /// some back.
+    is_resting: bool,
 }
 
 impl Credits {
     pub(crate) fn new(wanted: u32) -> Self {
         let usual = wanted.min(CREDITS_MAX);
-        Self { purses: [Purse::default(); IMAGES_MAX], usual, wanted: usual, life: 0 }
+        Self { purses: [Purse::default(); IMAGES_MAX], usual, wanted: usual, life: 0, is_resting: false }
     }
 
     /// A new epoch: all credits are void. One burst of writes does not keep slots from other volumes for ever.
@@ -54,12 +73,20 @@ impl Credits {
         self.purses = [Purse::default(); IMAGES_MAX];
         self.wanted = self.usual;
         self.life += 1;
+        self.is_resting = false;
+    }
+
+    /// The segment is idle.
+    pub(crate) fn rest(&mut self) {
+        self.is_resting = true;
     }
 
     /// Takes one of each target of each write, or none from any. Too few for a copy do not raise what is wanted: every
     /// image would promise more, the hosts' ones too, and nobody waits for a copy. Most blocks of a copy replace old ones
-    /// and bring their credits back, so that a purse comes to hold what a run of copies has under way.
+    /// and bring their credits back, so that a purse comes to hold what a run of copies has under way. Nor does a purse that
+    /// was not filled yet.
     fn spend(&mut self, steps: &[Step], is_copy: bool) -> bool {
+        self.is_resting = false;
         let mut counts = [0; IMAGES_MAX];
         for step in steps.iter().filter(|step| !step.is_unmap) {
             step.targets.into_iter().for_each(|image| counts[usize::from(image.0)] += 1);
@@ -71,10 +98,14 @@ impl Credits {
             }
             return true;
         }
-        for (count, purse) in counts.iter().zip(&mut self.purses) {
-            purse.is_short |= purse.credits < *count;
+        let mut was_filled = false;
+        for purse in
+            counts.iter().zip(&mut self.purses).filter_map(|(count, purse)| (purse.credits < *count).then_some(purse))
+        {
+            purse.is_short = true;
+            was_filled |= purse.credits > 0 || purse.asked == Asked::More;
         }
-        if !is_copy {
+        if !is_copy && was_filled {
             self.wanted = self.wanted.saturating_mul(2).min(CREDITS_MAX);
         }
         false
@@ -104,12 +135,28 @@ impl Credits {
         let wanted = self.wanted;
         let is_low = |purse: &Purse| {
             let enough = if purse.is_short { wanted } else { wanted / 2 + 1 };
-            purse.credits < enough && !purse.is_asking && purse.tight_until.is_none_or(|until| until <= now)
+            purse.credits < enough
+                && purse.asked == Asked::Nothing
+                && purse.tight_until.is_none_or(|until| until <= now)
         };
         let image = images.into_iter().find(|image| is_low(&self.purses[usize::from(image.0)]))?;
         let purse = &mut self.purses[usize::from(image.0)];
-        (purse.is_asking, purse.is_short) = (true, false);
+        (purse.asked, purse.is_short, purse.was_asked) = (Asked::More, false, true);
         Some((image, wanted - purse.credits))
+    }
+
+    /// The segment rests: whom of these images all credits are given back to; they count as given back from now on.
+    fn give_back(&mut self, images: Images) -> Images {
+        if !std::mem::take(&mut self.is_resting) {
+            return Images::NONE;
+        }
+        self.wanted = self.usual;
+        let holds = |image: &ImageIndex| self.purses[usize::from(image.0)].was_asked;
+        let holders: Images = images.into_iter().filter(holds).collect();
+        for image in holders {
+            self.purses[usize::from(image.0)] = Purse { asked: Asked::TakeBack, ..Purse::default() };
+        }
+        holders
     }
 }
 
@@ -122,6 +169,15 @@ impl Core {
         }
     }
 
+    /// Called while no operation is under way: nothing holds a credit that it could bring back.
+    pub(crate) fn give_credits_back(&mut self) {
+        let members = &self.members;
+        let images =
+            members.readable().or(members.syncing).minus(members.gone).minus(members.lost).minus(members.failing);
+        let holders = self.credits.give_back(images);
+        self.wanted.extend(holders.into_iter().map(Task::GiveBack));
+    }
+
     pub(crate) fn start_grant(&mut self, op: &mut Op, image: ImageIndex, out: &mut Vec<Action>) {
         self.begin(op, Phase::Granting);
         op.credit_life = self.credits.life;
@@ -129,12 +185,16 @@ impl Core {
         self.send_all(op, out);
     }
 
-    /// So many credits were granted; none: the image could not.
+    /// So many credits were granted; none: the image could not, or was to take them back.
     pub(crate) fn on_granted(&mut self, op: &mut Op, granted: u32) {
-        let Task::Grant(image, wanted) = op.task else { return };
+        let (image, wanted) = match op.task {
+            Task::Grant(image, wanted) => (image, wanted),
+            Task::GiveBack(image) => (image, 0),
+            _ => return,
+        };
         if op.credit_life == self.credits.life {
             let purse = &mut self.credits.purses[usize::from(image.0)];
-            purse.is_asking = false;
+            purse.asked = Asked::Nothing;
             purse.credits += granted.min(wanted);
             if granted < wanted {
                 purse.tight_until = Some(self.now + TIGHT_PAUSE);
@@ -248,7 +308,7 @@ impl Core {
 mod tests {
     use dyad_units::Moment;
 
-    use super::Credits;
+    use super::{Asked, Credits};
     use crate::owner::event::ImageIndex;
     use crate::owner::images::Images;
     use crate::owner::interval::NO_PIECE;
@@ -288,8 +348,35 @@ mod tests {
 
         credits.purses[0] = Default::default();
         assert!(!credits.spend(&batch(9), false));
+        assert_eq!(credits.ask(one, Moment::START), Some((image, 8)), "nor because nobody had asked so far");
+        assert!(!credits.spend(&batch(9), false));
+        credits.purses[0] = Default::default();
         assert_eq!(credits.ask(one, Moment::START), Some((image, 16)), "a host's write raises it");
         credits.renew();
         assert_eq!(credits.ask(one, Moment::START), Some((image, 8)), "as usual in the next epoch");
+    }
+
+    /// P15: what an idle segment was promised, or may have been, goes back, and nothing is asked for before it has.
+    #[test]
+    fn an_idle_segment_gives_all_back_and_asks_for_as_much_as_at_first() {
+        let (a, b) = (ImageIndex(0), ImageIndex(1));
+        let both = Images::one(a).with(b);
+        let write = |targets| [Step::new(NO_PIECE, targets)];
+        let mut credits = Credits::new(8);
+        assert_eq!(credits.ask(Images::one(a), Moment::START), Some((a, 8)));
+        credits.wanted = 64;
+        (credits.purses[0].credits, credits.purses[0].asked) = (40, Asked::Nothing);
+        assert_eq!(credits.give_back(both), Images::NONE, "it is not idle");
+        credits.rest();
+        assert!(credits.spend(&write(Images::one(a)), false));
+        assert_eq!(credits.give_back(both), Images::NONE, "it is not idle any more");
+        credits.rest();
+        assert_eq!(credits.give_back(both), Images::one(a), "the other one never promised anything");
+        assert_eq!(credits.give_back(both), Images::NONE, "once");
+
+        assert!(!credits.spend(&write(Images::one(a)), false), "it is not there to be spent");
+        assert_eq!(credits.ask(Images::one(a), Moment::START), None, "what it promised now could be void, too");
+        credits.purses[0].asked = Asked::Nothing;
+        assert_eq!(credits.ask(Images::one(a), Moment::START), Some((a, 8)));
     }
 }

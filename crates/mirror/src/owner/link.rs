@@ -95,7 +95,8 @@ impl Core {
             }
             self.counters.resent += 1;
             if op.phase == Phase::Granting {
-                // Asked twice it would be granted twice: it is asked for anew when credits run low.
+                // Asked twice it would be granted twice, or what was granted since would be void: credits are asked for anew
+                // when they run low, and given back when the segment is idle again.
                 self.on_phase_reply(op, at, image, Reply::Failed(ImageError::Overloaded), out);
                 return;
             }

@@ -55,6 +55,8 @@ pub(crate) enum Task {
     Seal(Stamp),
     /// Ask an image for credits (P15).
     Grant(ImageIndex, u32),
+    /// Give an image all of its credits back (P15).
+    GiveBack(ImageIndex),
     /// Flush the only image left, so that the record can say so (M8).
     FlushAlone,
     /// The last flush before the end.
@@ -142,7 +144,7 @@ pub(crate) enum Phase {
     Closing,
     /// As [`Task::Seal`].
     Sealing,
-    /// As [`Task::Grant`].
+    /// As [`Task::Grant`], or the contrary.
     Granting,
     /// As [`Task::List`].
     Listing,

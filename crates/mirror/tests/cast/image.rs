@@ -80,7 +80,7 @@ pub struct Image {
     pub unreadable: BTreeSet<u64>,
     /// Extents that find a slot; none: no bound.
     pub slots: Option<usize>,
-    granted: usize,
+    pub granted: usize,
     reserved: Vec<Piece>,
     pub pending: VecDeque<Pending>,
     /// The next requests of this name fail so.
@@ -199,17 +199,10 @@ impl Image {
                 self.written.retain(|(_, written, _)| *written > *stamp);
                 Reply::Done
             }
-            Request::Grant { .. } | Request::Reserve { .. } | Request::Release { .. } => self.promise(request),
-            Request::Record { epoch, record } => {
-                assert!(*epoch >= self.epoch, "epochs only rise");
-                if *epoch > self.epoch {
-                    // Credits are of an epoch; a fresh stream in the same one leaves them (P15).
-                    (self.granted, self.numbers_before) = (0, self.numbers_heard);
-                }
-                (self.epoch, self.record) = (*epoch, record.to_vec());
-                (self.durable.epoch, self.durable.record) = (self.epoch, self.record.clone());
-                Reply::Done
+            Request::Grant { .. } | Request::GiveBack { .. } | Request::Reserve { .. } | Request::Release { .. } => {
+                self.promise(request)
             }
+            Request::Record { epoch, record } => self.keep(*epoch, record),
             Request::Survey | Request::Show => Reply::Survey(Box::new(self.survey())),
             Request::Changed { .. } | Request::Copied { .. } | Request::Progress { .. } => self.resync(request),
             Request::Examine { extent } => {
@@ -261,6 +254,17 @@ impl Image {
         }
     }
 
+    fn keep(&mut self, epoch: Epoch, record: &Payload) -> Reply {
+        assert!(epoch >= self.epoch, "epochs only rise");
+        if epoch > self.epoch {
+            // Credits are of an epoch; a fresh stream in the same one leaves them (P15).
+            (self.granted, self.numbers_before) = (0, self.numbers_heard);
+        }
+        (self.epoch, self.record) = (epoch, record.to_vec());
+        (self.durable.epoch, self.durable.record) = (self.epoch, self.record.clone());
+        Reply::Done
+    }
+
     /// P15: slots promised ahead.
     fn promise(&mut self, request: &Request) -> Reply {
         match request {
@@ -269,6 +273,10 @@ impl Image {
                 let count = (*credits as usize).min(room);
                 self.granted += count;
                 Reply::Granted(count as u32)
+            }
+            Request::GiveBack { epoch } => {
+                self.granted = if *epoch >= self.epoch { 0 } else { self.granted };
+                Reply::Done
             }
             Request::Reserve { piece } => {
                 if self.has_slot(piece.extent) || self.room() > 0 {

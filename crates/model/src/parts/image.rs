@@ -84,7 +84,9 @@ impl Image {
             }
             Request::Closed { stamp } => self.closed(*stamp)?,
             Request::Grant { credits } => Reply::Granted(*credits),
-            Request::Reserve { .. } | Request::Release { .. } | Request::Adopt { .. } => Reply::Done,
+            Request::GiveBack { .. } | Request::Reserve { .. } | Request::Release { .. } | Request::Adopt { .. } => {
+                Reply::Done
+            }
             Request::Record { epoch, record } => self.record(*epoch, record)?,
             Request::Survey | Request::Show => Reply::Survey(Box::new(self.survey())),
             Request::Examine { extent } => Reply::Examined(Box::new(self.examine(*extent))),

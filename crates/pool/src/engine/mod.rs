@@ -189,6 +189,7 @@ impl Pool {
             Request::Close { interval } => self.close_request(at, token, interval),
             Request::Closed { stamp } => self.closed_request(at, token, stamp),
             Request::Grant { credits } => self.grant(at, token, credits),
+            Request::GiveBack { epoch } => self.take_back(at, token, epoch),
             Request::Reserve { piece } => self.reserve(at, token, piece),
             Request::Release { piece } => self.release(at, token, piece),
             Request::Record { epoch, record } => self.record(at, token, epoch, &record),
@@ -294,6 +295,7 @@ fn names_extent(request: &Request) -> Option<Extent> {
         | Request::Close { .. }
         | Request::Closed { .. }
         | Request::Grant { .. }
+        | Request::GiveBack { .. }
         | Request::Record { .. }
         | Request::Survey
         | Request::Show

@@ -261,8 +261,8 @@ impl Space {
         &mut self.credits[at]
     }
 
-    /// The image has a new epoch: what was granted in the one before is void (P15). A reservation belongs to a write that
-    /// may still come.
+    /// The image has a new epoch, or its owner gave back what it held: what was granted is void (P15). A reservation belongs
+    /// to a write that may still come.
     pub(super) fn void_credits(&mut self, at: usize) {
         self.granted -= std::mem::take(self.credits_mut(at));
     }

@@ -1,7 +1,7 @@
 //! Unmaps (P9), and promises of space (P15).
 
 use dyad_contract::image::{Reply, Space, Token, Unmap, Written};
-use dyad_units::{Extent, Piece};
+use dyad_units::{Epoch, Extent, Piece};
 
 use crate::engine::Pool;
 use crate::engine::shortage::NeedsSlot;
@@ -70,6 +70,14 @@ impl Pool {
             self.force_frees();
         }
         self.reply(at, token, Reply::Granted(granted));
+    }
+
+    /// The owner says that it holds none any more. Whoever was granted some in a later epoch keeps them.
+    pub(super) fn take_back(&mut self, at: usize, token: Token, epoch: Epoch) {
+        if epoch >= self.image(at).meta.epoch {
+            self.space.void_credits(at);
+        }
+        self.reply(at, token, Reply::Done);
     }
 
     pub(super) fn reserve(&mut self, at: usize, token: Token, piece: Piece) {

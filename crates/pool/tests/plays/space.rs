@@ -3,7 +3,7 @@
 use dyad_contract::image::{ImageError, Reply, Request};
 use dyad_payload::Slab;
 use dyad_pool::{DiskOp, FormatConfig};
-use dyad_units::{Bytes, Extent, Piece};
+use dyad_units::{Bytes, Epoch, Extent, Piece};
 
 use crate::cast::Bench;
 
@@ -110,6 +110,27 @@ fn a_disk_that_may_hold_a_pool_is_formatted_only_on_demand() {
     assert!(matches!(refused, Err(dyad_pool::FormatError::Doubtful(_))), "{refused:?}");
     config.overwrite = true;
     dyad_pool::Pool::format(&mut bench.disk, &config).unwrap();
+}
+
+/// P15: an owner that holds credits and writes nothing gives them back; what it gives back in an epoch that is over is not
+/// taken from the owner of now.
+#[test]
+fn credits_that_are_given_back_are_there_for_others() {
+    let mut bench = Bench::with(8 << 20, 1 << 20, Bytes::gib(1));
+    let slots = bench.pool().usage().slots_free as u32;
+    let epoch = bench.stamp.epoch;
+    let piece = Piece::whole(Extent(0));
+    let all = |bench: &mut Bench| bench.ask(Request::Grant { credits: slots });
+    assert!(matches!(all(&mut bench), Reply::Granted(granted) if granted == slots));
+    assert!(matches!(bench.ask(Request::Reserve { piece }), Reply::Failed(ImageError::Full)));
+    let before = Epoch::new(epoch.value() - 1);
+    assert!(matches!(bench.ask(Request::GiveBack { epoch: before }), Reply::Done));
+    assert!(matches!(bench.ask(Request::Reserve { piece }), Reply::Failed(ImageError::Full)));
+    for _ in 0..2 {
+        assert!(matches!(bench.ask(Request::GiveBack { epoch }), Reply::Done));
+    }
+    assert!(matches!(bench.ask(Request::Reserve { piece }), Reply::Done));
+    assert!(matches!(all(&mut bench), Reply::Granted(granted) if granted == slots - 1));
 }
 
 /// Broke once: an owner whose connection broke asks again for what was not answered, and a reservation that was made, but

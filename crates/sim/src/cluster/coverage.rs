@@ -106,7 +106,9 @@ impl Coverage {
             Request::Flush => "image: flush (A2)",
             Request::Close { .. } => "image: close (M4)",
             Request::Closed { .. } => "image: closed (M4)",
-            Request::Grant { .. } | Request::Reserve { .. } | Request::Release { .. } => "image: space (P15)",
+            Request::Grant { .. } | Request::GiveBack { .. } | Request::Reserve { .. } | Request::Release { .. } => {
+                "image: space (P15)"
+            }
             Request::Record { .. } => "image: record (M3)",
             Request::Survey | Request::Show => "image: survey (M11)",
             Request::Examine { .. } => "image: examine (P8)",

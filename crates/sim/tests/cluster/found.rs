@@ -4,12 +4,12 @@
 use dyad_cluster::{AckPolicy, OnFew};
 use dyad_sim::cluster::{Aim, Beats, Campaign, DiskFault, Fault, FaultKind, Outcome, Plan, Trigger};
 
-fn fault(at: u64, trigger: Trigger, aim: Aim, kind: FaultKind, lasts: u64, seed: u64) -> Fault {
+pub fn fault(at: u64, trigger: Trigger, aim: Aim, kind: FaultKind, lasts: u64, seed: u64) -> Fault {
     Fault { at, trigger, aim, kind, lasts, seed }
 }
 
 /// What most runs have in common; the rest is to be said.
-fn ordinary() -> Plan {
+pub fn ordinary() -> Plan {
     Plan {
         seed: 0,
         nodes: 0,
@@ -32,7 +32,7 @@ fn ordinary() -> Plan {
 }
 
 /// Plays it, which breaks no rule any more.
-fn passes(plan: Plan) -> Outcome {
+pub fn passes(plan: Plan) -> Outcome {
     let outcome = Campaign::default().play(plan, false);
     assert!(outcome.violation.is_none(), "{:?}", outcome.violation);
     outcome
@@ -421,36 +421,4 @@ fn a_first_write_that_rotted_before_the_process_died_is_not_taken_for_one_that_n
     };
     let outcome = passes(plan);
     assert!(outcome.coverage.of("fault: bit rot") > 0, "bits changed");
-}
-
-/// A node lost its power amid first writes. Extents came back that had a slot and nothing written in it; the other node's were
-/// unmapped meanwhile, so that both read as zeros and nothing was copied or unmapped. The slots were nobody's, the pool stayed
-/// full for ever, though as large as the other one (P15). (Seed 2800006238.)
-#[test]
-fn slots_of_writes_that_never_came_do_not_keep_an_image_out_of_a_full_pool() {
-    let loss = fault(
-        3_629_000_000,
-        Trigger::Time,
-        Aim::Follower,
-        FaultKind::PowerLoss,
-        7_000_000_000,
-        13_613_258_027_819_673_205,
-    );
-    let plan = Plan {
-        seed: 2_800_006_238,
-        nodes: 3,
-        images: 2,
-        regions: 3,
-        unit: 512,
-        disk_bytes: 8 << 20,
-        log_bytes: 24 << 10,
-        interval: 3000,
-        hosts: vec![6],
-        quota: 31,
-        until: 7_971_750_000,
-        faults: vec![loss],
-        ..ordinary()
-    };
-    let outcome = passes(plan);
-    assert!(outcome.coverage.of("image joined (M16)") > 0, "it came back by a resync");
 }

@@ -3,4 +3,5 @@
 
 mod found;
 mod fresh;
+mod full;
 mod same;

@@ -27,6 +27,7 @@ const CHANGED: u8 = 14;
 const COPIED: u8 = 15;
 const PROGRESS: u8 = 16;
 const SETTLED: u8 = 17;
+const GIVE_BACK: u8 = 18;
 
 const CREDIT: u8 = 1;
 const RESERVED: u8 = 2;
@@ -135,6 +136,10 @@ fn put_other<'a>(put: &mut Put<'_>, request: &'a Request) -> Attached<'a> {
             put.u8(GRANT);
             put.u32(*credits);
         }
+        Request::GiveBack { epoch } => {
+            put.u8(GIVE_BACK);
+            put.epoch(*epoch);
+        }
         Request::Reserve { piece } => {
             put.u8(RESERVE);
             put.piece(*piece);
@@ -230,6 +235,7 @@ fn take_other(take: &mut Take<'_>, payload: &Payload) -> Result<Request, Malform
         CLOSE => Request::Close { interval: Interval::new(take.u32()?) },
         CLOSED => Request::Closed { stamp: take.stamp()? },
         GRANT => Request::Grant { credits: take.u32()? },
+        GIVE_BACK => Request::GiveBack { epoch: Epoch::new(take.u32()?) },
         RESERVE => Request::Reserve { piece: take.piece()? },
         RELEASE => Request::Release { piece: take.piece()? },
         RECORD if payload.len() <= RECORD_BYTES_MAX => {

@@ -163,6 +163,7 @@ fn requests(slab: &Slab) -> Vec<Request> {
         Request::Close { interval: Interval::new(8) },
         Request::Closed { stamp: stamp(2, 8) },
         Request::Grant { credits: 32 },
+        Request::GiveBack { epoch: Epoch::new(7) },
         Request::Reserve { piece },
         Request::Release { piece },
         Request::Record { epoch: Epoch::new(9), record: data(slab, 300) },

@@ -11,6 +11,7 @@ pub fn name(request: &Request) -> &'static str {
         Request::Close { .. } => "close",
         Request::Closed { .. } => "closed",
         Request::Grant { .. } => "grant",
+        Request::GiveBack { .. } => "give-back",
         Request::Reserve { .. } => "reserve",
         Request::Release { .. } => "release",
         Request::Record { .. } => "record",
