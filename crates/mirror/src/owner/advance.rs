@@ -73,7 +73,7 @@ impl Core {
                 let targets = self.sealers(stamp);
                 self.start_all(op, Phase::Sealing, targets, out);
             }
-            Task::Grant(image, _) | Task::GiveBack(image) => self.start_grant(op, image, out),
+            Task::Grant(image, _) | Task::GiveBack(image, _) => self.start_grant(op, image, out),
             Task::FlushAlone | Task::FlushLast => self.start_flush(op, out),
             Task::None | Task::Volume(_) => unreachable!("not one of our own"),
         }

@@ -232,7 +232,7 @@ impl Core {
             Task::Close(stamp) => Request::Close { interval: stamp.interval },
             Task::Seal(stamp) => Request::Closed { stamp },
             Task::Grant(_, credits) => Request::Grant { credits },
-            Task::GiveBack(_) => Request::GiveBack { epoch: self.members.epoch() },
+            Task::GiveBack(_, epoch) => Request::GiveBack { epoch },
             Task::List(which) => self.list_request(which),
             Task::Progress { cursor, complete, .. } => Request::Progress { cursor, complete },
             _ => unreachable!("a phase of another task"),

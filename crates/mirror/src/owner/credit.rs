@@ -4,8 +4,8 @@
 //! are short, every piece is reserved at every target before anything is written anywhere: if one has no
 //! slot, the reservations are undone and the host is told, with nothing written.
 //!
-//! What a segment holds, no other one of the pool can have. So one that closed an interval without writes, which takes ten
-//! seconds, gives all of it back; its next write reserves, and asks for credits again.
+//! What a segment holds, no other one of the pool can have. So whoever asks opens an interval (M4), and when one was closed
+//! in which nothing was asked for nor written, all of it is given back; the next write reserves, and asks again.
 
 use dyad_cluster::{IMAGES_MAX, OutReason};
 use dyad_contract::image::{ImageError, Reply};
@@ -17,7 +17,9 @@ use crate::owner::equalise::is_copy;
 use crate::owner::event::{Action, ImageIndex};
 use crate::owner::images::Images;
 use crate::owner::interval::NO_PIECE;
+use crate::owner::mirror::Mirror;
 use crate::owner::op::{Op, Phase, Step, Task};
+use crate::owner::status::MirrorState;
 
 /// Most credits of one image: 128 MiB that its pool cannot give to others meanwhile.
 const CREDITS_MAX: u32 = 512;
@@ -57,8 +59,7 @@ pub(crate) struct Credits {
     wanted: u32,
     /// Credits of an earlier life are void; a grant under way when it ended brings none.
     life: u32,
-    /// Nothing was written for a whole interval, nor since: they are given back when nothing is under way that may bring
-    /// some back.
+    /// Nothing was written for a whole interval, nor since: they are given back when nothing is under way that has some.
     is_resting: bool,
 }
 
@@ -145,18 +146,36 @@ impl Credits {
         Some((image, wanted - purse.credits))
     }
 
-    /// The segment rests: whom of these images all credits are given back to; they count as given back from now on.
-    fn give_back(&mut self, images: Images) -> Images {
-        if !std::mem::take(&mut self.is_resting) {
+    /// The segment rests: whom of these images all credits are given back to; they count as given back from now on. Not while
+    /// an answer is awaited: what is granted yet would be void with the rest. Those that cannot be asked now have their turn
+    /// `later`.
+    fn give_back(&mut self, images: Images, later: Images) -> Images {
+        if !self.is_resting || self.purses.iter().any(|purse| purse.asked != Asked::Nothing) {
             return Images::NONE;
         }
         self.wanted = self.usual;
         let holds = |image: &ImageIndex| self.purses[usize::from(image.0)].was_asked;
         let holders: Images = images.into_iter().filter(holds).collect();
+        self.is_resting = later.into_iter().any(|image| holds(&image));
         for image in holders {
             self.purses[usize::from(image.0)] = Purse { asked: Asked::TakeBack, ..Purse::default() };
         }
         holders
+    }
+}
+
+/// Whether credits may be out for the operation, or on their way.
+fn may_have_credits(op: &Op) -> bool {
+    matches!(op.phase, Phase::Reserving | Phase::Releasing | Phase::Applying | Phase::Mending | Phase::Granting)
+}
+
+impl Mirror {
+    /// A segment that rests gives its credits back as soon as nothing under way has one.
+    pub(crate) fn rest(&mut self) {
+        let is_time = self.core.credits.is_resting && self.core.state == MirrorState::Serving;
+        if is_time && self.core.wanted.is_empty() && self.ops.count_where(may_have_credits) == 0 {
+            self.core.give_credits_back();
+        }
     }
 }
 
@@ -165,17 +184,18 @@ impl Core {
     pub(crate) fn ask_credits(&mut self) {
         let images = self.members.readable().or(self.members.syncing).minus(self.members.gone);
         while let Some((image, count)) = self.credits.ask(images, self.now) {
+            self.interval.watch(self.now); // its end gives them back, even if nothing is written
             self.wanted.push_back(Task::Grant(image, count));
         }
     }
 
-    /// Called while no operation is under way: nothing holds a credit that it could bring back.
-    pub(crate) fn give_credits_back(&mut self) {
+    /// Called while nothing under way has a credit, and no request for some is waiting to be sent.
+    fn give_credits_back(&mut self) {
         let members = &self.members;
-        let images =
-            members.readable().or(members.syncing).minus(members.gone).minus(members.lost).minus(members.failing);
-        let holders = self.credits.give_back(images);
-        self.wanted.extend(holders.into_iter().map(Task::GiveBack));
+        let images = members.readable().or(members.syncing).minus(members.gone).minus(members.failing);
+        let holders = self.credits.give_back(images.minus(members.lost), images.and(members.lost));
+        let epoch = members.epoch();
+        self.wanted.extend(holders.into_iter().map(|image| Task::GiveBack(image, epoch)));
     }
 
     pub(crate) fn start_grant(&mut self, op: &mut Op, image: ImageIndex, out: &mut Vec<Action>) {
@@ -189,7 +209,7 @@ impl Core {
     pub(crate) fn on_granted(&mut self, op: &mut Op, granted: u32) {
         let (image, wanted) = match op.task {
             Task::Grant(image, wanted) => (image, wanted),
-            Task::GiveBack(image) => (image, 0),
+            Task::GiveBack(image, _) => (image, 0),
             _ => return,
         };
         if op.credit_life == self.credits.life {
@@ -366,14 +386,13 @@ mod tests {
         assert_eq!(credits.ask(Images::one(a), Moment::START), Some((a, 8)));
         credits.wanted = 64;
         (credits.purses[0].credits, credits.purses[0].asked) = (40, Asked::Nothing);
-        assert_eq!(credits.give_back(both), Images::NONE, "it is not idle");
+        assert_eq!(credits.give_back(both, Images::NONE), Images::NONE, "it is not idle");
         credits.rest();
         assert!(credits.spend(&write(Images::one(a)), false));
-        assert_eq!(credits.give_back(both), Images::NONE, "it is not idle any more");
+        assert_eq!(credits.give_back(both, Images::NONE), Images::NONE, "it is not idle any more");
         credits.rest();
-        assert_eq!(credits.give_back(both), Images::one(a), "the other one never promised anything");
-        assert_eq!(credits.give_back(both), Images::NONE, "once");
-
+        assert_eq!(credits.give_back(both, Images::NONE), Images::one(a), "the other one never promised anything");
+        assert_eq!(credits.give_back(both, Images::NONE), Images::NONE, "once");
         assert!(!credits.spend(&write(Images::one(a)), false), "it is not there to be spent");
         assert_eq!(credits.ask(Images::one(a), Moment::START), None, "what it promised now could be void, too");
         credits.purses[0].asked = Asked::Nothing;

@@ -61,6 +61,11 @@ impl IntervalClock {
     /// A write is stamped with the open interval.
     pub(crate) fn wrote(&mut self, now: Moment) {
         self.has_writes = true;
+        self.watch(now);
+    }
+
+    /// Something else than a write has to be looked after when an interval ends.
+    pub(crate) fn watch(&mut self, now: Moment) {
         self.since.get_or_insert(now);
     }
 

@@ -94,9 +94,8 @@ impl Core {
                 continue;
             }
             self.counters.resent += 1;
-            if op.phase == Phase::Granting {
-                // Asked twice it would be granted twice, or what was granted since would be void: credits are asked for anew
-                // when they run low, and given back when the segment is idle again.
+            if matches!(op.task, Task::Grant(..)) {
+                // Asked twice it would be granted twice: it is asked for anew when credits run low.
                 self.on_phase_reply(op, at, image, Reply::Failed(ImageError::Overloaded), out);
                 return;
             }

@@ -270,9 +270,7 @@ impl Mirror {
             self.core.propose_if_needed(out);
             self.core.turn_interval();
             self.core.pump_suspects();
-            if self.ops.count() == 0 {
-                self.core.give_credits_back();
-            }
+            self.rest();
             self.begin_wanted(out);
             self.core.release_held(out);
             if !self.core.work.is_empty() || !self.core.wanted.is_empty() && self.ops.has_room() {

@@ -4,7 +4,7 @@ use dyad_cluster::IMAGES_MAX;
 use dyad_contract::image::{Examined, Token};
 use dyad_contract::volume::{VolumeError, VolumeOp};
 use dyad_payload::{Buf, Payload, Sums};
-use dyad_units::{Extent, Moment, Piece, STATE_EXTENT, Span, Stamp, WriteNumber};
+use dyad_units::{Epoch, Extent, Moment, Piece, STATE_EXTENT, Span, Stamp, WriteNumber};
 
 use crate::owner::choose::Choice;
 use crate::owner::equalise::is_copy;
@@ -55,8 +55,8 @@ pub(crate) enum Task {
     Seal(Stamp),
     /// Ask an image for credits (P15).
     Grant(ImageIndex, u32),
-    /// Give an image all of its credits back (P15).
-    GiveBack(ImageIndex),
+    /// Give an image all of its credits of this epoch back (P15).
+    GiveBack(ImageIndex, Epoch),
     /// Flush the only image left, so that the record can say so (M8).
     FlushAlone,
     /// The last flush before the end.
