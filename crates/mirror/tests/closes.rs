@@ -9,7 +9,6 @@ use dyad_mirror::{Event, MirrorState};
 use dyad_units::{Interval, Period, Stamp};
 
 const B: u64 = BLOCK as u64;
-const EXTENT: u64 = 64 * B;
 const PERIOD: Period = Period::from_secs(10);
 
 /// A segment at rest: the closes of its start are over.
@@ -48,45 +47,6 @@ fn an_idle_segment_clears_its_marks_and_rests() {
     pair.pass(PERIOD);
     assert_eq!(pair.mirror.next_deadline(), None);
     assert_eq!(pair.images[0].count("closed"), 2);
-}
-
-/// P15: what a segment holds no other one of the pool can have. One that nobody wrote to for an interval gives it back: it
-/// once kept all that was free in its pools for as long as its owner lived, and another one's image never came back. (Cluster
-/// seed 3200047518.) Its next write is served as ever.
-#[test]
-fn an_idle_segment_gives_its_credits_back_and_takes_some_again() {
-    let mut pair = quiet(2);
-    assert!(pair.images.iter().all(|image| image.granted == 0), "nothing was ever written");
-    pair.put(0, B, 1);
-    pair.put(EXTENT, B, 2);
-    assert!(pair.images.iter().all(|image| image.granted > 0), "promised ahead");
-    pair.pass(PERIOD);
-    assert!(pair.images.iter().all(|image| image.count("give-back") == 0), "written in the interval just closed");
-    pair.pass(PERIOD);
-    assert!(pair.images.iter().all(|image| image.granted == 0 && image.count("give-back") == 1));
-    pair.put(2 * EXTENT, B, 3);
-    assert!(pair.images.iter().all(|image| image.granted > 0));
-    pair.assert_equal_images();
-}
-
-/// What was granted while a return is not answered would be void with the rest.
-#[test]
-fn nothing_is_asked_for_until_the_credits_are_taken_back() {
-    let mut pair = quiet(2);
-    pair.put(0, B, 1);
-    pair.pass(PERIOD);
-    pair.images[1].failures.push(("give-back", ImageError::Overloaded));
-    pair.pass(PERIOD);
-    assert_eq!([0, 1].map(|at: usize| pair.images[at].granted > 0), [false, true], "it is asked again later");
-    let grants = |pair: &Stage| [0, 1].map(|at: usize| pair.images[at].count("grant"));
-    assert_eq!(grants(&pair), [1, 1]);
-    pair.put(EXTENT, B, 2);
-    assert_eq!(grants(&pair), [2, 1], "it has not taken them back yet");
-    pair.pass(Period::from_millis(10));
-    assert_eq!(pair.images[1].granted, 0);
-    pair.put(2 * EXTENT, B, 3);
-    assert_eq!(grants(&pair), [2, 2]);
-    pair.assert_equal_images();
 }
 
 /// M4: all of n is acknowledged by every image before n closes; what comes meanwhile is of n + 1.
