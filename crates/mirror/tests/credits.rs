@@ -3,7 +3,7 @@
 mod cast;
 
 use cast::{BLOCK, Stage};
-use dyad_cluster::{AckPolicy, Change, OnFew, OutReason};
+use dyad_cluster::{AckPolicy, Change, ImageState, OnFew, OutReason};
 use dyad_contract::image::ImageError;
 use dyad_contract::volume::VolumeError;
 use dyad_mirror::{Event, ImageIndex};
@@ -142,4 +142,34 @@ fn a_return_that_a_broken_connection_swallowed_is_sent_again() {
         assert_eq!(holds(&pair), [true, true]);
         pair.assert_equal_images();
     }
+}
+
+/// Images that are slow for a second are out.
+fn impatient() -> Stage {
+    let mut pair = Stage::prepared(2);
+    pair.setup.tuning.slow = Period::from_secs(1);
+    pair.restart();
+    pair.drive();
+    pair
+}
+
+/// M8: the first write after a rest reserves. Of an image that stands still it would be waited for twenty seconds long, as of one
+/// that waits for slots on their way to be free; but that one answers what else it is asked.
+#[test]
+fn an_image_that_stands_still_when_the_segment_wakes_is_out_in_a_second() {
+    let mut pair = quiet(impatient());
+    let write = pair.write(0, B, 1);
+    pair.pass_without(Period::from_millis(1300), 1);
+    assert!(pair.is_done(write));
+    assert_eq!(pair.state_of(1), (ImageState::Stale, Some(OutReason::Slow)));
+
+    let mut pair = quiet(impatient());
+    let write = pair.write(0, B, 1);
+    pair.pass_without(Period::from_millis(1), 1);
+    pair.reply_to(1, "grant");
+    pair.pass_without(Period::from_millis(1300), 1);
+    assert!(pair.answer(write).is_none(), "slots may be on their way");
+    pair.drive();
+    assert!(pair.is_done(write));
+    assert_eq!(pair.store.in_sync().count(), 2);
 }

@@ -131,6 +131,11 @@ impl Credits {
         purse.credits = purse.credits.saturating_add(1);
     }
 
+    /// Whether the image owes an answer that it has at once.
+    pub(crate) fn is_asked(&self, image: ImageIndex) -> bool {
+        self.purses[usize::from(image.0)].asked != Asked::Nothing
+    }
+
     /// Whose purse was too small or is less than half full, and may be asked; it counts as asked from now on.
     fn ask(&mut self, images: Images, now: Moment) -> Option<(ImageIndex, u32)> {
         let wanted = self.wanted;

@@ -171,6 +171,11 @@ impl Members {
         self.heard[usize::from(image.0)] = now;
     }
 
+    /// Whether the image replied to nothing since.
+    pub(crate) fn is_silent(&self, image: ImageIndex, since: Moment) -> bool {
+        self.heard[usize::from(image.0)] <= since
+    }
+
     /// Whether an image that may be read, other than this one, replied to something since.
     pub(crate) fn heard_another(&self, image: ImageIndex, since: Moment) -> bool {
         let others = self.readable().minus(Images::one(image));

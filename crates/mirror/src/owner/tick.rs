@@ -174,18 +174,23 @@ impl Core {
         }
     }
 
-    /// M8: one image that has not done a write long after all others have is too slow. M14: hosts wait for an image
+    /// M8: one image that has not done a write long after all others have is too slow, or has not reserved a slot for it: that
+    /// may wait for slots on their way to be free (P15), but then it answers what else it is asked. M14: hosts wait for an image
     /// that catches up for a bounded time only, be it for a write or for an extent that is being copied.
     fn look_for_slowness(&mut self, op: &mut Op, out: &mut Vec<Action>) {
         self.timers.watch_slow(self.now, self.tuning.slow.min(self.tuning.resync_wait));
         let age = self.now.since(op.sent.max(self.timers.stalled_at));
         let is_copy = is_copy(op);
-        if op.phase != Phase::Applying && !is_copy {
+        if !matches!(op.phase, Phase::Applying | Phase::Reserving) && !is_copy {
             return;
         }
         for at in 0..op.steps.len() {
             let pending = op.steps[at].pending;
             let Some(image) = pending.first().filter(|_| pending.count() == 1) else { continue };
+            let stands_still = self.credits.is_asked(image) && self.members.is_silent(image, op.sent);
+            if op.phase == Phase::Reserving && !is_copy && !stands_still {
+                continue;
+            }
             if self.members.syncing.contains(image) {
                 if age >= self.tuning.resync_wait {
                     self.fail_syncing(image, OutReason::Slow, out);
