@@ -163,13 +163,20 @@ fn an_image_that_stands_still_when_the_segment_wakes_is_out_in_a_second() {
     assert!(pair.is_done(write));
     assert_eq!(pair.state_of(1), (ImageState::Stale, Some(OutReason::Slow)));
 
-    let mut pair = quiet(impatient());
-    let write = pair.write(0, B, 1);
-    pair.pass_without(Period::from_millis(1), 1);
-    pair.reply_to(1, "grant");
-    pair.pass_without(Period::from_millis(1300), 1);
-    assert!(pair.answer(write).is_none(), "slots may be on their way");
-    pair.drive();
-    assert!(pair.is_done(write));
-    assert_eq!(pair.store.in_sync().count(), 2);
+    for stands_still in [false, true] {
+        let mut pair = quiet(impatient());
+        let write = pair.write(0, B, 1);
+        for _ in 0..8 {
+            pair.drive_but("reserve");
+            pair.pass_without(Period::from_millis(250), 1);
+        }
+        assert!(pair.answer(write).is_none(), "it waits for slots, and answers what else it is asked");
+        if stands_still {
+            pair.pass_without(Period::from_millis(1600), 1);
+        } else {
+            pair.drive();
+        }
+        assert!(pair.is_done(write));
+        assert_eq!(pair.store.in_sync().count(), if stands_still { 1 } else { 2 });
+    }
 }

@@ -4,8 +4,8 @@
 //! are short, every piece is reserved at every target before anything is written anywhere: if one has no
 //! slot, the reservations are undone and the host is told, with nothing written.
 //!
-//! What a segment holds, no other one of the pool can have. So whoever asks opens an interval (M4), and when one was closed
-//! in which nothing was asked for nor written, all of it is given back; the next write reserves, and asks again.
+//! What a segment holds, no other one of the pool can have. So whoever asks opens an interval (M4), and when none is open any
+//! more all of it is given back; the next write reserves, and asks again.
 
 use dyad_cluster::{IMAGES_MAX, OutReason};
 use dyad_contract::image::{ImageError, Reply};
@@ -19,6 +19,7 @@ use crate::owner::images::Images;
 use crate::owner::interval::NO_PIECE;
 use crate::owner::mirror::Mirror;
 use crate::owner::op::{Op, Phase, Step, Task};
+use crate::owner::resync::Run;
 use crate::owner::status::MirrorState;
 
 /// Most credits of one image: 128 MiB that its pool cannot give to others meanwhile.
@@ -41,6 +42,8 @@ enum Asked {
 struct Purse {
     credits: u32,
     asked: Asked,
+    /// When.
+    asked_at: Moment,
     /// Somebody found too few; more are asked for even if they are more than half of what is wanted.
     is_short: bool,
     /// Not asked again before.
@@ -59,14 +62,12 @@ pub(crate) struct Credits {
     wanted: u32,
     /// Credits of an earlier life are void; a grant under way when it ended brings none.
     life: u32,
-    /// Nothing was written for a whole interval, nor since: they are given back when nothing is under way that has some.
-    is_resting: bool,
 }
 
 impl Credits {
     pub(crate) fn new(wanted: u32) -> Self {
         let usual = wanted.min(CREDITS_MAX);
-        Self { purses: [Purse::default(); IMAGES_MAX], usual, wanted: usual, life: 0, is_resting: false }
+        Self { purses: [Purse::default(); IMAGES_MAX], usual, wanted: usual, life: 0 }
     }
 
     /// A new epoch: all credits are void. One burst of writes does not keep slots from other volumes for ever.
@@ -74,12 +75,6 @@ impl Credits {
         self.purses = [Purse::default(); IMAGES_MAX];
         self.wanted = self.usual;
         self.life += 1;
-        self.is_resting = false;
-    }
-
-    /// The segment is idle.
-    pub(crate) fn rest(&mut self) {
-        self.is_resting = true;
     }
 
     /// Takes one of each target of each write, or none from any. Too few for a copy do not raise what is wanted: every
@@ -87,7 +82,6 @@ impl Credits {
     /// and bring their credits back, so that a purse comes to hold what a run of copies has under way. Nor does a purse that
     /// was not filled yet.
     fn spend(&mut self, steps: &[Step], is_copy: bool) -> bool {
-        self.is_resting = false;
         let mut counts = [0; IMAGES_MAX];
         for step in steps.iter().filter(|step| !step.is_unmap) {
             step.targets.into_iter().for_each(|image| counts[usize::from(image.0)] += 1);
@@ -131,9 +125,15 @@ impl Credits {
         purse.credits = purse.credits.saturating_add(1);
     }
 
-    /// Whether the image owes an answer that it has at once.
-    pub(crate) fn is_asked(&self, image: ImageIndex) -> bool {
-        self.purses[usize::from(image.0)].asked != Asked::Nothing
+    /// Since when the image owes an answer that it has at once.
+    pub(crate) fn owed_since(&self, image: ImageIndex) -> Option<Moment> {
+        let purse = &self.purses[usize::from(image.0)];
+        (purse.asked != Asked::Nothing).then_some(purse.asked_at)
+    }
+
+    /// What is asked of images behind a record they answer behind it (M3): it is asked for now.
+    fn restart_waits(&mut self, now: Moment) {
+        self.purses.iter_mut().for_each(|purse| purse.asked_at = now);
     }
 
     /// Whose purse was too small or is less than half full, and may be asked; it counts as asked from now on.
@@ -147,25 +147,26 @@ impl Credits {
         };
         let image = images.into_iter().find(|image| is_low(&self.purses[usize::from(image.0)]))?;
         let purse = &mut self.purses[usize::from(image.0)];
-        (purse.asked, purse.is_short, purse.was_asked) = (Asked::More, false, true);
+        (purse.asked, purse.asked_at, purse.is_short, purse.was_asked) = (Asked::More, now, false, true);
         Some((image, wanted - purse.credits))
     }
 
-    /// The segment rests: whom of these images all credits are given back to; they count as given back from now on. Not while
-    /// an answer is awaited: what is granted yet would be void with the rest. Those that cannot be asked now have their turn
-    /// `later`.
-    fn give_back(&mut self, images: Images, later: Images) -> Images {
-        if !self.is_resting || self.purses.iter().any(|purse| purse.asked != Asked::Nothing) {
+    /// Whom of these images all credits are given back to; they count as given back from now on. Nobody's while an answer is
+    /// awaited: what is granted yet would be void with the rest.
+    fn give_back(&mut self, images: Images, now: Moment) -> Images {
+        if self.purses.iter().any(|purse| purse.asked != Asked::Nothing) {
             return Images::NONE;
         }
-        self.wanted = self.usual;
-        let holds = |image: &ImageIndex| self.purses[usize::from(image.0)].was_asked;
-        let holders: Images = images.into_iter().filter(holds).collect();
-        self.is_resting = later.into_iter().any(|image| holds(&image));
+        let holders: Images = images.into_iter().filter(|&image| self.may_hold(image)).collect();
         for image in holders {
-            self.purses[usize::from(image.0)] = Purse { asked: Asked::TakeBack, ..Purse::default() };
+            self.wanted = self.usual;
+            self.purses[usize::from(image.0)] = Purse { asked: Asked::TakeBack, asked_at: now, ..Purse::default() };
         }
         holders
+    }
+
+    fn may_hold(&self, image: ImageIndex) -> bool {
+        self.purses[usize::from(image.0)].was_asked
     }
 }
 
@@ -175,32 +176,60 @@ fn may_have_credits(op: &Op) -> bool {
 }
 
 impl Mirror {
-    /// A segment that rests gives its credits back as soon as nothing under way has one.
+    /// A segment without an open interval gives its credits back as soon as nothing under way has one.
     pub(crate) fn rest(&mut self) {
-        let is_time = self.core.credits.is_resting && self.core.state == MirrorState::Serving;
-        if is_time && self.core.wanted.is_empty() && self.ops.count_where(may_have_credits) == 0 {
-            self.core.give_credits_back();
+        let core = &mut self.core;
+        let is_idle = core.interval.is_quiet() && core.state == MirrorState::Serving && core.wanted.is_empty();
+        let holders = if is_idle { core.credit_holders() } else { Images::NONE };
+        if holders.is_empty() || self.ops.count_where(may_have_credits) > 0 {
+            return;
         }
+        let (holders, epoch) = (core.credits.give_back(holders, core.now), core.members.epoch());
+        core.wanted.extend(holders.into_iter().map(|image| Task::GiveBack(image, epoch)));
     }
 }
 
 impl Core {
-    /// Asks for more credits where they run low. Called where a write took some, so idle segments ask nothing.
+    /// Asks for more credits where they run low. Called where a write took some, so idle segments ask nothing. An image that
+    /// catches up is not asked before it was surveyed, which voids what it granted.
     pub(crate) fn ask_credits(&mut self) {
-        let images = self.members.readable().or(self.members.syncing).minus(self.members.gone);
+        let is_surveyed = self.run.as_ref().is_some_and(Run::is_noting);
+        let syncing = if is_surveyed { self.members.syncing } else { Images::NONE };
+        let images = self.members.readable().or(syncing).minus(self.members.gone);
         while let Some((image, count)) = self.credits.ask(images, self.now) {
             self.interval.watch(self.now); // its end gives them back, even if nothing is written
             self.wanted.push_back(Task::Grant(image, count));
         }
     }
 
-    /// Called while nothing under way has a credit, and no request for some is waiting to be sent.
-    fn give_credits_back(&mut self) {
+    /// Who may hold credits for us, and can be asked.
+    fn credit_holders(&self) -> Images {
         let members = &self.members;
-        let images = members.readable().or(members.syncing).minus(members.gone).minus(members.failing);
-        let holders = self.credits.give_back(images.minus(members.lost), images.and(members.lost));
-        let epoch = members.epoch();
-        self.wanted.extend(holders.into_iter().map(|image| Task::GiveBack(image, epoch)));
+        let images =
+            members.readable().or(members.syncing).minus(members.gone).minus(members.lost).minus(members.failing);
+        images.into_iter().filter(|&image| self.credits.may_hold(image)).collect()
+    }
+
+    /// The record is kept: what waited behind it is answered from now on.
+    pub(crate) fn on_credits_recorded(&mut self) {
+        self.credits.restart_waits(self.now);
+        // Those of the last epoch are void: the next write should find some. Where nobody writes, there is none to wait.
+        if self.state == MirrorState::Serving && !self.interval.is_quiet() {
+            self.ask_credits();
+        }
+    }
+
+    /// Whether the image has said nothing for as long as one may be slow, though it owes an answer that it has at once (M8). If
+    /// it owes none it is asked for no credits, to see.
+    pub(crate) fn stands_still(&mut self, image: ImageIndex) -> bool {
+        let Some(asked) = self.credits.owed_since(image) else {
+            self.credits.purses[usize::from(image.0)].asked = Asked::More;
+            self.credits.purses[usize::from(image.0)].asked_at = self.now;
+            self.wanted.push_back(Task::Grant(image, 0));
+            return false;
+        };
+        let since = asked.max(self.members.heard(image)).max(self.timers.stalled_at);
+        !self.members.is_adopting && self.now.since(since) >= self.tuning.slow
     }
 
     pub(crate) fn start_grant(&mut self, op: &mut Op, image: ImageIndex, out: &mut Vec<Action>) {
@@ -391,13 +420,16 @@ mod tests {
         assert_eq!(credits.ask(Images::one(a), Moment::START), Some((a, 8)));
         credits.wanted = 64;
         (credits.purses[0].credits, credits.purses[0].asked) = (40, Asked::Nothing);
-        assert_eq!(credits.give_back(both, Images::NONE), Images::NONE, "it is not idle");
-        credits.rest();
-        assert!(credits.spend(&write(Images::one(a)), false));
-        assert_eq!(credits.give_back(both, Images::NONE), Images::NONE, "it is not idle any more");
-        credits.rest();
-        assert_eq!(credits.give_back(both, Images::NONE), Images::one(a), "the other one never promised anything");
-        assert_eq!(credits.give_back(both, Images::NONE), Images::NONE, "once");
+        assert!(!credits.may_hold(b), "it was never asked");
+        assert_eq!(credits.ask(Images::one(b), Moment::START), Some((b, 64)));
+        let holders: Images = both.into_iter().filter(|&image| credits.may_hold(image)).collect();
+        assert_eq!(holders, both);
+        assert_eq!(credits.give_back(holders, Moment::START), Images::NONE, "what is granted yet would be void, too");
+        credits.purses[1].asked = Asked::Nothing;
+        assert_eq!(credits.give_back(holders, Moment::START), both, "though nobody heard what the other one granted");
+        assert_eq!(credits.give_back(holders, Moment::START), Images::NONE);
+        assert!(!credits.may_hold(a));
+
         assert!(!credits.spend(&write(Images::one(a)), false), "it is not there to be spent");
         assert_eq!(credits.ask(Images::one(a), Moment::START), None, "what it promised now could be void, too");
         credits.purses[0].asked = Asked::Nothing;

@@ -171,9 +171,6 @@ impl Core {
         if (is_done && self.interval.closes_writes) || tries_again {
             self.interval.since.get_or_insert(self.now);
         }
-        if self.interval.is_quiet() {
-            self.credits.rest();
-        }
     }
 }
 

@@ -171,9 +171,9 @@ impl Members {
         self.heard[usize::from(image.0)] = now;
     }
 
-    /// Whether the image replied to nothing since.
-    pub(crate) fn is_silent(&self, image: ImageIndex, since: Moment) -> bool {
-        self.heard[usize::from(image.0)] <= since
+    /// When the image last replied to anything.
+    pub(crate) fn heard(&self, image: ImageIndex) -> Moment {
+        self.heard[usize::from(image.0)]
     }
 
     /// Whether an image that may be read, other than this one, replied to something since.

@@ -271,13 +271,10 @@ impl Core {
     pub(crate) fn on_recorded(&mut self, op: &mut Op) {
         self.end_own(op);
         self.members.is_adopting = false;
-        self.on_run_recorded(); // before credits are asked for: a survey voids those of the image (P15)
-        match self.state {
-            MirrorState::Claiming => self.wanted.push_back(Task::Survey),
-            // Those of the last epoch are void: the next write should find some, and not wait for an image that stands still to
-            // reserve, for which it has more time than for a write (M8). Where nobody writes, there is none to wait.
-            MirrorState::Serving if !self.interval.is_quiet() => self.ask_credits(),
-            _ => {}
+        self.on_run_recorded();
+        if self.state == MirrorState::Claiming {
+            self.wanted.push_back(Task::Survey);
         }
+        self.on_credits_recorded();
     }
 }

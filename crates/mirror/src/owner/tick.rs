@@ -29,7 +29,7 @@ pub(crate) struct Timers {
     /// The last look for silence came much too late.
     was_paused: bool,
     /// When the last look for slowness came much too late: nothing before counts.
-    stalled_at: Moment,
+    pub(crate) stalled_at: Moment,
 }
 
 fn earlier(known: Option<Moment>, at: Moment) -> Option<Moment> {
@@ -187,8 +187,7 @@ impl Core {
         for at in 0..op.steps.len() {
             let pending = op.steps[at].pending;
             let Some(image) = pending.first().filter(|_| pending.count() == 1) else { continue };
-            let stands_still = self.credits.is_asked(image) && self.members.is_silent(image, op.sent);
-            if op.phase == Phase::Reserving && !is_copy && !stands_still {
+            if op.phase == Phase::Reserving && !is_copy && !self.stands_still(image) {
                 continue;
             }
             if self.members.syncing.contains(image) {

@@ -332,7 +332,12 @@ impl Image {
         match write.space {
             _ if is_again => {}
             Space::Reserved => {
-                let at = self.reserved.iter().position(|known| *known == write.piece);
+                // A copy, which is of one extent, reserves one slot for all of its writes, and they come in any order.
+                let is_own = |known: &Piece| *known == write.piece;
+                let is_of_extent = |known: &Piece| known.extent == write.piece.extent;
+                let reserved = &self.reserved;
+                let at = reserved.iter().position(is_own);
+                let at = at.or_else(|| reserved.iter().position(is_of_extent).filter(|_| used_slot));
                 assert!(at.is_some() || !used_slot, "P15: neither reserved nor placed before");
                 at.map(|at| self.reserved.remove(at));
             }

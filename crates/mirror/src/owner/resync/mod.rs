@@ -132,7 +132,7 @@ impl Run {
     }
 
     /// Whether writes already have to be noted.
-    fn is_noting(&self) -> bool {
+    pub(crate) fn is_noting(&self) -> bool {
         !matches!(self.stage, Stage::Wanted | Stage::Proposed | Stage::Adopting | Stage::Surveying)
     }
 
