@@ -34,6 +34,8 @@ enum Asked {
     Nothing,
     /// For more credits.
     More,
+    /// For none: whether it answers at all.
+    Probe,
     /// To take all of them back. It is asked for none before it has: it could void them with the others.
     TakeBack,
 }
@@ -222,14 +224,19 @@ impl Core {
     /// Whether the image has said nothing for as long as one may be slow, though it owes an answer that it has at once (M8). If
     /// it owes none it is asked for no credits, to see.
     pub(crate) fn stands_still(&mut self, image: ImageIndex) -> bool {
+        if self.members.failing.contains(image) {
+            return false;
+        }
         let Some(asked) = self.credits.owed_since(image) else {
-            self.credits.purses[usize::from(image.0)].asked = Asked::More;
-            self.credits.purses[usize::from(image.0)].asked_at = self.now;
+            let purse = &mut self.credits.purses[usize::from(image.0)];
+            (purse.asked, purse.asked_at) = (Asked::Probe, self.now);
             self.wanted.push_back(Task::Grant(image, 0));
             return false;
         };
+        let is_syncing = self.members.syncing.contains(image);
+        let patience = if is_syncing { self.tuning.resync_wait } else { self.tuning.slow };
         let since = asked.max(self.members.heard(image)).max(self.timers.stalled_at);
-        !self.members.is_adopting && self.now.since(since) >= self.tuning.slow
+        !self.members.is_adopting && self.now.since(since) >= patience
     }
 
     pub(crate) fn start_grant(&mut self, op: &mut Op, image: ImageIndex, out: &mut Vec<Action>) {
@@ -250,6 +257,7 @@ impl Core {
             let purse = &mut self.credits.purses[usize::from(image.0)];
             purse.asked = Asked::Nothing;
             purse.credits += granted.min(wanted);
+            purse.was_asked |= granted > 0;
             if granted < wanted {
                 purse.tight_until = Some(self.now + TIGHT_PAUSE);
             }
