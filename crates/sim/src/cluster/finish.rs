@@ -12,6 +12,7 @@ use super::happening::{Happening, Local};
 use super::host::{Host, Wish};
 use super::queue::{MILLIS, SECONDS, Time};
 use super::world::{Run, World, in_sync, violation};
+use crate::model::Violation;
 
 /// Longest time until everything is served and in sync again. The longest single wait is the pause of an image that
 /// was slow several times (M8), which doubles up to five minutes.
@@ -73,17 +74,27 @@ impl World {
             machine.pauses = machine.pauses.min(1);
             self.resume(node, life)?;
             self.plan_disk(node);
-            let is_poisoned = self.machines[node]
-                .process
-                .as_ref()
-                .is_some_and(|process| process.pool.as_ref().is_none_or(|pool| pool.usage().poisoned));
-            if is_poisoned {
-                // The administrator starts what complains of its disk.
+            let process = self.machines[node].process.as_ref();
+            if process.is_some_and(|process| process.pool.is_none()) {
+                // The administrator starts what could not open its pool.
                 self.kill_process(node, false)?;
             }
             self.queue.push(now + MILLIS, Happening::Boot(node));
         }
+        self.restart_poisoned()?;
         self.catch_up_watches();
+        Ok(())
+    }
+
+    /// The administrator starts what complains of its disk: what failed before all was mended may be heard of later.
+    fn restart_poisoned(&mut self) -> Run {
+        for node in 0..self.plan.nodes {
+            let pool = self.machines[node].process.as_ref().and_then(|process| process.pool.as_ref());
+            if pool.is_some_and(|pool| pool.usage().poisoned) {
+                self.kill_process(node, false)?;
+                self.queue.push(self.queue.now() + MILLIS, Happening::Boot(node));
+            }
+        }
         Ok(())
     }
 
@@ -107,6 +118,7 @@ impl World {
             self.administer();
             if now > begun + DECISION {
                 self.accept_losses();
+                self.restart_poisoned()?;
             }
             self.run_until(now + LOOK)?;
             self.poke();
@@ -265,7 +277,7 @@ impl World {
         segment: usize,
         image: dyad_units::ImageId,
         extent: Extent,
-    ) -> Result<Option<Contents>, crate::model::Violation> {
+    ) -> Result<Option<Contents>, Violation> {
         let Some(mut process) = self.machines[node].process.take() else { return Ok(None) };
         let slot = process.parts[segment].as_ref();
         let handle = slot.and_then(|slot| slot.images.iter().find(|(id, _)| *id == image)).map(|(_, handle)| *handle);

@@ -29,6 +29,8 @@ pub enum ToNode {
     Abort {
         /// Its number at the host.
         op: u64,
+        /// Which try: the next one may overtake this on its way.
+        attempt: u32,
     },
 }
 

@@ -17,10 +17,12 @@ impl World {
         match message {
             ToNode::Login => self.on_login(node, host, session),
             ToNode::Command { op, attempt, command } => self.on_command(node, session, (op, attempt), command),
-            ToNode::Abort { op } => {
+            ToNode::Abort { op, attempt } => {
                 let Some(process) = &self.machines[node].process else { return };
                 let segment = process.sessions.iter().find(|known| known.number == session).map(|known| known.segment);
-                let asked = process.pending.iter().find(|pending| pending.session == session && pending.op == op);
+                let is_it =
+                    |pending: &&Pending| (pending.session, pending.op, pending.attempt) == (session, op, attempt);
+                let asked = process.pending.iter().find(is_it);
                 if let (Some(segment), Some(id)) = (segment, asked.map(|pending| pending.id)) {
                     self.coverage.count("abort");
                     self.tell_part(node, segment, PartEvent::Abort { id });

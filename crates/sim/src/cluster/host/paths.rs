@@ -72,7 +72,11 @@ impl Host {
                     let is_impatient = op.patience.take_if(|until| *until <= now).is_some();
                     if is_late || is_impatient {
                         op.stage = Stage::Sent { node, session, at, aborted: Some(now) };
-                        deeds.push(Deed::Send { node, session, message: ToNode::Abort { op: op.id } });
+                        deeds.push(Deed::Send {
+                            node,
+                            session,
+                            message: ToNode::Abort { op: op.id, attempt: op.attempt },
+                        });
                     }
                 }
                 Stage::Sent { node, session, aborted: Some(at), .. } if at + ABORT_TIMEOUT <= now => {
