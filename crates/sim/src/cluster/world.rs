@@ -329,9 +329,12 @@ impl World {
         self.tell(|| format!("store: segment {segment} {}", brief(&now)));
         self.coverage.note_record(&before, &now);
         self.segments[segment].calm.hurry();
+        let is_forked = now.forks.len() > before.forks.len();
+        // What an owner that lives answers before the one that was promoted claims, it answers by the record that it knows.
+        let begins = self.segments[segment].is_overruled || is_forked;
         let is_few = in_sync(&now).count() < usize::from(self.plan.policy.min_in_sync);
-        let few_since = self.segments[segment].few_since.or(Some(self.book.order()));
-        self.segments[segment].few_since = few_since.filter(|_| is_few);
+        let few_since = self.segments[segment].few_since.filter(|_| !begins).or(Some(self.book.order()));
+        self.segments[segment].few_since = few_since.filter(|_| is_few && !is_forked);
         if let Some(owner) = self.owner(segment)
             && (before.owner != now.owner || !before.images.iter().eq(&now.images))
         {
@@ -343,7 +346,6 @@ impl World {
         }
         // M10: the word that the owner is off may have been wrong. What it still answers until the next one claims is the
         // administrator's loss too.
-        let is_forked = now.forks.len() > before.forks.len();
         if std::mem::replace(&mut self.segments[segment].is_overruled, is_forked) || is_forked {
             self.book.forked(segment);
         }
