@@ -61,10 +61,7 @@ fn an_aborted_merge_writes_nothing() {
 /// P15: what was reserved for it is released.
 #[test]
 fn an_aborted_reservation_is_released() {
-    let mut pair = Stage::prepared(2);
-    pair.images[0].slots = Some(2);
-    pair.start();
-    pair.drive();
+    let mut pair = Stage::with_slots(0, 2);
     pair.put(0, 2 * EXTENT, 9); // the pool is full: no credits are left
     let write = pair.write(0, 2 * EXTENT, 1);
     pair.abort(write);

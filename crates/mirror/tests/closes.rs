@@ -11,19 +11,10 @@ use dyad_units::{Interval, Period, Stamp};
 const B: u64 = BLOCK as u64;
 const PERIOD: Period = Period::from_secs(10);
 
-/// A segment at rest: the closes of its start are over.
-fn quiet(images: u8) -> Stage {
-    let mut stage = Stage::serving(images);
-    stage.pass(Period::from_secs(60));
-    assert_eq!(stage.mirror.next_deadline(), None, "an idle segment needs no time");
-    stage.images.iter_mut().for_each(|image| image.heard.clear());
-    stage
-}
-
 /// M4: closed is recorded only after every in-sync image did the first phase.
 #[test]
 fn closed_follows_close_on_all_images() {
-    let mut pair = quiet(2);
+    let mut pair = Stage::serving(2).at_rest();
     let closed = pair.images[0].closed;
     pair.put(0, B, 1);
     pair.pass_without(PERIOD, 1);
@@ -37,7 +28,7 @@ fn closed_follows_close_on_all_images() {
 /// P5: an interval with writes is followed by one without, which clears the marks; then the segment rests.
 #[test]
 fn an_idle_segment_clears_its_marks_and_rests() {
-    let mut pair = quiet(2);
+    let mut pair = Stage::serving(2).at_rest();
     pair.put(0, B, 1);
     pair.pass(PERIOD);
     assert!(!pair.images[0].marks.is_empty(), "written in the interval just closed");
@@ -52,7 +43,7 @@ fn an_idle_segment_clears_its_marks_and_rests() {
 /// M4: all of n is acknowledged by every image before n closes; what comes meanwhile is of n + 1.
 #[test]
 fn an_interval_closes_only_after_its_writes_are_settled() {
-    let mut pair = quiet(2);
+    let mut pair = Stage::serving(2).at_rest();
     let open = pair.images[0].closed.interval.next();
     pair.put(0, B, 0); // brings credits, so that the next write is sent at once (P15)
     let _slow = pair.write(0, B, 1);
@@ -70,7 +61,7 @@ fn an_interval_closes_only_after_its_writes_are_settled() {
 /// P5: over the budget an interval closes early; no write waits for it.
 #[test]
 fn marks_over_their_budget_close_the_interval_early() {
-    let mut pair = quiet(2);
+    let mut pair = Stage::serving(2).at_rest();
     pair.put(0, B, 1);
     pair.event(Event::MarksOverBudget);
     pair.drive();
@@ -84,7 +75,7 @@ fn marks_over_their_budget_close_the_interval_early() {
 /// is void.
 #[test]
 fn a_close_under_way_when_the_set_changes_begins_anew() {
-    let mut pair = quiet(2);
+    let mut pair = Stage::serving(2).at_rest();
     pair.put(0, B, 1);
     let closed = pair.images[0].closed;
     pair.images[1].failures.push(("close", ImageError::Poisoned));
@@ -99,7 +90,7 @@ fn a_close_under_way_when_the_set_changes_begins_anew() {
 /// The reply to a close of an earlier epoch says nothing about the one under way.
 #[test]
 fn a_late_reply_to_an_old_close_does_not_seal_a_newer_one() {
-    let mut pair = quiet(2);
+    let mut pair = Stage::serving(2).at_rest();
     pair.put(0, B, 1);
     pair.pass_without(PERIOD, 0);
     let closed = pair.images[0].closed;
@@ -118,7 +109,7 @@ fn a_late_reply_to_an_old_close_does_not_seal_a_newer_one() {
 
 #[test]
 fn a_stop_answers_everybody_flushes_and_leaves_no_marks() {
-    let mut pair = quiet(2);
+    let mut pair = Stage::serving(2).at_rest();
     let write = pair.write(0, B, 1);
     let queued = pair.write(0, B, 2);
     pair.stop();
@@ -137,7 +128,7 @@ fn a_stop_answers_everybody_flushes_and_leaves_no_marks() {
 fn a_stop_ends_though_an_image_fails_in_the_middle() {
     for kind in ["close", "closed", "flush"] {
         for images in [1, 2] {
-            let mut stage = quiet(images);
+            let mut stage = Stage::serving(images).at_rest();
             stage.put(0, B, 1);
             stage.images[0].failures.extend([(kind, ImageError::Poisoned), (kind, ImageError::Poisoned)]);
             stage.stop();

@@ -2,7 +2,7 @@
 
 mod cast;
 
-use cast::{BLOCK, Stage};
+use cast::{BLOCK, EXTENT, Stage};
 use dyad_cluster::{AckPolicy, Change, ImageState, OnFew, OutReason};
 use dyad_contract::image::ImageError;
 use dyad_contract::volume::VolumeError;
@@ -10,15 +10,12 @@ use dyad_mirror::{Event, ImageIndex};
 use dyad_units::Period;
 
 const B: u64 = BLOCK as u64;
-const EXTENT: u64 = 64 * B;
 const PERIOD: Period = Period::from_secs(10);
 
 /// A segment at rest that gave everything back.
-fn quiet(mut stage: Stage) -> Stage {
-    stage.pass(Period::from_secs(60));
-    assert_eq!(stage.mirror.next_deadline(), None, "an idle segment needs no time");
+fn quiet(stage: Stage) -> Stage {
+    let stage = stage.at_rest();
     assert_eq!(granted(&stage), [0, 0], "nothing was written");
-    stage.images.iter_mut().for_each(|image| image.heard.clear());
     stage
 }
 
@@ -89,11 +86,7 @@ fn an_idle_segment_takes_none_in_a_new_epoch() {
 /// A review found: a write that one pool refused left the others with what it had made the owner ask for.
 #[test]
 fn a_write_that_is_refused_leaves_no_credits_behind() {
-    let mut pair = Stage::prepared(2);
-    pair.images[1].slots = Some(1);
-    pair.start();
-    pair.drive();
-    let mut pair = quiet(pair);
+    let mut pair = quiet(Stage::with_slots(1, 1));
     let write = pair.write(0, 2 * EXTENT, 1);
     pair.drive();
     assert_eq!(pair.error(write), Some(VolumeError::NoSpace));

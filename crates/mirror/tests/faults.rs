@@ -248,10 +248,7 @@ fn with_the_last_image_gone_commands_are_answered_and_nothing_hangs() {
 /// P15: where space is short it is found on every target before anything is written anywhere.
 #[test]
 fn a_full_pool_refuses_the_whole_write_and_overwrites_go_on() {
-    let mut pair = Stage::prepared(2);
-    pair.images[1].slots = Some(3);
-    pair.start();
-    pair.drive();
+    let mut pair = Stage::with_slots(1, 3);
     pair.put(0, B, 1);
     let large = pair.write(0, 4 * EXTENT, 2);
     pair.drive();

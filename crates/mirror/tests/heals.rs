@@ -113,10 +113,7 @@ fn a_verify_finds_and_heals_damage_of_the_second_image() {
 /// P15: a heal needs no slot where the block has one; where it would, a full pool only leaves the damage.
 #[test]
 fn a_heal_works_in_a_full_pool() {
-    let mut pair = Stage::prepared(2);
-    pair.images[0].slots = Some(1);
-    pair.start();
-    pair.drive();
+    let mut pair = Stage::with_slots(0, 1);
     pair.put(0, EXTENT, 7);
     pair.images[0].rot(3);
     assert_eq!(pair.bytes(0, EXTENT), vec![7; EXTENT as usize]);

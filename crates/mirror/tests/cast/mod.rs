@@ -112,6 +112,23 @@ impl Stage {
         stage
     }
 
+    /// A mirror of two images that serves, one of which finds so many slots and no more.
+    pub fn with_slots(image: usize, slots: usize) -> Self {
+        let mut pair = Self::prepared(2);
+        pair.images[image].slots = Some(slots);
+        pair.start();
+        pair.drive();
+        pair
+    }
+
+    /// The segment at rest: the closes of its start are over, and what was heard until then is forgotten.
+    pub fn at_rest(mut self) -> Self {
+        self.pass(Period::from_secs(60));
+        assert_eq!(self.mirror.next_deadline(), None, "an idle segment needs no time");
+        self.images.iter_mut().for_each(|image| image.heard.clear());
+        self
+    }
+
     pub fn start(&mut self) {
         self.mirror.start(self.now, &mut self.out);
         self.carry_out();
