@@ -60,7 +60,8 @@ pub(crate) struct Credits {
     purses: [Purse; IMAGES_MAX],
     /// How many are asked for at first.
     usual: u32,
-    /// How many are asked for; doubled when a host's write found too few, as usual again in the next epoch.
+    /// How many are asked for; doubled when a host's write found too few, as usual again in the next epoch
+    /// and after a rest.
     wanted: u32,
     /// Credits of an earlier life are void; a grant under way when it ended brings none.
     life: u32,
@@ -96,11 +97,10 @@ impl Credits {
             return true;
         }
         let mut was_filled = false;
-        for purse in
-            counts.iter().zip(&mut self.purses).filter_map(|(count, purse)| (purse.credits < *count).then_some(purse))
-        {
-            purse.is_short = true;
-            was_filled |= purse.credits > 0 || purse.asked == Asked::More;
+        for (count, purse) in counts.iter().zip(&mut self.purses) {
+            let is_short = purse.credits < *count;
+            purse.is_short |= is_short;
+            was_filled |= is_short && (purse.credits > 0 || purse.asked == Asked::More);
         }
         if !is_copy && was_filled {
             self.wanted = self.wanted.saturating_mul(2).min(CREDITS_MAX);
@@ -128,7 +128,7 @@ impl Credits {
     }
 
     /// Since when the image owes an answer that it has at once.
-    pub(crate) fn owed_since(&self, image: ImageIndex) -> Option<Moment> {
+    fn owed_since(&self, image: ImageIndex) -> Option<Moment> {
         let purse = &self.purses[usize::from(image.0)];
         (purse.asked != Asked::Nothing).then_some(purse.asked_at)
     }

@@ -144,7 +144,7 @@ pub(crate) enum Phase {
     Closing,
     /// As [`Task::Seal`].
     Sealing,
-    /// As [`Task::Grant`], or the contrary.
+    /// As [`Task::Grant`] and [`Task::GiveBack`].
     Granting,
     /// As [`Task::List`].
     Listing,

@@ -331,10 +331,9 @@ impl World {
         self.segments[segment].calm.hurry();
         let is_forked = now.forks.len() > before.forks.len();
         // What an owner that lives answers before the one that was promoted claims, it answers by the record that it knows.
-        let begins = self.segments[segment].is_overruled || is_forked;
-        let is_few = in_sync(&now).count() < usize::from(self.plan.policy.min_in_sync);
-        let few_since = self.segments[segment].few_since.filter(|_| !begins).or(Some(self.book.order()));
-        self.segments[segment].few_since = few_since.filter(|_| is_few && !is_forked);
+        let is_few = in_sync(&now).count() < usize::from(self.plan.policy.min_in_sync) && !is_forked;
+        let few_since = self.segments[segment].few_since.or(Some(self.book.order()));
+        self.segments[segment].few_since = few_since.filter(|_| is_few);
         if let Some(owner) = self.owner(segment)
             && (before.owner != now.owner || !before.images.iter().eq(&now.images))
         {

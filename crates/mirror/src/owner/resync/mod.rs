@@ -131,7 +131,7 @@ impl Run {
         }
     }
 
-    /// Whether writes already have to be noted.
+    /// Whether X was surveyed, so that writes have to be noted.
     pub(crate) fn is_noting(&self) -> bool {
         !matches!(self.stage, Stage::Wanted | Stage::Proposed | Stage::Adopting | Stage::Surveying)
     }
