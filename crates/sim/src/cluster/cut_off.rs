@@ -70,7 +70,7 @@ impl Plan {
     /// Some such cuts, one after the other. When the last one is over.
     fn draw_cut_offs(&mut self, at: Time, rng: &mut Rng) -> Time {
         let mut at = at + SECONDS;
-        for _ in 0..1 + rng.below(3) {
+        for _ in 0..2 + rng.below(3) {
             let third = self.images > 2;
             let twist = match rng.below(if third { 18 } else { 12 }) {
                 0 => Twist::Plain,

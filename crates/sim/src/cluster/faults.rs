@@ -57,12 +57,15 @@ impl World {
             Trigger::Writing => self.hosts.iter().any(Host::is_writing),
             Trigger::Resyncing => self.is_resyncing(),
             Trigger::Copying => self.is_resyncing() && Rng::new(fault.seed ^ self.queue.now()).chance(1, 16),
+            Trigger::Comparing => self.is_comparing() && Rng::new(fault.seed ^ self.queue.now()).chance(1, 16),
             // These are told when it happens.
             Trigger::Equalising | Trigger::Joined | Trigger::Marking | Trigger::Closing => false,
             Trigger::Alone | Trigger::Completing | Trigger::DiskFailed | Trigger::HandingOver => false,
         };
         if !is_due && self.queue.now() < until {
-            if !matches!(fault.trigger, Trigger::Writing | Trigger::Resyncing | Trigger::Copying) {
+            let is_told =
+                !matches!(fault.trigger, Trigger::Writing | Trigger::Resyncing | Trigger::Copying | Trigger::Comparing);
+            if is_told {
                 if !self.awaiting.contains(&(number, until)) {
                     self.awaiting.push((number, until));
                     self.queue.push(until, Happening::Fault { fault: number, until });
@@ -94,13 +97,6 @@ impl World {
                 self.queue.push(now + rng.below(after), Happening::Fault { fault: number, until: 0 });
             }
         }
-    }
-
-    fn is_resyncing(&self) -> bool {
-        let is_syncing = |segment: &super::world::Segment| {
-            segment.stored.images.iter().any(|image| image.state == ImageState::Syncing)
-        };
-        self.segments.iter().any(is_syncing)
     }
 
     fn aim(&self, aim: Aim, rng: &mut Rng) -> NodeNo {
@@ -251,8 +247,8 @@ impl World {
             FaultKind::SlowToOwner { delay } => self.slow_to_owner(node, delay, end),
             FaultKind::FrontHangsUp => self.hang_up(node, fault.lasts),
             FaultKind::OwnerUnheard => self.unhear_owner(node, end),
-            FaultKind::SlowNet => {
-                let delay = (1 + rng.below(300)) * MILLIS;
+            FaultKind::SlowNet { most } => {
+                let delay = (1 + rng.below(most / MILLIS)) * MILLIS;
                 for peer in (0..self.plan.nodes).filter(|peer| *peer != node) {
                     self.net.slow_down(node, peer, delay);
                     self.net.slow_down(peer, node, delay);
@@ -452,7 +448,7 @@ fn name(kind: FaultKind) -> &'static str {
         FaultKind::SlowToOwner { .. } => "fault: a front's letters to the owner are slow",
         FaultKind::FrontHangsUp => "fault: a front hangs up on the owner",
         FaultKind::OwnerUnheard => "fault: a front does not hear the owner",
-        FaultKind::SlowNet => "fault: slow net",
+        FaultKind::SlowNet { .. } => "fault: slow net",
         FaultKind::StoreAway => "fault: store away",
         FaultKind::StoreFlaky => "fault: store loses things",
         FaultKind::StoreCut => "fault: a node without the store",

@@ -1,6 +1,5 @@
 //! Forwarded commands that are held up until their host was told to send them again (M18, M19): the plays in which a
-//! write could take effect after a later one. The front, a node that has no image and sends everything on, is struck. And
-//! what an owner asked of an image over a connection that broke, read amid the next one (M3).
+//! write could take effect after a later one. The front, a node that has no image and sends everything on, is struck.
 
 use super::faults::Mend;
 use super::host::SENDER;
@@ -16,13 +15,12 @@ impl Plan {
         (self.images, self.nodes, self.segments, self.is_beyond_bound) = (2, 3, 1, false);
         self.hosts.push(SENDER);
         let mut at = at;
-        for _ in 0..1 + rng.below(3) {
-            let end = match rng.below(6) {
+        for _ in 0..2 + rng.below(3) {
+            let end = match rng.below(5) {
                 0 => self.draw_earlier_reign(at, rng),
                 1 => self.draw_old_forward(at, rng),
                 2 => self.draw_hang_up(at, rng),
-                3 => self.draw_sleeper(at, rng),
-                _ => self.draw_lagging(at, rng),
+                _ => self.draw_sleeper(at, rng),
             };
             at = end + (300 + rng.below(1500)) * MILLIS;
         }
@@ -59,21 +57,6 @@ impl Plan {
         self.plan_fault(at, Trigger::Time, Aim::Front, FaultKind::SlowToOwner { delay }, 2 * delay, rng);
         self.plan_fault(at + delay, Trigger::Time, Aim::Front, FaultKind::FrontHangsUp, delay, rng);
         at + 2 * delay
-    }
-
-    /// M3: the connection breaks amid writes and is there again at once; what was on its way comes amid what is asked again.
-    fn draw_lagging(&mut self, at: Time, rng: &mut Rng) -> Time {
-        let mut at = at;
-        for _ in 0..6 + rng.below(7) {
-            let (delay, lasts) = ((2 + rng.below(30)) * MILLIS, 300 * MILLIS);
-            self.plan_fault(at, Trigger::Time, Aim::Follower, FaultKind::SlowToOwner { delay }, lasts, rng);
-            let amid = at + (30 + rng.below(200)) * MILLIS;
-            for other in 1..self.nodes {
-                self.plan_fault(amid, Trigger::Writing, Aim::Follower, FaultKind::LinkBreak { other }, 0, rng);
-            }
-            at += lasts + rng.below(300) * MILLIS;
-        }
-        at
     }
 
     /// M19: the front is stopped until its hosts have gone on through other nodes.

@@ -4,6 +4,9 @@ use super::plan::{Aim, Beats, DiskFault, FaultKind, Mood, Plan, Trigger};
 use super::queue::{MILLIS, SECONDS, Time};
 use crate::rng::Rng;
 
+/// Letters that are slow, up to as long as no peer is given up for.
+pub(super) const SLOW_NET: FaultKind = FaultKind::SlowNet { most: 300 * MILLIS };
+
 impl Plan {
     /// A kind that fits such a run.
     pub(super) fn draw_kind(&self, mood: Mood, has_rot: bool, rng: &mut Rng) -> FaultKind {
@@ -37,7 +40,7 @@ impl Plan {
                 isolation,
                 link,
                 beats_only,
-                FaultKind::SlowNet,
+                SLOW_NET,
                 store,
                 FaultKind::HostCut,
                 slow,
@@ -51,18 +54,9 @@ impl Plan {
             Mood::Crashes => {
                 &[crash, crash, FaultKind::Pause, FaultKind::Pause, FaultKind::ProcessCrashOfAll, link, drift]
             }
-            Mood::Cuts => &[
-                cut,
-                cut,
-                isolation,
-                isolation,
-                link,
-                beats_only,
-                FaultKind::SlowNet,
-                store,
-                store,
-                FaultKind::HostCut,
-            ],
+            Mood::Cuts => {
+                &[cut, cut, isolation, isolation, link, beats_only, SLOW_NET, store, store, FaultKind::HostCut]
+            }
             Mood::Power => &[power, power, power, crash, cut, store, FaultKind::Promote],
             Mood::Disks if has_rot => &[FaultKind::Rot, FaultKind::Rot, link, FaultKind::Pause, planned],
             Mood::Disks => &[slow, FaultKind::DiskStuck, fails, fails, crash, cut],
@@ -84,7 +78,7 @@ impl Plan {
         let node = Aim::Node(rng.index(self.nodes));
         let (kind, aim) = match rng.below(4) {
             0 | 1 => (FaultKind::StoreFlaky, Aim::Owner),
-            2 => (FaultKind::SlowNet, node),
+            2 => (SLOW_NET, node),
             _ => (FaultKind::DiskSlow { factor: 4 << rng.below(5) }, node),
         };
         let at = rng.below(2 * SECONDS);

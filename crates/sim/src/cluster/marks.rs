@@ -14,7 +14,7 @@ impl Plan {
         self.hosts = if rng.chance(1, 2) { vec![SPARSE] } else { vec![SPARSE, 0] };
         let (has_rot, is_slow) = (rng.chance(1, 3), rng.chance(1, 2));
         let mut at = at;
-        for _ in 0..3 + rng.below(4) {
+        for _ in 0..4 + rng.below(5) {
             if has_rot {
                 self.plan_fault(at, Trigger::Writing, Aim::Owner, FaultKind::Rot, 0, rng);
             }

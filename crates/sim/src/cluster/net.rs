@@ -282,7 +282,8 @@ impl Net {
             way.held.clear();
             let flying = std::mem::take(&mut way.flying);
             let told = now + notices[1 - side];
-            let kept = (flying.len() as u64 * keeps[side]).div_ceil(256) as usize;
+            // Rounded to the nearest: one letter alone arrives in every other case.
+            let kept = ((flying.len() as u64 * keeps[side] + 128) / 256) as usize;
             way.late.clear();
             for (nth, (arrival, letter)) in flying.into_iter().enumerate() {
                 if nth < kept && arrival < told {

@@ -34,6 +34,8 @@ pub enum Trigger {
     Copying,
     /// A new owner begins to serve and has extents that images may have differently (M9).
     Equalising,
+    /// The same, and that for a while: about 50 ms.
+    Comparing,
     /// An image asks for the mark of a region that was clean (P5).
     Marking,
     /// An image is asked to close an interval (M4).
@@ -140,7 +142,10 @@ pub enum FaultKind {
     /// The owner's beats do not reach this node.
     OwnerUnheard,
     /// Letters between this node and all others are slow.
-    SlowNet,
+    SlowNet {
+        /// By so much at most.
+        most: Time,
+    },
     /// The config store cannot be reached by anybody.
     StoreAway,
     /// The config store loses questions and answers, and carries some out late.
@@ -282,7 +287,6 @@ const MIX: [Mood; 19] = [
     Mood::Mixed,
     Mood::Mixed,
     Mood::Mixed,
-    Mood::Mixed,
     Mood::Crashes,
     Mood::Crashes,
     Mood::Cuts,
@@ -293,6 +297,7 @@ const MIX: [Mood; 19] = [
     Mood::Forced,
     Mood::Leases,
     Mood::Leases,
+    Mood::Ghosts,
     Mood::Ghosts,
     Mood::Marks,
     Mood::Marks,
@@ -343,6 +348,7 @@ impl Plan {
         plan.draw_few();
         plan.draw_recalled();
         plan.draw_survived();
+        plan.draw_seldom();
         plan
     }
 
@@ -361,7 +367,7 @@ impl Plan {
     fn draw_faults(&mut self, rng: &mut Rng) {
         let mood = MIX[rng.index(MIX.len())];
         let has_rot = mood == Mood::Disks && rng.chance(1, 3);
-        let count = 1 + rng.below(6);
+        let count = 2 + rng.below(6);
         let mut at = (300 + rng.below(2000)) * MILLIS;
         match self.begin(mood, at, rng) {
             Some(from) => at = from,

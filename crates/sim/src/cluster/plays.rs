@@ -12,7 +12,7 @@
 
 use super::cut_off::Twist;
 use super::host::{LOOKER, SENDER, WATCHER};
-use super::kinds::draw_length;
+use super::kinds::{SLOW_NET, draw_length};
 use super::plan::{Aim, Beats, FaultKind, Mood, Plan, Trigger};
 use super::queue::{MILLIS, SECONDS, Time};
 use crate::rng::Rng;
@@ -31,7 +31,7 @@ impl Plan {
         }
         self.nodes = self.nodes.max(self.images);
         let mut at = (800 + rng.below(1000)) * MILLIS;
-        for _ in 0..2 + rng.below(2) {
+        for _ in 0..3 + rng.below(3) {
             at = match play {
                 0 => self.play_unheard(at, &mut rng),
                 1 => self.play_blink(at, &mut rng),
@@ -71,7 +71,7 @@ impl Plan {
         self.plan_fault(at, Trigger::Time, Aim::Owner, FaultKind::StoreCut, lasts, rng);
         // What the owner writes gets to it at once, and to others after they were asked.
         let aim = if rng.chance(1, 3) { Aim::Owner } else { Aim::Follower };
-        self.plan_fault(at, Trigger::Time, aim, FaultKind::SlowNet, lasts, rng);
+        self.plan_fault(at, Trigger::Time, aim, SLOW_NET, lasts, rng);
         if rng.chance(1, 3) {
             self.plan_fault(at, Trigger::Time, aim, FaultKind::StoreFlaky, lasts, rng);
         }
@@ -89,7 +89,7 @@ impl Plan {
             at += 300 * MILLIS;
         }
         let lasts = (1500 + rng.below(1500)) * MILLIS;
-        self.plan_fault(at, Trigger::Time, Aim::Follower, FaultKind::SlowNet, 2 * lasts, rng);
+        self.plan_fault(at, Trigger::Time, Aim::Follower, SLOW_NET, 2 * lasts, rng);
         let away = (1 + rng.below(30)) * MILLIS;
         let crash = FaultKind::ProcessCrash { amid: rng.chance(1, 2) };
         self.plan_fault(at + 100 * MILLIS, Trigger::Writing, Aim::Owner, crash, away, rng);

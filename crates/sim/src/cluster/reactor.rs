@@ -384,6 +384,8 @@ impl World {
                     return Ok(());
                 }
                 self.coverage.count("letter of the connection before (M3)");
+                // What it did shows only until the next write to the same block.
+                self.segments[letter.segment].calm.hurry();
                 self.deliver(from, to, *letter)
             }
             NetEvent::Begins { at, peer, generation } => {

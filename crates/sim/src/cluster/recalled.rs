@@ -38,7 +38,7 @@ impl Plan {
             self.nodes = self.nodes.max(3); // somewhere for one more image
         }
         let mut at = (800 + rng.below(1000)) * MILLIS;
-        for _ in 0..2 + rng.below(2) {
+        for _ in 0..3 + rng.below(2) {
             at = match play {
                 0 => self.play_stranger(at, &mut rng),
                 1 => self.play_overruled(at, &mut rng),

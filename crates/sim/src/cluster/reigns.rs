@@ -1,12 +1,12 @@
 //! Owners, judged while a run goes on: nobody answers a read after the next one did, nor hands over amid what is under way.
 
-use dyad_cluster::SegmentRecord;
+use dyad_cluster::{ImageState, SegmentRecord};
 use dyad_contract::volume::{VolumeDone, VolumeResult};
 use dyad_mirror::MirrorState;
 
-use super::machine::{Process, node_id};
+use super::machine::{PartSlot, Process, node_id};
 use super::net::NodeNo;
-use super::world::{Run, World, in_sync, violation};
+use super::world::{Run, Segment, World, in_sync, violation};
 use crate::model::Violation;
 
 impl World {
@@ -48,5 +48,24 @@ impl World {
             }
             hands_over => Ok(hands_over),
         }
+    }
+
+    /// Whether an owner serves and has suspect extents left (M9).
+    pub(super) fn is_comparing(&self) -> bool {
+        let compares = |part: &PartSlot| {
+            let mirror = part.part.status().mirror;
+            mirror.is_some_and(|mirror| mirror.state == MirrorState::Serving && mirror.suspect > 0)
+        };
+        self.machines
+            .iter()
+            .filter_map(|machine| machine.process.as_ref())
+            .any(|process| process.parts.iter().flatten().any(compares))
+    }
+
+    /// Whether an image is being caught up.
+    pub(super) fn is_resyncing(&self) -> bool {
+        let is_syncing =
+            |segment: &Segment| segment.stored.images.iter().any(|image| image.state == ImageState::Syncing);
+        self.segments.iter().any(is_syncing)
     }
 }

@@ -9,17 +9,19 @@
 //! | overtaken copy | M10, M15 | an image has noted how far it caught up, and one that is older is promoted by force | 131 |
 //! | late release | M6, M12 | an owner's word that it lets go is slow, and the next owner is cut off just before it arrives | 128 |
 //! | last refusal | M7, M14, M16 | the only image in sync refuses writes while the other one joins | 141 (140 seldom) |
+//! | tattered | M3 | a connection breaks again and again while a few blocks are written without a pause, and what was on its way comes late | 105 |
+//! | copied and gone | M15 | an image loses its power while it catches up, when it has noted that it is complete up to some place | 112 |
 
 use super::cut_off::Twist;
-use super::host::{KEEPER, LOOKER, SENDER, SPARSE, TANGLER, WATCHER};
+use super::host::{HAMMERER, KEEPER, LOOKER, SENDER, SPARSE, TANGLER, WATCHER};
 use super::plan::{Aim, DiskFault, FaultKind, Plan, Trigger};
 use super::queue::{MILLIS, SECONDS, Time};
 use crate::rng::Rng;
 
 /// One run in so many is such a play.
-const ONE_IN: u64 = 5;
+const ONE_IN: u64 = 4;
 /// How often each comes, of those: what meets its moment seldom comes more often.
-const TIMES: [usize; 11] = [0, 0, 1, 1, 1, 2, 2, 3, 4, 5, 6];
+const TIMES: [usize; 14] = [0, 0, 1, 2, 2, 2, 2, 3, 4, 4, 5, 6, 7, 8];
 
 /// A process ends, between two calls.
 const CRASH: FaultKind = FaultKind::ProcessCrash { amid: false };
@@ -39,7 +41,9 @@ impl Plan {
             3 => self.play_rotten_alone(at, &mut rng),
             4 => self.play_overtaken_copy(at, &mut rng),
             5 => self.play_late_release(at, &mut rng),
-            _ => self.play_last_refusal(at, &mut rng),
+            6 => self.play_last_refusal(at, &mut rng),
+            7 => self.play_tattered(at, &mut rng),
+            _ => self.play_copied_and_gone(at, &mut rng),
         };
     }
 
@@ -173,6 +177,44 @@ impl Plan {
                 self.plan_fault(back + 4 * SECONDS, Trigger::Time, Aim::Node(node), CRASH, 20 * MILLIS, rng);
             }
             at = back + 6 * SECONDS;
+        }
+        at
+    }
+    fn play_tattered(&mut self, at: Time, rng: &mut Rng) -> Time {
+        (self.nodes, self.regions, self.quota, self.hosts) = (2, 1, 1000, vec![HAMMERER]);
+        // What it sends to the owner alone goes on as soon as the connection is there again.
+        self.plan_fault(0, Trigger::Time, Aim::Node(1), FaultKind::HostCut, at + 6 * SECONDS, rng);
+        // Slow enough that writes are on their way when it breaks.
+        let slow = FaultKind::SlowNet { most: 2 * MILLIS };
+        self.plan_fault(at, Trigger::Time, Aim::Owner, slow, 6 * SECONDS, rng);
+        let mut at = at;
+        for _ in 0..25 {
+            at += (100 + rng.below(100)) * MILLIS;
+            self.plan_fault(at, Trigger::Writing, Aim::Owner, FaultKind::LinkBreak { other: 1 }, 0, rng);
+        }
+        at
+    }
+
+    fn play_copied_and_gone(&mut self, at: Time, rng: &mut Rng) -> Time {
+        // What is copied must be more than the next run would look at anyway.
+        (self.regions, self.interval, self.log_bytes, self.hosts) = (3, 300, 256 << 10, vec![SPARSE, 0, 1]);
+        let mut at = at;
+        for _ in 0..2 {
+            let away = (700 + rng.below(1200)) * MILLIS;
+            self.plan_fault(at, Trigger::Time, Aim::Follower, CRASH, away, rng);
+            let back = at + away;
+            let slow = FaultKind::DiskSlow { factor: 50 << rng.below(4) };
+            self.plan_fault(back - 50 * MILLIS, Trigger::Time, Aim::Behind, slow, 3 * SECONDS, rng);
+            let off = (5 + rng.below(100)) * MILLIS;
+            self.plan_fault(
+                back + rng.below(600) * MILLIS,
+                Trigger::Copying,
+                Aim::Behind,
+                FaultKind::PowerLoss,
+                off,
+                rng,
+            );
+            at = back + 3500 * MILLIS;
         }
         at
     }

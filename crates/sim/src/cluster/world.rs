@@ -150,7 +150,8 @@ impl World {
         let hosts = all
             .into_iter()
             .chain([super::host::SENDER, super::host::SPARSE, super::host::MOVER, super::host::LOOKER].map(special))
-            .chain([super::host::TANGLER, super::host::KEEPER].map(special))
+            .chain([super::host::TANGLER, super::host::KEEPER, super::host::HAMMERER].map(special))
+            .chain([super::host::DROPPER, super::host::CLEARER].map(special))
             .filter(|host| plan.hosts.contains(&host.number()))
             .collect::<Vec<_>>();
         let net = Net::new(plan.nodes, 20_000 + rng.below(200_000));

@@ -340,7 +340,7 @@ fn an_image_that_restarted_again_before_all_was_compared_does_not_win_over_those
                 633_869_969,
                 Trigger::Time,
                 Aim::Node(0),
-                FaultKind::SlowNet,
+                FaultKind::SlowNet { most: 300_000_000 },
                 6_366_130_031,
                 15_929_778_085_870_930_385,
             ),

@@ -96,7 +96,7 @@ fn delays_and_a_rot() -> Vec<Fault> {
             1_341_365_652,
             Trigger::Time,
             Aim::Node(0),
-            FaultKind::SlowNet,
+            FaultKind::SlowNet { most: 300_000_000 },
             14_658_634_348,
             11_430_095_035_426_552_487,
         ),

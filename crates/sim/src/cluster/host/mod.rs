@@ -31,7 +31,13 @@ pub const LOOKER: usize = 7;
 pub const TANGLER: usize = 8;
 /// Number of the host that hardly asks for anything but the SCSI state.
 pub const KEEPER: usize = 9;
-/// When it turns from the one to the other: the pool is full by then.
+/// Number of the host that does nothing but write to as few blocks as it can, one write close upon the other.
+pub const HAMMERER: usize = 10;
+/// Number of the host that writes seldom, and does not send again what was not answered at once.
+pub const DROPPER: usize = 11;
+/// Number of the host that wants all that it writes and clears to be durable.
+pub const CLEARER: usize = 12;
+/// When [`MOVER`] turns from the one to the other: the pool is full by then.
 pub const TURN: Time = 4 * SECONDS;
 
 use super::block::Order;
@@ -304,6 +310,18 @@ impl Habits {
         Self { depth: 3, think: 6 * MILLIS, state: 900, is_restless: true, abort: 0, ..Self::of_sender() }
     }
 
+    /// Clears more than it writes.
+    fn of_clearer() -> Self {
+        let weights = [20, 0, 45, 25, 0, 10, 0];
+        Self { depth: 4, think: 4 * MILLIS, durable: 100, weights, abort: 0, ..Self::of_sender() }
+    }
+
+    /// Overwrites what it has just written.
+    fn of_hammerer() -> Self {
+        let weights = [100, 0, 0, 0, 0, 0, 0];
+        Self { depth: 1, think: MILLIS, weights, spread: 1, is_restless: true, abort: 0, ..Self::of_sender() }
+    }
+
     /// Always has something under way through every node.
     fn of_sender() -> Self {
         Self {
@@ -337,6 +355,9 @@ impl Host {
             LOOKER => Habits::of_looker(),
             TANGLER => Habits::of_tangler(),
             KEEPER => Habits::of_keeper(),
+            HAMMERER => Habits::of_hammerer(),
+            DROPPER => Habits { hurry: Some(40 * MILLIS), ..Habits::of_sparse(&mut rng) },
+            CLEARER => Habits::of_clearer(),
             _ => Habits::draw(&mut rng, nodes),
         };
         Self {
