@@ -9,18 +9,19 @@
 //! | unequal | M3, M9 | all processes end while an owner compares and writes | 98 |
 //! | long queues | M3, M12 | disks take long for everything, and owners hand over or fail amid writes | 10, 38 |
 //! | forgot | M11 | the owner of three images is cut off amid writes, and the other machines lose their power before they follow | 37 |
+//! | written alone | M1 | the owner loses its power with writes on its disk that no other image has, and nobody writes there again | 06 |
 //! | durable | A2 | a host that clears durably, and losses of power everywhere | 120 |
 
 use super::cut_off::Twist;
-use super::host::{CLEARER, DROPPER, LOOKER, SENDER, SPARSE, TANGLER, WATCHER};
-use super::plan::{Aim, DiskFault, FaultKind, Plan, Trigger};
+use super::host::{CLEARER, DROPPER, LOOKER, SCATTERER, SENDER, SPARSE, TANGLER, WATCHER};
+use super::plan::{Aim, Beats, DiskFault, FaultKind, Plan, Trigger};
 use super::queue::{MILLIS, SECONDS, Time};
 use crate::rng::Rng;
 
 /// One run in so many is such a play.
 const ONE_IN: u64 = 4;
 /// How often each comes, of those.
-const TIMES: [usize; 11] = [0, 1, 2, 2, 3, 4, 4, 5, 5, 6, 7];
+const TIMES: [usize; 12] = [0, 1, 2, 2, 3, 4, 4, 5, 5, 6, 7, 8];
 
 impl Plan {
     pub(super) fn draw_seldom(&mut self) {
@@ -37,7 +38,8 @@ impl Plan {
             4 => self.play_unequal(at, &mut rng),
             5 => self.play_unsynced(at, &mut rng),
             6 => self.play_long_queues(at, &mut rng),
-            _ => self.play_forgot(at, &mut rng),
+            7 => self.play_forgot(at, &mut rng),
+            _ => self.play_written_alone(at, &mut rng),
         };
     }
 
@@ -170,6 +172,22 @@ impl Plan {
             self.plan_fault(at, Trigger::Writing, Aim::Owner, cut_off, lasts, rng);
             // Time to come back.
             at += lasts + (1500 + rng.below(1000)) * MILLIS;
+        }
+        at
+    }
+
+    fn play_written_alone(&mut self, at: Time, rng: &mut Rng) -> Time {
+        (self.regions, self.interval, self.hosts) = (3, 100, vec![SCATTERER]);
+        let mut at = at;
+        for _ in 0..3 {
+            let cut = FaultKind::CutOneWay { other: 1, inward: false, beats: Beats::Lost };
+            let amid = (60 + rng.below(60)) * MILLIS;
+            self.plan_fault(at, Trigger::Time, Aim::Owner, cut, amid + 50 * MILLIS, rng);
+            // Long enough for the other one to follow.
+            let off = (800 + rng.below(400)) * MILLIS;
+            self.plan_fault(at + amid, Trigger::Time, Aim::Owner, FaultKind::PowerLoss, off, rng);
+            // And for hosts to give up what they had sent there.
+            at += (6000 + rng.below(1000)) * MILLIS;
         }
         at
     }

@@ -151,7 +151,7 @@ impl World {
             .into_iter()
             .chain([super::host::SENDER, super::host::SPARSE, super::host::MOVER, super::host::LOOKER].map(special))
             .chain([super::host::TANGLER, super::host::KEEPER, super::host::HAMMERER].map(special))
-            .chain([super::host::DROPPER, super::host::CLEARER].map(special))
+            .chain([super::host::DROPPER, super::host::CLEARER, super::host::SCATTERER].map(special))
             .filter(|host| plan.hosts.contains(&host.number()))
             .collect::<Vec<_>>();
         let net = Net::new(plan.nodes, 20_000 + rng.below(200_000));

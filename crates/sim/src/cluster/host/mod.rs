@@ -37,6 +37,8 @@ pub const HAMMERER: usize = 10;
 pub const DROPPER: usize = 11;
 /// Number of the host that wants all that it writes and clears to be durable.
 pub const CLEARER: usize = 12;
+/// Number of the host that writes here and there, and does not send again what was not answered at once.
+pub const SCATTERER: usize = 13;
 /// When [`MOVER`] turns from the one to the other: the pool is full by then.
 pub const TURN: Time = 4 * SECONDS;
 
@@ -316,6 +318,14 @@ impl Habits {
         Self { depth: 4, think: 4 * MILLIS, durable: 100, weights, abort: 0, ..Self::of_sender() }
     }
 
+    /// Writes where nobody wrote for a while.
+    fn of_scatterer() -> Self {
+        let hurry = Some(200 * MILLIS);
+        let weights = [100, 0, 0, 0, 0, 0, 0];
+        let base = Self { depth: 8, think: 20 * MILLIS, weights, spread: 2, hurry, ..Self::of_sender() };
+        Self { roams: true, is_restless: true, abort: 0, ..base }
+    }
+
     /// Overwrites what it has just written.
     fn of_hammerer() -> Self {
         let weights = [100, 0, 0, 0, 0, 0, 0];
@@ -358,6 +368,7 @@ impl Host {
             HAMMERER => Habits::of_hammerer(),
             DROPPER => Habits { hurry: Some(40 * MILLIS), ..Habits::of_sparse(&mut rng) },
             CLEARER => Habits::of_clearer(),
+            SCATTERER => Habits::of_scatterer(),
             _ => Habits::draw(&mut rng, nodes),
         };
         Self {
