@@ -84,6 +84,21 @@ fn what_changed_comes_in_parts_that_add_up() {
     assert_eq!(found, extents);
 }
 
+/// M13: the state is told (M20), however many leaves there are before it: an answer may end between them and it.
+#[test]
+fn the_state_is_told_after_as_many_leaves_as_one_answer_looks_at() {
+    let mut bench = Bench::with(1 << 30, 1 << 20, dyad_units::Bytes::gib(64));
+    for leaf in 0..1024 {
+        done(&copied(&mut bench, leaf * 126, stamp(1)));
+    }
+    write_as(&mut bench, stamp(3), STATE_EXTENT.0, 1);
+    let part = changed(&mut bench, stamp(2), Extent(0));
+    assert!(part.extents.is_empty());
+    let next = part.next.expect("there is more");
+    assert!(next.0 > 1024 * 126 && next <= STATE_EXTENT, "{next:?}");
+    assert_eq!(changed(&mut bench, stamp(2), next).extents, [(STATE_EXTENT, stamp(3))]);
+}
+
 /// M1: only resync lowers a stamp. P2: not before what it stands for is durable.
 #[test]
 fn a_copied_extent_has_exactly_the_sources_stamp_once_its_data_is_durable() {

@@ -40,7 +40,7 @@ impl Run {
             }
         }
         let place = &mut self.lists[which];
-        match changed.next.and_then(|next| self.need.index(next)) {
+        match changed.next.map(|next| self.need.place_from(next)) {
             Some(next) if !is_below || next < self.below.0 => place.from = next.max(from + 1),
             _ if is_below => place.from = self.below.0,
             _ => place.is_done = true,
@@ -145,5 +145,33 @@ impl Core {
             run.stage = Stage::Copying;
         }
         self.end_own(op);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use dyad_contract::image::Changed;
+    use dyad_units::{EXTENT_BYTES, Extent, Moment, STATE_EXTENT, Stamp};
+
+    use super::{OWN, SOURCE};
+    use crate::owner::event::ImageIndex;
+    use crate::owner::resync::Run;
+
+    /// M13, M20: broke once (found by a review): a pool that had looked at as many leaves as one answer takes told to go on at
+    /// the first extent of the state's leaf, which is none of the segment. That was taken for the end of the list, and the image
+    /// joined with an old SCSI state.
+    #[test]
+    fn a_list_that_goes_on_between_the_last_extent_and_the_state_is_not_at_its_end() {
+        let mut run = Run::new(ImageIndex(1), 1, 100 * u64::from(EXTENT_BYTES), Moment::START);
+        let first_of_leaf = Extent(STATE_EXTENT.0 - 3);
+        run.take_page(SOURCE, &Changed { extents: vec![(Extent(7), Stamp::NEWEST)], next: Some(first_of_leaf) });
+        assert!(!run.lists[SOURCE].is_done);
+        assert_eq!(run.need.extent(run.lists[SOURCE].from), STATE_EXTENT, "asked next");
+        run.take_page(SOURCE, &Changed { extents: vec![(STATE_EXTENT, Stamp::NEWEST)], next: None });
+        assert!(run.lists[SOURCE].is_done);
+        run.take_page(OWN, &Changed { extents: Vec::new(), next: None });
+        assert!(run.lists[OWN].is_done);
+        assert_eq!(run.need.count(), 2);
+        assert!(run.need.index(STATE_EXTENT).is_some_and(|index| run.need.contains(index)));
     }
 }

@@ -29,6 +29,12 @@ impl Need {
         }
     }
 
+    /// The place of the first extent of the segment from this one on. Who lists may go on at one that is none of it: the state's
+    /// leaf begins before the state (M20).
+    pub(crate) const fn place_from(&self, extent: Extent) -> u32 {
+        if extent.0 < self.extents { extent.0 } else { self.extents }
+    }
+
     /// The extent at a place.
     pub(crate) const fn extent(&self, index: u32) -> Extent {
         if index >= self.extents { STATE_EXTENT } else { Extent(index) }
