@@ -52,28 +52,32 @@ impl World {
         if self.is_mended || self.struck.contains(&number) {
             return Ok(());
         }
+        let lasts = || Rng::new(fault.seed ^ self.queue.now()).chance(1, 16);
         let is_due = match fault.trigger {
-            Trigger::Time => true,
-            Trigger::Writing => self.hosts.iter().any(Host::is_writing),
-            Trigger::Resyncing => self.is_resyncing(),
-            Trigger::Copying => self.is_resyncing() && Rng::new(fault.seed ^ self.queue.now()).chance(1, 16),
-            Trigger::Comparing => self.is_comparing() && Rng::new(fault.seed ^ self.queue.now()).chance(1, 16),
+            Trigger::Time => Some(true),
+            Trigger::Writing => Some(self.hosts.iter().any(Host::is_writing)),
+            Trigger::Resyncing => Some(self.is_resyncing()),
+            Trigger::Copying => Some(self.is_resyncing() && lasts()),
+            Trigger::Comparing => Some(self.is_comparing() && lasts()),
             // These are told when it happens.
-            Trigger::Equalising | Trigger::Joined | Trigger::Marking | Trigger::Closing => false,
-            Trigger::Alone | Trigger::Completing | Trigger::DiskFailed | Trigger::HandingOver => false,
+            Trigger::Equalising | Trigger::Joined | Trigger::Marking | Trigger::Closing => None,
+            Trigger::Alone | Trigger::Completing | Trigger::DiskFailed | Trigger::HandingOver => None,
         };
-        if !is_due && self.queue.now() < until {
-            let is_told =
-                !matches!(fault.trigger, Trigger::Writing | Trigger::Resyncing | Trigger::Copying | Trigger::Comparing);
-            if is_told {
-                if !self.awaiting.contains(&(number, until)) {
-                    self.awaiting.push((number, until));
-                    self.queue.push(until, Happening::Fault { fault: number, until });
+        if self.queue.now() < until {
+            match is_due {
+                Some(true) => {}
+                Some(false) => {
+                    self.queue.push(self.queue.now() + LOOK, Happening::Fault { fault: number, until });
+                    return Ok(());
                 }
-                return Ok(());
+                None => {
+                    if !self.awaiting.contains(&(number, until)) {
+                        self.awaiting.push((number, until));
+                        self.queue.push(until, Happening::Fault { fault: number, until });
+                    }
+                    return Ok(());
+                }
             }
-            self.queue.push(self.queue.now() + LOOK, Happening::Fault { fault: number, until });
-            return Ok(());
         }
         self.struck.push(number);
         let mut rng = Rng::new(fault.seed);

@@ -7,6 +7,7 @@
 //! | parked | A4, M19 | writes wait for a second image, which comes back before they have waited too long, while others read what they are to change | 05, 135 |
 
 use super::host::{LOOKER, SENDER};
+use super::kinds::CRASH;
 use super::plan::{Aim, FaultKind, Plan, Trigger};
 use super::queue::{MILLIS, SECONDS, Time};
 use crate::rng::Rng;
@@ -17,9 +18,7 @@ const ONE_IN: u64 = 10;
 
 impl Plan {
     pub(super) fn draw_few(&mut self) {
-        let Some(mut rng) = self.becomes_play(0xfe30_0f1a_6e50_0a11, ONE_IN) else { return };
-        (self.images, self.segments) = (2, 1);
-        self.policy = AckPolicy::default();
+        let Some(mut rng) = self.becomes_play_of_two(0xfe30_0f1a_6e50_0a11, ONE_IN) else { return };
         self.hosts = vec![0, SENDER];
         // Hosts are logged in by then, and have written.
         let at = (1900 + rng.below(1000)) * MILLIS;
@@ -45,14 +44,13 @@ impl Plan {
         // A close, a host's flush or a full recent log would make durable what the image is to lose.
         (self.interval, self.log_bytes, self.hosts) = (3000, 256 << 10, vec![SENDER]);
         let mut at = at;
-        let crash = FaultKind::ProcessCrash { amid: false };
         for _ in 0..2 {
             // Long enough for whoever is left alone to be flushed and recorded so.
             let away = (1000 + rng.below(400)) * MILLIS;
-            self.plan_fault(at, Trigger::Time, Aim::Follower, crash, away, rng);
+            self.plan_fault(at, Trigger::Time, Aim::Follower, CRASH, away, rng);
             // Both have what is written until then, and neither has flushed it.
             let again = at + away + (400 + rng.below(500)) * MILLIS;
-            self.plan_fault(again, Trigger::Writing, Aim::Follower, crash, 2500 * MILLIS, rng);
+            self.plan_fault(again, Trigger::Writing, Aim::Follower, CRASH, 2500 * MILLIS, rng);
             // The flush that comes next is to come too late.
             let slow = FaultKind::DiskSlow { factor: 4 << rng.below(4) };
             self.plan_fault(again, Trigger::Time, Aim::Owner, slow, SECONDS, rng);
@@ -68,7 +66,7 @@ impl Plan {
         self.hosts = vec![SENDER, LOOKER];
         let mut at = at;
         for _ in 0..2 + rng.below(2) {
-            let kind = [FaultKind::ProcessCrash { amid: false }, FaultKind::PowerLoss][rng.index(2)];
+            let kind = [CRASH, FaultKind::PowerLoss][rng.index(2)];
             let away = (500 + rng.below(1500)) * MILLIS;
             self.plan_fault(at, Trigger::Writing, Aim::Follower, kind, away, rng);
             at += away + (1500 + rng.below(1000)) * MILLIS;

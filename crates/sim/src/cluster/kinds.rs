@@ -7,6 +7,9 @@ use crate::rng::Rng;
 /// Letters that are slow, up to as long as no peer is given up for.
 pub(super) const SLOW_NET: FaultKind = FaultKind::SlowNet { most: 300 * MILLIS };
 
+/// A process ends, between two calls.
+pub(super) const CRASH: FaultKind = FaultKind::ProcessCrash { amid: false };
+
 impl Plan {
     /// A kind that fits such a run.
     pub(super) fn draw_kind(&self, mood: Mood, has_rot: bool, rng: &mut Rng) -> FaultKind {
@@ -70,6 +73,14 @@ impl Plan {
 }
 
 impl Plan {
+    /// The disks of all images are slow: by `least`, doubled fewer than `steps` times.
+    pub(super) fn plan_slow_disks(&mut self, at: Time, (least, steps): (u64, u64), lasts: Time, rng: &mut Rng) {
+        for node in 0..self.images {
+            let slow = FaultKind::DiskSlow { factor: least << rng.below(steps) };
+            self.plan_fault(at, Trigger::Time, Aim::Node(node), slow, lasts, rng);
+        }
+    }
+
     /// What is not as it should be for most of a run, so that whatever else fails meets it.
     pub(super) fn draw_weather(&mut self, rng: &mut Rng) {
         if !rng.chance(1, 4) {

@@ -20,10 +20,7 @@ impl Plan {
             }
             if is_slow {
                 // A close takes long then, so that much is written between its two halves (M4): that is not durable yet.
-                for node in 0..self.images {
-                    let slow = FaultKind::DiskSlow { factor: 32 << rng.below(4) };
-                    self.plan_fault(at, Trigger::Time, Aim::Node(node), slow, 2 * SECONDS, rng);
-                }
+                self.plan_slow_disks(at, (32, 4), 2 * SECONDS, rng);
                 at += (200 + rng.below(600)) * MILLIS;
             }
             let trigger =

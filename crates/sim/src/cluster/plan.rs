@@ -364,6 +364,14 @@ impl Plan {
         Some(rng)
     }
 
+    /// The same, with two images of one volume that may be acknowledged by one.
+    pub(super) fn becomes_play_of_two(&mut self, salt: u64, one_in: u64) -> Option<Rng> {
+        let rng = self.becomes_play(salt, one_in)?;
+        (self.images, self.segments) = (2, 1);
+        self.policy = AckPolicy::default();
+        Some(rng)
+    }
+
     fn draw_faults(&mut self, rng: &mut Rng) {
         let mood = MIX[rng.index(MIX.len())];
         let has_rot = mood == Mood::Disks && rng.chance(1, 3);

@@ -14,6 +14,7 @@
 
 use super::cut_off::Twist;
 use super::host::{CLEARER, DROPPER, LOOKER, SCATTERER, SENDER, SPARSE, TANGLER, WATCHER};
+use super::kinds::CRASH;
 use super::plan::{Aim, Beats, DiskFault, FaultKind, Plan, Trigger};
 use super::queue::{MILLIS, SECONDS, Time};
 use crate::rng::Rng;
@@ -25,9 +26,8 @@ const TIMES: [usize; 12] = [0, 1, 2, 2, 3, 4, 4, 5, 5, 6, 7, 8];
 
 impl Plan {
     pub(super) fn draw_seldom(&mut self) {
-        let Some(mut rng) = self.becomes_play(0x5e1d_0175_5e1d_0175, ONE_IN) else { return };
-        (self.images, self.nodes, self.segments) = (2, 2, 1);
-        self.policy = dyad_cluster::AckPolicy::default();
+        let Some(mut rng) = self.becomes_play_of_two(0x5e1d_0175_5e1d_0175, ONE_IN) else { return };
+        self.nodes = 2;
         // Hosts are logged in by then, and have written.
         let at = (1900 + rng.below(800)) * MILLIS;
         self.until = match TIMES[rng.index(TIMES.len())] {
@@ -45,10 +45,7 @@ impl Plan {
 
     fn play_unmarked(&mut self, at: Time, rng: &mut Rng) -> Time {
         (self.interval, self.hosts) = (100, vec![DROPPER]);
-        for node in 0..2 {
-            let slow = FaultKind::DiskSlow { factor: 64 << rng.below(3) };
-            self.plan_fault(at, Trigger::Time, Aim::Node(node), slow, 20 * SECONDS, rng);
-        }
+        self.plan_slow_disks(at, (64, 3), 20 * SECONDS, rng);
         let mut at = at + 300 * MILLIS;
         for _ in 0..6 {
             let off = (50 + rng.below(200)) * MILLIS;
@@ -60,10 +57,7 @@ impl Plan {
 
     fn play_unsynced(&mut self, at: Time, rng: &mut Rng) -> Time {
         (self.interval, self.hosts) = (100, vec![SPARSE, DROPPER]);
-        for node in 0..2 {
-            let slow = FaultKind::DiskSlow { factor: 32 << rng.below(4) };
-            self.plan_fault(at, Trigger::Time, Aim::Node(node), slow, 20 * SECONDS, rng);
-        }
+        self.plan_slow_disks(at, (32, 4), 20 * SECONDS, rng);
         let mut at = at + 300 * MILLIS;
         for _ in 0..7 {
             // When a close begins, nothing of it is durable yet; a little later it may be.
@@ -130,6 +124,7 @@ impl Plan {
         }
         at
     }
+
     fn play_long_queues(&mut self, at: Time, rng: &mut Rng) -> Time {
         self.hosts = vec![TANGLER, SENDER];
         let mut at = at;
@@ -150,9 +145,8 @@ impl Plan {
                 self.plan_fault(amid, Trigger::Writing, Aim::Owner, fails, 0, rng);
                 // Whoever believes its disk no more starts again.
                 at = amid + 2500 * MILLIS;
-                let again = FaultKind::ProcessCrash { amid: false };
                 for node in 0..2 {
-                    self.plan_fault(at, Trigger::Time, Aim::Node(node), again, 20 * MILLIS, rng);
+                    self.plan_fault(at, Trigger::Time, Aim::Node(node), CRASH, 20 * MILLIS, rng);
                 }
                 at += (1500 + rng.below(500)) * MILLIS;
             }

@@ -14,6 +14,7 @@
 
 use super::cut_off::Twist;
 use super::host::{HAMMERER, KEEPER, LOOKER, SENDER, SPARSE, TANGLER, WATCHER};
+use super::kinds::CRASH;
 use super::plan::{Aim, DiskFault, FaultKind, Plan, Trigger};
 use super::queue::{MILLIS, SECONDS, Time};
 use crate::rng::Rng;
@@ -23,14 +24,9 @@ const ONE_IN: u64 = 4;
 /// How often each comes, of those: what meets its moment seldom comes more often.
 const TIMES: [usize; 14] = [0, 0, 1, 2, 2, 2, 2, 3, 4, 4, 5, 6, 7, 8];
 
-/// A process ends, between two calls.
-const CRASH: FaultKind = FaultKind::ProcessCrash { amid: false };
-
 impl Plan {
     pub(super) fn draw_survived(&mut self) {
-        let Some(mut rng) = self.becomes_play(0x5a7b_17ed_5a7b_17ed, ONE_IN) else { return };
-        (self.images, self.segments) = (2, 1);
-        self.policy = dyad_cluster::AckPolicy::default();
+        let Some(mut rng) = self.becomes_play_of_two(0x5a7b_17ed_5a7b_17ed, ONE_IN) else { return };
         // Hosts are logged in by then, and have written.
         let at = (1900 + rng.below(800)) * MILLIS;
         let play = TIMES[rng.index(TIMES.len())];
@@ -82,10 +78,7 @@ impl Plan {
     fn play_two_homes(&mut self, at: Time, rng: &mut Rng) -> Time {
         (self.nodes, self.hosts) = (2, vec![KEEPER]);
         let count = 3 + rng.below(3);
-        for node in 0..2 {
-            let slow = FaultKind::DiskSlow { factor: 16 << rng.below(4) };
-            self.plan_fault(at, Trigger::Time, Aim::Node(node), slow, count * 3 * SECONDS, rng);
-        }
+        self.plan_slow_disks(at, (16, 4), count * 3 * SECONDS, rng);
         let mut at = at + 300 * MILLIS;
         for _ in 0..count {
             let off = (50 + rng.below(200)) * MILLIS;
@@ -180,6 +173,7 @@ impl Plan {
         }
         at
     }
+
     fn play_tattered(&mut self, at: Time, rng: &mut Rng) -> Time {
         (self.nodes, self.regions, self.quota, self.hosts) = (2, 1, 1000, vec![HAMMERER]);
         // What it sends to the owner alone goes on as soon as the connection is there again.
