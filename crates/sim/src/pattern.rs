@@ -20,6 +20,8 @@ pub const BLOCK: usize = 4096;
 const SECTORS: usize = BLOCK / SECTOR;
 const MAGIC: u64 = u64::from_le_bytes(*b"dyad-sim");
 const HEADER: usize = 40;
+/// Where its version stands there.
+const VERSION_AT: usize = 32;
 /// From here on, versions stand for sectors in which bits changed on a disk: no write has them.
 const ROTTEN: u32 = 1 << 31;
 /// More changed bits than these in one sector are another content.
@@ -142,6 +144,15 @@ pub fn identify_rotten(
         })?;
     }
     Ok(Value(versions))
+}
+
+/// What the sectors of a block say they hold, whether or not they do.
+pub fn stated(bytes: &[u8]) -> Value {
+    let mut versions = [0; SECTORS];
+    for (version, sector) in versions.iter_mut().zip(bytes.chunks_exact(SECTOR)) {
+        *version = sector[VERSION_AT..].first_chunk().map_or(0, |word| u32::from_le_bytes(*word));
+    }
+    Value(versions)
 }
 
 fn identify_sector(sector: &[u8], image: u64, block: u64, at: u64) -> Result<u32, String> {

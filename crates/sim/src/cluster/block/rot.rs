@@ -4,10 +4,10 @@
 //! its checksum; on another one, bits of the block had changed before. Neither verifies, no disk knows which of them is
 //! what a host wrote, and one is adopted: counted and reported, and what was seen of it stays so. The same where bits had
 //! changed on two disks before, in a region in which something was being written, or on one, and the other images were out,
-//! or had been made bad by a copy from it (M15). Everywhere else a host never sees a changed bit.
+//! or had been made bad by a copy from it (M15); or the image was promoted by force, and nobody knows what it had (M10). Everywhere else a host never sees a changed bit.
 
 use super::{Block, Nodes, Order};
-use crate::pattern::{Value, identify_rotten};
+use crate::pattern::{Value, identify_rotten, stated};
 
 /// When bits changed on disks; `Order::MAX`: never.
 #[derive(Clone, Copy, Debug)]
@@ -68,6 +68,8 @@ impl Block {
         // Whoever has it in memory knows what it has to be.
         let is_forgotten = |write: &super::Write| rotted.second < self.lost_at && write.holders == 0;
         let parts = self.parts(asked).filter(|write| is_open || is_forgotten(write)).map(|write| write.value);
-        identify_rotten(bytes, image, block, seen.chain(parts)).ok()
+        // What the image of a forced promotion has is nobody's to know (M10): its own words say whose it was.
+        let promoted = (self.is_forked && rotted.second < self.lost_at).then(|| stated(bytes));
+        identify_rotten(bytes, image, block, seen.chain(parts).chain(promoted)).ok()
     }
 }

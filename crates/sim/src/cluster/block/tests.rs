@@ -261,3 +261,31 @@ fn changed_bits_are_seen_only_where_no_checksum_could_tell() {
     block.acked(value(3), 75, BOTH, false).unwrap();
     assert_eq!(block.certain(), Some(value(3)), "overwritten as a whole, it is known again");
 }
+
+/// P8, M10: bits had changed on the only image in sync, all memory was lost, and that image was promoted by force. What it had
+/// nobody knows then, so its changed bits were taken for bits that no loss of memory had let in (seed 7100007181).
+#[test]
+fn changed_bits_of_an_image_that_was_promoted_by_force_are_what_it_had() {
+    let mut bytes = vec![0; 4096];
+    crate::pattern::fill(&mut bytes, 0, 7, value(1));
+    bytes[600] ^= 4;
+    let mut rotted = Rotted::default();
+    rotted.add(0b01, 20);
+    rotted.left_with(0b01, 30);
+    let mut block = two_writes();
+    block.forgot(BOTH, 50);
+    block.forked(55);
+    let found = block.rotten(&bytes, (0, 7), 60, rotted).expect("nobody can tell");
+    block.read(found, 60, 61, BOTH, false).unwrap();
+    assert_eq!(block.rotten(&bytes, (0, 7), 62, rotted), Some(found), "what was seen stays so");
+    let mut whole = two_writes();
+    whole.forked(55);
+    assert_eq!(whole.rotten(&bytes, (0, 7), 60, rotted), None, "nothing was forgotten");
+    let mut other = two_writes();
+    other.forgot(BOTH, 50);
+    other.forked(55);
+    assert_eq!(other.rotten(&bytes, (0, 8), 60, rotted), None, "of another block");
+    let mut foreign = bytes.clone();
+    foreign[1024..1536].fill(7);
+    assert_eq!(other.rotten(&foreign, (0, 7), 60, rotted), None, "more than a few bits");
+}
