@@ -252,7 +252,10 @@ impl Book {
             }
             value = found;
         }
-        self.volumes[volume].state.read(value, asked, now, holders, false).map_err(told)
+        let rotted = self.rotted;
+        let state = &mut self.volumes[volume].state;
+        state.forget_if_doubtful(rotted, now);
+        state.read(value, asked, now, holders, false).map_err(told)
     }
 
     /// Whether the block holds this for certain, but for what is under way.

@@ -53,6 +53,14 @@ impl Block {
         rotted.second < self.lost_at && last.begun < self.lost_at && last.holders == 0 && is_unread
     }
 
+    /// The SCSI state: a home with changed bits that was adopted counts as one that a crash tore (M20), so what was there before
+    /// it, or nothing at all, may be shown, where no checksum can tell (P8). What is seen first stays so.
+    pub fn forget_if_doubtful(&mut self, rotted: Rotted, now: Order) {
+        if self.is_doubtful(rotted) {
+            self.forked(now);
+        }
+    }
+
     /// When a node last lost its memory.
     pub fn lost_at(&self) -> Order {
         self.lost_at

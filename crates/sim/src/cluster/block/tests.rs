@@ -289,3 +289,22 @@ fn changed_bits_of_an_image_that_was_promoted_by_force_are_what_it_had() {
     foreign[1024..1536].fill(7);
     assert_eq!(other.rotten(&foreign, (0, 7), 60, rotted), None, "more than a few bits");
 }
+
+/// M20, P8: the only home that was ever written had rotted on every image, and all memory was lost amid a write of the next state:
+/// what was adopted counted as torn, and the state as never written (seed 7300011438).
+#[test]
+fn a_state_that_may_have_rotted_everywhere_is_what_is_read_first() {
+    let mut rotted = Rotted::default();
+    rotted.add(0b01, 20);
+    rotted.add(0b10, 25);
+    let mut state = two_writes();
+    state.flushed(45);
+    let mut kept = state.clone();
+    kept.forget_if_doubtful(rotted, 48);
+    assert!(kept.read(Value::ZERO, 49, 50, BOTH, false).is_err(), "nothing was forgotten");
+    state.forgot(BOTH, 50);
+    state.forget_if_doubtful(rotted, 60);
+    state.read(Value::ZERO, 61, 62, BOTH, false).unwrap();
+    state.forget_if_doubtful(rotted, 63);
+    assert!(state.read(value(2), 64, 65, BOTH, false).is_err(), "what was seen stays so");
+}
