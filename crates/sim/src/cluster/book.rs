@@ -282,6 +282,11 @@ impl Book {
         }
     }
 
+    /// Whether bits changed on one of these disks already.
+    pub fn has_rotted(&self, nodes: Nodes) -> bool {
+        self.rotted.has(nodes)
+    }
+
     /// Bits change on the disks of these nodes.
     pub fn rots(&mut self, nodes: Nodes) {
         let now = self.order();

@@ -92,6 +92,16 @@ impl World {
         Some(found).filter(|found| has_source && found.len() > 1)
     }
 
+    /// Whether nothing has to be compared any more, or may have to.
+    pub(super) fn is_compared(&self) -> bool {
+        (0..self.segments.len()).all(|segment| {
+            let mirror = self.owner(segment).and_then(|owner| self.slot(owner, segment)?.part.status().mirror);
+            let is_of_now = |mirror: &MirrorStatus| mirror.epoch == self.segments[segment].stored.epoch;
+            mirror
+                .is_some_and(|mirror| mirror.state == MirrorState::Serving && mirror.suspect == 0 && is_of_now(&mirror))
+        })
+    }
+
     fn slot(&self, node: NodeNo, segment: usize) -> Option<&PartSlot> {
         self.machines[node].process.as_ref()?.parts[segment].as_ref()
     }

@@ -26,6 +26,11 @@ impl Default for Rotted {
 }
 
 impl Rotted {
+    /// Whether they did on one of these.
+    pub fn has(&self, nodes: Nodes) -> bool {
+        self.nodes & nodes != 0
+    }
+
     /// Bits change on the disks of these nodes.
     pub fn add(&mut self, nodes: Nodes, now: Order) {
         self.nodes |= nodes;
