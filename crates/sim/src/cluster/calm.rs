@@ -10,7 +10,7 @@
 use dyad_cluster::ImageState;
 use dyad_mirror::{MirrorState, MirrorStatus};
 use dyad_pool::{ImageMeta, Peek};
-use dyad_units::{Extent, ImageId};
+use dyad_units::{Extent, ImageId, STATE_EXTENT};
 
 use super::machine::{PartSlot, node_id};
 use super::net::NodeNo;
@@ -100,6 +100,13 @@ impl World {
             mirror
                 .is_some_and(|mirror| mirror.state == MirrorState::Serving && mirror.suspect == 0 && is_of_now(&mirror))
         })
+    }
+
+    /// Where the SCSI state of the first segment lies on a node's disk.
+    pub(super) fn offset_of_state(&self, node: NodeNo) -> Option<u64> {
+        let image = self.slot(node, 0)?.images.first()?.0;
+        let copy = Copy { node, image, is_behind: false };
+        self.found(copy, 0, u64::from(STATE_EXTENT.0) * 64)?.1.offset
     }
 
     fn slot(&self, node: NodeNo, segment: usize) -> Option<&PartSlot> {

@@ -17,6 +17,8 @@ use crate::rng::Rng;
 const LOOK: Time = 3 * MILLIS;
 /// Bits that change where one image is left: a third of what hosts write to, so that a few reads meet some.
 const ROT_OF_LAST: u64 = 1000;
+/// Of each of the two.
+const HOME_BYTES: u64 = 64 << 10;
 
 /// The end of a fault's effect.
 #[derive(Clone, Copy, Debug)]
@@ -333,8 +335,21 @@ impl World {
     /// The same where this node's is the only image in sync: what is bad then stays bad (M15).
     fn rot_last(&mut self, node: NodeNo, rng: &mut Rng) {
         if (0..self.segments.len()).all(|segment| self.holders(segment) == 1 << node) {
-            self.flip(node, ROT_OF_LAST, rng);
+            match self.plan.hosts.contains(&super::host::KEEPER) {
+                true => self.flip_in_state(node, rng),
+                false => self.flip(node, ROT_OF_LAST, rng),
+            }
             self.book.left_with(1 << node);
+        }
+    }
+
+    /// A bit changes in one of the homes of the SCSI state (M20).
+    fn flip_in_state(&mut self, node: NodeNo, rng: &mut Rng) {
+        let at = rng.below(2 * HOME_BYTES);
+        if let Some(state) = self.offset_of_state(node) {
+            self.excuses.medium = true;
+            self.book.rots(1 << node);
+            self.machines[node].disk.flip(state + at, 1 << rng.below(8));
         }
     }
 

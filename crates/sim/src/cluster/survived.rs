@@ -4,25 +4,26 @@
 //! |---|---|---|---|
 //! | tangled | M2 | commands with several ranges, in two extents, while one image catches up slowly | 132 |
 //! | half healed | P11, P12 | the only image's disk fails a sync, its process starts again on a disk that works, and parts of what was lost are written | two second lines (docs/proof.md) |
-//! | two homes | M20 | hosts ask for hardly anything but the SCSI state, and power is lost everywhere amid a write of it | 86, 117, 144 |
+//! | two homes | M20 | hosts ask for hardly anything but the SCSI state, and power is lost everywhere amid a write of it, or bits change on the only image in sync | 86, 117, 144 |
 //! | rotten alone | M17, P7 | bits change on the only image in sync while the other one catches up | 121 |
 //! | overtaken copy | M10, M15 | an image has noted how far it caught up, and one that is older is promoted by force | 131 |
 //! | late release | M6, M12 | an owner's word that it lets go is slow, and the next owner is cut off just before it arrives | 128 |
 //! | last refusal | M7, M14, M16 | the only image in sync refuses writes while the other one joins | 141 (140 seldom) |
 //! | tattered | M3 | a connection breaks again and again while a few blocks are written without a pause, and what was on its way comes late | 105 |
 //! | copied and gone | M15 | an image loses its power while it catches up, when it has noted that it is complete up to some place | 112 |
+//! | back unseen | M11 | an image loses its power and is back before anybody missed it; then the owner is gone | 113 |
 
 use super::cut_off::Twist;
-use super::host::{HAMMERER, KEEPER, LOOKER, SENDER, SPARSE, TANGLER, WATCHER};
+use super::host::{HAMMERER, KEEPER, LOOKER, SCATTERER, SENDER, SPARSE, TANGLER, WATCHER};
 use super::kinds::CRASH;
 use super::plan::{Aim, DiskFault, FaultKind, Plan, Trigger};
 use super::queue::{MILLIS, SECONDS, Time};
 use crate::rng::Rng;
 
 /// One run in so many is such a play.
-const ONE_IN: u64 = 4;
+const ONE_IN: u64 = 3;
 /// How often each comes, of those: what meets its moment seldom comes more often.
-const TIMES: [usize; 14] = [0, 0, 1, 2, 2, 2, 2, 3, 4, 4, 5, 6, 7, 8];
+const TIMES: [usize; 17] = [0, 0, 1, 2, 2, 2, 2, 3, 3, 4, 4, 5, 6, 7, 8, 9, 9];
 
 impl Plan {
     pub(super) fn draw_survived(&mut self) {
@@ -39,7 +40,8 @@ impl Plan {
             5 => self.play_late_release(at, &mut rng),
             6 => self.play_last_refusal(at, &mut rng),
             7 => self.play_tattered(at, &mut rng),
-            _ => self.play_copied_and_gone(at, &mut rng),
+            8 => self.play_copied_and_gone(at, &mut rng),
+            _ => self.play_back_unseen(at, &mut rng),
         };
     }
 
@@ -82,7 +84,15 @@ impl Plan {
         let mut at = at + 300 * MILLIS;
         for _ in 0..count {
             let off = (50 + rng.below(200)) * MILLIS;
-            self.plan_fault(at, Trigger::Writing, Aim::Owner, FaultKind::PowerLossOfAll, off, rng);
+            if rng.chance(1, 3) {
+                self.plan_fault(at, Trigger::Time, Aim::Follower, CRASH, 1500 * MILLIS, rng);
+                for after in 0..4 {
+                    let at = at + SECONDS + after * 40 * MILLIS;
+                    self.plan_fault(at, Trigger::Time, Aim::Owner, FaultKind::RotOfLast, 0, rng);
+                }
+            } else {
+                self.plan_fault(at, Trigger::Writing, Aim::Owner, FaultKind::PowerLossOfAll, off, rng);
+            }
             // Hosts find out, and ask again.
             at += (2000 + rng.below(1000)) * MILLIS;
         }
@@ -100,6 +110,19 @@ impl Plan {
             self.plan_fault(back - 100 * MILLIS, Trigger::Time, Aim::Behind, slow, 2 * SECONDS, rng);
             self.plan_fault(back, Trigger::Copying, Aim::Owner, FaultKind::RotOfLast, 0, rng);
             at = back + (2000 + rng.below(1500)) * MILLIS;
+        }
+        at
+    }
+
+    fn play_back_unseen(&mut self, at: Time, rng: &mut Rng) -> Time {
+        self.hosts = vec![SCATTERER, LOOKER];
+        let mut at = at;
+        for _ in 0..5 {
+            let off = (5 + rng.below(40)) * MILLIS;
+            self.plan_fault(at, Trigger::Writing, Aim::Follower, FaultKind::PowerLoss, off, rng);
+            let gone = at + off + (50 + rng.below(250)) * MILLIS;
+            self.plan_fault(gone, Trigger::Writing, Aim::Owner, CRASH, (1200 + rng.below(600)) * MILLIS, rng);
+            at = gone + (3000 + rng.below(1000)) * MILLIS;
         }
         at
     }
