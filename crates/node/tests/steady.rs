@@ -96,7 +96,7 @@ fn a_command_allocates_nothing() {
     rounds(&mut host, 0);
     let threads = threads_named("data");
     assert_eq!(threads.len(), 1);
-    judge(&rounds(&mut host, threads[0]));
+    judge(|| rounds(&mut host, threads[0]));
 }
 
 /// Nor where commands wait at their volume's limit, all the time and in two lines.
@@ -122,7 +122,7 @@ fn a_command_that_waits_at_a_limit_allocates_nothing() {
     };
     round(0);
     let thread = threads_named("data")[0];
-    judge(&round(thread));
+    judge(|| round(thread));
 }
 
 /// The same over the peer link, at the node that owns the volume and at the one that forwards, wherever the host is.
@@ -148,9 +148,7 @@ fn nothing_on_either_node(pair: &Pair) {
         let threads = threads_named("data");
         assert_eq!(threads.len(), 2);
         for thread in threads {
-            // A take-over or a resync in the middle allocates, as it may: one quiet time of three is wanted.
-            let quiet = (0..3).map(|_| rounds(&mut host, thread)).find(is_quiet);
-            assert!(quiet.is_some(), "something is allocated per command, every time");
+            judge(|| rounds(&mut host, thread));
         }
     }
 }
@@ -181,8 +179,15 @@ fn rounds(host: &mut Disk, watched: i32) -> Counts {
     counts
 }
 
-fn judge(counts: &Counts) {
-    assert!(is_quiet(counts), "{counts:?}");
+/// Times that the same commands run before their allocations are held against them.
+///
+/// A take-over or a resync in the middle allocates, as it may, and so does a queue that grows because the machine is busy with other
+/// tests (111 in 2000 commands were seen once, 3 otherwise): what is allocated per command is allocated every time.
+const TIMES: usize = 5;
+
+fn judge(mut round: impl FnMut() -> Counts) {
+    let quiet = (0..TIMES).map(|_| round()).find(is_quiet);
+    assert!(quiet.is_some(), "something is allocated per command, every time");
 }
 
 fn is_quiet(counts: &Counts) -> bool {
