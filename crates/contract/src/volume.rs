@@ -3,7 +3,7 @@
 use std::fmt;
 
 use dyad_payload::Payload;
-use dyad_units::{Epoch, Span};
+use dyad_units::{BLOCKS_PER_EXTENT, Epoch, INTENT_EXTENTS, Span};
 use smallvec::SmallVec;
 
 /// One command of a host, reduced to what it does to the bytes of the volume. All spans were checked
@@ -52,6 +52,13 @@ pub enum VolumeOp {
         /// As for [`VolumeOp::Write`].
         durable: bool,
     },
+    /// Replace the bytes of `span`, durably: whatever fails meanwhile, all of them are new afterwards or none (M21).
+    WriteAtomic {
+        /// Where to write; it touches at most [`ATOMIC_BLOCKS_MAX`] blocks.
+        span: Span,
+        /// Exactly as many bytes.
+        data: Payload,
+    },
     /// Check that the bytes of `span` equal `expected` (VERIFY with BYTCHK 1).
     Compare {
         /// Where.
@@ -74,6 +81,9 @@ pub enum VolumeOp {
         data: Payload,
     },
 }
+
+/// Most blocks that an atomic write touches: what is kept of it until all images have it (M21).
+pub const ATOMIC_BLOCKS_MAX: u64 = INTENT_EXTENTS as u64 * BLOCKS_PER_EXTENT as u64;
 
 /// Bound of the SCSI state: registrations of a few hundred nexuses.
 pub const STATE_BYTES_MAX: usize = 60 * 1024;

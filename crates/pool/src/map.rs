@@ -1,6 +1,6 @@
 //! The map of one layer in memory: leaves of as many entries as a map page holds (P1).
 
-use dyad_units::{Extent, STATE_EXTENT};
+use dyad_units::{Extent, FIRST_HIDDEN, STATE_EXTENT};
 
 use crate::entry::Entry;
 
@@ -35,9 +35,12 @@ pub(crate) type Leaf = [Entry; LEAF_ENTRIES as usize];
 #[derive(Debug, Default)]
 pub(crate) struct ExtentMap {
     leaves: Vec<Option<Box<Leaf>>>,
-    /// The leaf of the extent that is not the host's; kept apart because its index is beyond all others.
-    state: Option<Box<Leaf>>,
+    /// The leaves of the extents that are not the host's; kept apart because their indices are beyond all others.
+    hidden: [Option<Box<Leaf>>; HIDDEN_LEAVES],
 }
+
+const FIRST_HIDDEN_LEAF: LeafIndex = LeafIndex::of(FIRST_HIDDEN);
+const HIDDEN_LEAVES: usize = (LeafIndex::of(STATE_EXTENT).0 - FIRST_HIDDEN_LEAF.0 + 1) as usize;
 
 impl ExtentMap {
     pub(crate) fn entry(&self, extent: Extent) -> Entry {
@@ -53,21 +56,22 @@ impl ExtentMap {
     }
 
     pub(crate) fn leaf(&self, index: LeafIndex) -> Option<&Leaf> {
-        if index == LeafIndex::of(STATE_EXTENT) {
-            return self.state.as_deref();
+        match index.0.checked_sub(FIRST_HIDDEN_LEAF.0) {
+            Some(at) => self.hidden.get(at as usize)?.as_deref(),
+            None => self.leaves.get(index.0 as usize)?.as_deref(),
         }
-        self.leaves.get(index.0 as usize)?.as_deref()
     }
 
     pub(crate) fn leaf_mut(&mut self, index: LeafIndex) -> &mut Leaf {
-        let place = if index == LeafIndex::of(STATE_EXTENT) {
-            &mut self.state
-        } else {
-            let at = index.0 as usize;
-            if at >= self.leaves.len() {
-                self.leaves.resize_with(at + 1, || None);
+        let place = match index.0.checked_sub(FIRST_HIDDEN_LEAF.0) {
+            Some(at) => &mut self.hidden[at as usize],
+            None => {
+                let at = index.0 as usize;
+                if at >= self.leaves.len() {
+                    self.leaves.resize_with(at + 1, || None);
+                }
+                &mut self.leaves[at]
             }
-            &mut self.leaves[at]
         };
         place.get_or_insert_with(|| Box::new([Entry::ABSENT; LEAF_ENTRIES as usize]))
     }
@@ -75,15 +79,18 @@ impl ExtentMap {
     /// The first leaf that exists from `index` on.
     pub(crate) fn leaf_from(&self, index: LeafIndex) -> Option<LeafIndex> {
         let ordinary = self.leaves.iter().enumerate().skip(index.0 as usize).find(|(_, leaf)| leaf.is_some());
-        let state = LeafIndex::of(STATE_EXTENT);
-        ordinary.map(|(at, _)| LeafIndex(at as u32)).or(self.state.is_some().then_some(state)).filter(|at| *at >= index)
+        ordinary.map(|(at, _)| LeafIndex(at as u32)).or_else(|| self.hidden_indices().find(|at| *at >= index))
     }
 
     /// Indices of the leaves that exist, ascending.
     pub(crate) fn leaf_indices(&self) -> impl Iterator<Item = LeafIndex> + '_ {
         let ordinary = self.leaves.iter().enumerate().filter(|(_, leaf)| leaf.is_some());
-        let state = self.state.iter().map(|_| LeafIndex::of(STATE_EXTENT));
-        ordinary.map(|(at, _)| LeafIndex(at as u32)).chain(state)
+        ordinary.map(|(at, _)| LeafIndex(at as u32)).chain(self.hidden_indices())
+    }
+
+    fn hidden_indices(&self) -> impl Iterator<Item = LeafIndex> + '_ {
+        let existing = self.hidden.iter().enumerate().filter(|(_, leaf)| leaf.is_some());
+        existing.map(|(at, _)| LeafIndex(FIRST_HIDDEN_LEAF.0 + at as u32))
     }
 
     /// Every entry that is not absent, ascending.
@@ -115,5 +122,18 @@ mod tests {
         assert_eq!(from(Extent(0)), Some(LeafIndex::of(Extent(1000))));
         assert_eq!(from(Extent(2000)), Some(LeafIndex::of(STATE_EXTENT)));
         assert_eq!(LeafIndex::of(STATE_EXTENT).next().and_then(|next| map.leaf_from(next)), None);
+    }
+
+    #[test]
+    fn all_hidden_extents_have_their_places() {
+        let mut map = ExtentMap::default();
+        for at in (FIRST_HIDDEN.0..=STATE_EXTENT.0).rev() {
+            map.entry_mut(Extent(at)).place(Slot(at % 100), 1);
+        }
+        assert_eq!(map.leaf_indices().count(), HIDDEN_LEAVES);
+        assert!(map.leaf_indices().is_sorted());
+        let found: Vec<_> = map.entries().map(|(extent, _)| extent.0).collect();
+        assert_eq!(found, (FIRST_HIDDEN.0..=STATE_EXTENT.0).collect::<Vec<_>>());
+        assert_eq!(map.leaf_from(LeafIndex(0)), Some(FIRST_HIDDEN_LEAF));
     }
 }

@@ -11,8 +11,8 @@ pub use ids::{
     BootId, ClusterId, DiskId, ImageId, LayerId, NodeId, ParseIdError, PoolId, SegmentId, StoreId, VolumeId,
 };
 pub use place::{
-    BLOCK_BYTES, BLOCKS_PER_EXTENT, Block, Bytes, EXTENT_BYTES, EXTENTS_PER_REGION, Extent, OutOfRange,
-    ParseBytesError, Piece, Pieces, REGION_BYTES, Region, SECTOR_BYTES, STATE_EXTENT, Span,
+    BLOCK_BYTES, BLOCKS_PER_EXTENT, Block, Bytes, EXTENT_BYTES, EXTENTS_PER_REGION, Extent, FIRST_HIDDEN,
+    INTENT_EXTENTS, OutOfRange, ParseBytesError, Piece, Pieces, REGION_BYTES, Region, SECTOR_BYTES, STATE_EXTENT, Span,
 };
 pub use stamp::{Epoch, Interval, Stamp, WriteNumber};
 pub use time::{Moment, Period};

@@ -110,7 +110,20 @@ pub struct Extent(pub u32);
 /// written, stamped, checksummed and resynced like any other, and lies beyond every possible size.
 pub const STATE_EXTENT: Extent = Extent(u32::MAX);
 
+/// How many extents before [`STATE_EXTENT`] hold what an atomic write is about to write (M21): 1 MiB.
+pub const INTENT_EXTENTS: u32 = 4;
+
+/// The first extent that is not the host's: from here to [`STATE_EXTENT`] they all are in one region.
+pub const FIRST_HIDDEN: Extent = Extent(STATE_EXTENT.0 - INTENT_EXTENTS);
+
+const _: () = assert!(FIRST_HIDDEN.0 / EXTENTS_PER_REGION == STATE_EXTENT.0 / EXTENTS_PER_REGION, "under one mark");
+
 impl Extent {
+    /// Whether no host reads or writes it: SCSI state (M20), or what an atomic write is about to write (M21).
+    pub const fn is_hidden(self) -> bool {
+        self.0 >= FIRST_HIDDEN.0
+    }
+
     /// The region that the extent's mark is in.
     pub const fn region(self) -> Region {
         Region(self.0 / EXTENTS_PER_REGION)
@@ -139,8 +152,8 @@ pub struct OutOfRange {
 }
 
 impl Span {
-    /// Largest offset that a span may reach: the extents below [`STATE_EXTENT`].
-    pub const END_MAX: u64 = STATE_EXTENT.0 as u64 * EXTENT_BYTES as u64;
+    /// Largest offset that a span may reach: the extents below [`FIRST_HIDDEN`].
+    pub const END_MAX: u64 = FIRST_HIDDEN.0 as u64 * EXTENT_BYTES as u64;
 
     /// A range of `len` bytes at `offset`; both multiples of 512, `len` not zero.
     pub const fn new(offset: u64, len: u64) -> Result<Self, OutOfRange> {

@@ -21,9 +21,10 @@ impl Weight {
     pub(super) fn of(op: &VolumeOp) -> Self {
         match op {
             VolumeOp::Read { span } => Self::Read(span.len()),
-            VolumeOp::Write { span, .. } | VolumeOp::Fill { span, .. } | VolumeOp::CompareAndWrite { span, .. } => {
-                Self::Write(span.len())
-            }
+            VolumeOp::Write { span, .. }
+            | VolumeOp::WriteAtomic { span, .. }
+            | VolumeOp::Fill { span, .. }
+            | VolumeOp::CompareAndWrite { span, .. } => Self::Write(span.len()),
             VolumeOp::Unmap { .. }
             | VolumeOp::Compare { .. }
             | VolumeOp::Verify { .. }

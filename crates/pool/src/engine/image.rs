@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use dyad_units::{EXTENT_BYTES, Extent, ImageId, Region, STATE_EXTENT, Stamp};
+use dyad_units::{EXTENT_BYTES, Extent, ImageId, Region, Stamp};
 
 use crate::engine::Pool;
 use crate::engine::regions::{Regions, extents_of};
@@ -87,7 +87,7 @@ impl Image {
     /// Whether the image has such an extent.
     pub(super) fn has_extent(&self, extent: Extent) -> bool {
         let extents = self.meta.size.value().div_ceil(u64::from(EXTENT_BYTES));
-        u64::from(extent.0) < extents || extent == STATE_EXTENT
+        u64::from(extent.0) < extents || extent.is_hidden()
     }
 
     /// All marked regions have to be compared before the image may say that it lived through (M11).

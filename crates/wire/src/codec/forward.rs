@@ -20,6 +20,7 @@ const VERIFY: u8 = 7;
 const FLUSH: u8 = 8;
 const READ_STATE: u8 = 9;
 const WRITE_STATE: u8 = 10;
+const WRITE_ATOMIC: u8 = 11;
 
 const DONE: u8 = 0;
 const DATA: u8 = 1;
@@ -55,6 +56,7 @@ pub(super) fn put_op<'a>(put: &mut Put<'_>, op: &'a VolumeOp) -> Result<Attached
         VolumeOp::CompareAndWrite { span, expected, data, durable } => {
             (COMPARE_AND_WRITE, *durable, Some(*span), Attached([Some(expected), Some(data)]))
         }
+        VolumeOp::WriteAtomic { span, data } => (WRITE_ATOMIC, true, Some(*span), Attached::one(data)),
         VolumeOp::Compare { span, expected } => (COMPARE, false, Some(*span), Attached::one(expected)),
         VolumeOp::Verify { span } => (VERIFY, false, Some(*span), Attached::default()),
         VolumeOp::Flush => (FLUSH, false, None, Attached::default()),
@@ -111,7 +113,7 @@ pub(crate) fn take_changed(mut take: Take<'_>) -> Result<Edition, Malformed> {
 
 fn take_op(take: &mut Take<'_>, payload: &Payload) -> Result<VolumeOp, Malformed> {
     let (tag, durable) = (take.u8()?, take.flag("durable")?);
-    let has_payload = matches!(tag, WRITE | FILL | COMPARE_AND_WRITE | COMPARE | WRITE_STATE);
+    let has_payload = matches!(tag, WRITE | FILL | COMPARE_AND_WRITE | WRITE_ATOMIC | COMPARE | WRITE_STATE);
     if !has_payload {
         check_len(payload, 0)?;
     }
@@ -150,6 +152,10 @@ fn take_op(take: &mut Take<'_>, payload: &Payload) -> Result<VolumeOp, Malformed
             }
             let (expected, data) = (payload.slice(0, half), payload.slice(half, half));
             VolumeOp::CompareAndWrite { span, expected, data, durable }
+        }
+        WRITE_ATOMIC => {
+            let span = take.span()?;
+            VolumeOp::WriteAtomic { span, data: whole(span)? }
         }
         COMPARE => {
             let span = take.span()?;

@@ -37,7 +37,7 @@ pub struct Versions {
 }
 
 /// What this software speaks.
-pub const VERSIONS: Versions = Versions { oldest: 4, newest: 4 };
+pub const VERSIONS: Versions = Versions { oldest: 5, newest: 5 };
 
 impl Versions {
     /// The newest version that both speak.

@@ -221,6 +221,7 @@ fn operations(slab: &Slab) -> Vec<VolumeOp> {
         VolumeOp::Verify { span },
         VolumeOp::Flush,
         VolumeOp::ReadState,
+        VolumeOp::WriteAtomic { span, data: data(slab, 4096) },
         VolumeOp::WriteState { data: data(slab, 100) },
         VolumeOp::WriteState { data: Payload::new() },
     ]
