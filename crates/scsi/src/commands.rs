@@ -4,7 +4,7 @@ use crate::reserve::{old, out, read};
 use crate::table::{Command, Conflict, LengthRule};
 use crate::{
     block, capacity, compare_write, copy, defects, diagnostic, echo, groups, inquiry, lba_status, log, mode, naming,
-    opcodes, or_write, same, status, unmap, verify,
+    opcodes, or_write, same, status, unmap, verify, write_atomic,
 };
 
 /// Every supported command, in the order of operation codes.
@@ -168,6 +168,11 @@ pub const COMMANDS: &[Command] = &[
         .group(14)
         .protect()
         .long(),
+    Command::new("WRITE ATOMIC(16)", &WRITE_ATOMIC, write_atomic::write_atomic)
+        .data_out(LengthRule::Blocks)
+        .writes()
+        .group(14)
+        .protect(),
     Command::new("READ CAPACITY(16)", &READ_CAPACITY_16, capacity::read_capacity_16)
         .service_action()
         .data_in(LengthRule::Allocation)
@@ -287,6 +292,8 @@ const VERIFY_12: [[u8; 12]; 2] = [twelve(0xae, 0x16), twelve(0xaf, 0x16)];
 const LONG_CACHE: [[u8; 16]; 2] = [long(0x90, 0x02), long(0x91, 0x02)];
 /// ANCHOR, UNMAP and NDOB.
 const WRITE_SAME_16: [u8; 16] = long(0x93, 0x19);
+/// DPO and FUA; ATOMIC BOUNDARY in bytes 10 and 11, looked at because it has to be zero; TRANSFER LENGTH in 12 and 13.
+const WRITE_ATOMIC: [u8; 16] = long(0x9c, 0x18);
 /// DPO and FUA; NUMBER OF LOGICAL BLOCKS in byte 13.
 const COMPARE_AND_WRITE: [u8; 16] = [0x89, 0x18, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0xff, 0, 0];
 const EXTENDED_COPY: [u8; 16] = [0x83, 0x00, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0];

@@ -49,6 +49,7 @@ mod unit;
 mod unmap;
 mod verify;
 mod vpd;
+mod write_atomic;
 
 pub use commands::COMMANDS;
 pub use copy::{Errand, UnitName, Unreached};

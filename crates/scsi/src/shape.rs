@@ -1,5 +1,6 @@
 //! Size and blocks of a logical unit, and the limits it announces.
 
+use dyad_contract::volume::ATOMIC_BLOCKS_MAX;
 use dyad_units::{BLOCK_BYTES, Bytes, SECTOR_BYTES, Span};
 
 use crate::task::Range;
@@ -105,6 +106,8 @@ pub(crate) struct Limits {
     pub(crate) unmap: u32,
     /// Blocks that share one physical block: OPTIMAL TRANSFER LENGTH GRANULARITY, OPTIMAL UNMAP GRANULARITY.
     pub(crate) granularity: u32,
+    /// MAXIMUM ATOMIC TRANSFER LENGTH.
+    pub(crate) atomic: u32,
 }
 
 /// The most bytes that one command reads or writes; longer ones are refused. Its data are held in memory while it runs; this
@@ -122,6 +125,19 @@ pub(crate) const COMPARE_AND_WRITE_BLOCKS_MAX: u8 = 255;
 /// of 4 KiB blocks at most.
 pub(crate) const WRITE_SAME_BLOCKS_MAX: u64 = 0xffff;
 
+const _: () =
+    assert!(ATOMIC_BLOCKS_MAX * BLOCK_BYTES as u64 <= TRANSFER_BYTES_MAX as u64, "at most MAXIMUM TRANSFER LENGTH");
+
+/// What an atomic write may have in logical blocks. ATOMIC ALIGNMENT is zero: where a logical block is a part of a physical
+/// one, a write that begins within one touches one more than it fills.
+const fn atomic(block: BlockSize) -> u32 {
+    let blocks = ATOMIC_BLOCKS_MAX as u32;
+    match block {
+        BlockSize::Emulated512 => (blocks - 1) << block.physical_exponent(),
+        BlockSize::Native4096 => blocks,
+    }
+}
+
 impl Limits {
     pub(crate) const fn of(block: BlockSize) -> Self {
         Self {
@@ -129,6 +145,7 @@ impl Limits {
             transfer_optimal: TRANSFER_BYTES_OPTIMAL / block.bytes(),
             unmap: UNMAP_BYTES_MAX / block.bytes(),
             granularity: 1 << block.physical_exponent(),
+            atomic: atomic(block),
         }
     }
 }

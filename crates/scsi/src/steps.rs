@@ -10,7 +10,7 @@ use crate::sense::{Asc, Condition, SenseKey};
 use crate::table::Refusal;
 use crate::task::{Check, Phase, Range, Task};
 use crate::unit::LogicalUnit;
-use crate::{compare_write, copy, groups, mode, or_write, same, unmap};
+use crate::{compare_write, copy, groups, mode, or_write, same, unmap, write_atomic};
 
 /// Data-out came, all of what was asked for or as much as the host announced.
 pub(crate) fn data_out(unit: &mut LogicalUnit, mut task: Task, data: Payload) -> Result<Step, Refusal> {
@@ -28,6 +28,7 @@ pub(crate) fn data_out(unit: &mut LogicalUnit, mut task: Task, data: Payload) ->
     let op = match task.phase {
         // The cache may have been switched off since the command began (A2).
         Phase::WriteData { durable, check } => return Ok(write(unit, task, data, unit.is_durable(durable), check)),
+        Phase::AtomicData => return Ok(write_atomic::with_data(unit, task, data)),
         Phase::VerifyData { repeated } => {
             next = if repeated { Phase::EndRepeated } else { Phase::End };
             compare(unit, range, repeated, data)?
@@ -70,6 +71,7 @@ pub(crate) fn data_out(unit: &mut LogicalUnit, mut task: Task, data: Payload) ->
 fn check_protection(phase: Phase, protected: Condition) -> Result<(), Condition> {
     match phase {
         Phase::WriteData { .. }
+        | Phase::AtomicData
         | Phase::SameData { .. }
         | Phase::CompareAndWriteData { .. }
         | Phase::OrWriteData { .. }
@@ -84,17 +86,18 @@ pub(crate) fn still_within(unit: &LogicalUnit, range: Range) -> Result<Range, Co
     if range.lba + range.blocks <= unit.settings.shape.blocks() { Ok(range) } else { Err(out_of_range()) }
 }
 
-/// Writes the whole blocks that came. A host that announced less than the CDB asks for gets what it sent
-/// written, and the transport's residual overflow tells it so (RFC 7143 §11.4.5.1).
-fn write(unit: &LogicalUnit, mut task: Task, data: Payload, durable: bool, check: Check) -> Step {
+/// The whole blocks that came, to which the task's range is cut; `None` if there is none. A host that announced less than
+/// the CDB asks for gets what it sent written, and the transport's residual overflow tells it so (RFC 7143 §11.4.5.1).
+pub(crate) fn whole_blocks(unit: &LogicalUnit, task: &mut Task, data: Payload) -> Option<Payload> {
     let shift = unit.settings.shape.block().shift();
     let blocks = (data.len() as u64 >> shift).min(task.range.blocks);
-    if blocks == 0 {
-        return Step::Answer(Response::good());
-    }
     task.range.blocks = blocks;
     let len = (blocks << shift) as usize;
-    let data = if data.len() == len { data } else { data.slice(0, len) };
+    (blocks != 0).then(|| if data.len() == len { data } else { data.slice(0, len) })
+}
+
+fn write(unit: &LogicalUnit, mut task: Task, data: Payload, durable: bool, check: Check) -> Step {
+    let Some(data) = whole_blocks(unit, &mut task, data) else { return Step::Answer(Response::good()) };
     task.phase = match check {
         Check::None => Phase::End,
         Check::Readable | Check::Equal => Phase::WriteThenCheck { check },

@@ -72,6 +72,8 @@ pub(crate) enum Phase {
         /// What follows the write.
         check: Check,
     },
+    /// Data-out of a WRITE ATOMIC comes.
+    AtomicData,
     /// Data-out of a VERIFY with BYTCHK 01b or 11b comes.
     VerifyData {
         /// 11b: one block, to be compared with every block of the range.

@@ -154,6 +154,9 @@ fn block_limits(unit: &LogicalUnit) -> Vec<u8> {
     page[28..32].copy_from_slice(&limits.granularity.to_be_bytes());
     page[32] = 0x80; // UGAVALID; UNMAP GRANULARITY ALIGNMENT is zero
     page[36..44].copy_from_slice(&WRITE_SAME_BLOCKS_MAX.to_be_bytes());
+    // SBC-4 §6.6.4. ATOMIC ALIGNMENT and GRANULARITY are zero: any range will do; so are the two fields of ATOMIC BOUNDARY,
+    // which is not supported.
+    page[44..48].copy_from_slice(&limits.atomic.to_be_bytes());
     page[4..].to_vec()
 }
 

@@ -131,9 +131,11 @@ fn a_compare_and_write_that_may_have_taken_effect_is_not_told_busy() {
     assert_eq!(sense(&bench.send(&cdb, &both)), ABORTED);
     good(bench.send(&cdb, &both));
     // What says the same whenever it is repeated is repeated.
-    for cdb in
-        [[0x2a, 0, 0, 0, 0, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0], [0x8b, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0]]
-    {
+    for cdb in [
+        [0x2a, 0, 0, 0, 0, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0],
+        [0x8b, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0],
+        [0x9c, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0],
+    ] {
         bench.volume.forgotten = vec![VolumeError::Busy];
         assert_eq!(bench.send(&cdb, &[9; 512]).status, Status::Busy);
     }

@@ -3,7 +3,9 @@
 mod common;
 
 use common::{HOST, payload, settings};
-use dyad_contract::volume::{Edition, STATE_BYTES_MAX, VolumeDone, VolumeError, VolumeOp, VolumeResult};
+use dyad_contract::volume::{
+    ATOMIC_BLOCKS_MAX, Edition, STATE_BYTES_MAX, VolumeDone, VolumeError, VolumeOp, VolumeResult,
+};
 use dyad_payload::{Payload, Slab};
 use dyad_scsi::{
     Attention, Begun, BlockSize, COMMANDS, Errand, InitiatorPort, LogicalUnit, NodeOp, Response, Run, Status, Step,
@@ -298,6 +300,12 @@ impl Checker {
             VolumeOp::Write { span, data, .. } | VolumeOp::Compare { span, expected: data } => {
                 check(span);
                 assert_eq!(data.len() as u64, span.len());
+            }
+            VolumeOp::WriteAtomic { span, data } => {
+                check(span);
+                assert_eq!(data.len() as u64, span.len());
+                let (first, last) = span.blocks();
+                assert!(last.0 - first.0 < ATOMIC_BLOCKS_MAX, "{op:?}");
             }
             VolumeOp::Fill { span, pattern, .. } => {
                 check(span);

@@ -125,7 +125,7 @@ fn other_luns_are_said_not_to_be_there() {
 #[test]
 fn unknown_codes_and_service_actions_are_told_apart() {
     let mut bench = Bench::new();
-    for opcode in [0x48, 0x7f, 0x9c, 0xff] {
+    for opcode in [0x48, 0x7f, 0x9a, 0xff] {
         let response = bench.run(&[opcode, 0, 0, 0, 0, 0]);
         assert_eq!((sense(&response), field(&response)), ((5, 0x20, 0), None));
     }

@@ -170,10 +170,12 @@ fn block_limits() {
         (32, 7, 1, "UGAVALID"),
         (32, 6, 31, "UNMAP GRANULARITY ALIGNMENT"),
         (36, 7, 64, "MAXIMUM WRITE SAME LENGTH"),
-        // SBC-4 §6.6.4: WRITE ATOMIC is not supported.
+        // SBC-4 §6.6.4: no alignment, no granularity, no ATOMIC BOUNDARY.
         (44, 7, 32, "MAXIMUM ATOMIC TRANSFER LENGTH"),
         (48, 7, 32, "ATOMIC ALIGNMENT"),
         (52, 7, 32, "ATOMIC TRANSFER LENGTH GRANULARITY"),
+        (56, 7, 32, "MAXIMUM ATOMIC TRANSFER LENGTH WITH ATOMIC BOUNDARY"),
+        (60, 7, 32, "MAXIMUM ATOMIC BOUNDARY SIZE"),
     ];
     let expected = "SBC-3 §6.6.4
   PAGE CODE: 176
@@ -189,6 +191,7 @@ fn block_limits() {
   OPTIMAL UNMAP GRANULARITY: 1
   UGAVALID: 1
   MAXIMUM WRITE SAME LENGTH: 65535
+  MAXIMUM ATOMIC TRANSFER LENGTH: 256
 ";
     assert_eq!(page_of("SBC-3 §6.6.4", &rows, &vpd(&mut Bench::native(), 0xb0)), expected);
 }

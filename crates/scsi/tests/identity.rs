@@ -96,7 +96,7 @@ fn an_endless_target_name_is_cut() {
     assert_eq!(usize::from(u16::from_be_bytes([page[2], page[3]])), page.len() - 4);
 }
 
-/// SBC-3 §6.6.4.
+/// SBC-3 §6.6.4, SBC-4 §6.6.4.
 #[test]
 fn block_limits_of_512_byte_blocks() {
     let page = vpd(&mut Bench::new(), 0xb0);
@@ -114,6 +114,7 @@ fn block_limits_of_512_byte_blocks() {
             (28, &8_u32.to_be_bytes()),           // OPTIMAL UNMAP GRANULARITY: 4 KiB
             (32, &0x8000_0000_u32.to_be_bytes()), // UGAVALID, alignment 0
             (36, &0xffff_u64.to_be_bytes()),      // MAXIMUM WRITE SAME LENGTH
+            (44, &2040_u32.to_be_bytes()),        // MAXIMUM ATOMIC TRANSFER LENGTH: unaligned, it touches 256 of 4 KiB
         ],
         64,
     );
@@ -128,6 +129,7 @@ fn block_limits_of_4096_byte_blocks_are_the_same_in_bytes() {
     assert_eq!(page[12..16], 256_u32.to_be_bytes());
     assert_eq!(page[20..24], 131_072_u32.to_be_bytes());
     assert_eq!(page[28..32], 1_u32.to_be_bytes());
+    assert_eq!(page[44..48], 256_u32.to_be_bytes(), "here nothing is unaligned");
 }
 
 /// SBC-3 §6.6.3 and §6.6.5.

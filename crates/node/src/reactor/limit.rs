@@ -44,8 +44,8 @@ fn cost_of(command: &Command) -> Cost {
     match command.cdb[0] {
         // READ, WRITE, WRITE AND VERIFY, VERIFY of all lengths.
         0x08 | 0x0a | 0x28 | 0x2a | 0x2e | 0x2f | 0x88 | 0x8a | 0x8e | 0x8f | 0xa8 | 0xaa | 0xae | 0xaf
-        // WRITE SAME, UNMAP, EXTENDED COPY, COMPARE AND WRITE, ORWRITE.
-        | 0x41 | 0x93 | 0x42 | 0x83 | 0x89 | 0x8b => {
+        // WRITE SAME, UNMAP, EXTENDED COPY, COMPARE AND WRITE, ORWRITE, WRITE ATOMIC.
+        | 0x41 | 0x93 | 0x42 | 0x83 | 0x89 | 0x8b | 0x9c => {
             // A host may say any length; what is longer than a command may be is refused, and costs as little as that.
             Cost::Bytes(command.expected_len.min(TRANSFER_BYTES_MAX))
         }

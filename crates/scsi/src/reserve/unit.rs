@@ -95,15 +95,19 @@ impl LogicalUnit {
             return Begun::Answer(self.ended_early(&task, Response::status(Status::ReservationConflict)));
         }
         // What MODE SELECT switched meanwhile holds for it, too.
-        if let VolumeOp::Write { durable, .. }
-        | VolumeOp::Fill { durable, .. }
-        | VolumeOp::Unmap { durable, .. }
-        | VolumeOp::CompareAndWrite { durable, .. } = &mut op
-        {
-            if let Err(protected) = self.check_writable(task.nexus()) {
-                return Begun::Answer(self.ended_early(&task, self.check_condition(protected)));
+        let writes = match &mut op {
+            VolumeOp::Write { durable, .. }
+            | VolumeOp::Fill { durable, .. }
+            | VolumeOp::Unmap { durable, .. }
+            | VolumeOp::CompareAndWrite { durable, .. } => {
+                *durable = self.is_durable(*durable);
+                true
             }
-            *durable = self.is_durable(*durable);
+            VolumeOp::WriteAtomic { .. } => true,
+            _ => false,
+        };
+        if writes && let Err(protected) = self.check_writable(task.nexus()) {
+            return Begun::Answer(self.ended_early(&task, self.check_condition(protected)));
         }
         Begun::Volume { task, op }
     }

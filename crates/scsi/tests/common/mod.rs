@@ -87,6 +87,7 @@ impl Memory {
             VolumeOp::Fill { span, durable, .. } => ("fill", Some(span), *durable),
             VolumeOp::Unmap { spans, durable } => ("unmap", spans.first(), *durable),
             VolumeOp::CompareAndWrite { span, durable, .. } => ("compare-and-write", Some(span), *durable),
+            VolumeOp::WriteAtomic { span, .. } => ("write-atomic", Some(span), true),
             VolumeOp::Compare { span, .. } => ("compare", Some(span), false),
             VolumeOp::Verify { span } => ("verify", Some(span), false),
             VolumeOp::Flush => ("flush", None, false),
@@ -103,11 +104,21 @@ impl Memory {
         if !self.failures.is_empty() {
             return Err(self.failures.remove(0));
         }
-        let is_write = matches!(op, VolumeOp::Write { .. } | VolumeOp::Unmap { .. } | VolumeOp::CompareAndWrite { .. });
+        let is_write = matches!(
+            op,
+            VolumeOp::Write { .. }
+                | VolumeOp::WriteAtomic { .. }
+                | VolumeOp::Unmap { .. }
+                | VolumeOp::CompareAndWrite { .. }
+        );
         match op {
             VolumeOp::Flush if !self.flush_failures.is_empty() => return Err(self.flush_failures.remove(0)),
             VolumeOp::Read { span } => return Ok(VolumeDone::Data(payload(slab, self.at(span)))),
             VolumeOp::Write { span, data, .. } => data.copy_to(self.at(span)),
+            VolumeOp::WriteAtomic { span, data } => {
+                assert_eq!(data.len() as u64, span.len());
+                data.copy_to(self.at(span));
+            }
             VolumeOp::Fill { span, pattern, .. } => {
                 assert_eq!(span.len() % pattern.len() as u64, 0);
                 let pattern = pattern.to_vec();
