@@ -176,6 +176,7 @@ fn a_read_that_is_not_answered_is_read_elsewhere_and_the_silent_image_is_taken_o
 fn a_read_returns_to_an_image_that_answers_again() {
     let mut pair = Stage::serving(2);
     pair.put(0, B, 1);
+    pair.images[0].heard.clear();
     let read = pair.read(0, B);
     for second in 0..120 {
         pair.now = pair.now + Period::from_secs(1);

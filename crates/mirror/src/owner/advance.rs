@@ -16,6 +16,7 @@ impl Core {
         match op.phase {
             Phase::Queued => match op.task {
                 Task::Equalise(_) => self.start_examine(op, out),
+                Task::Replay(_) => self.start_replay(op, out),
                 _ => self.start_volume(op, out),
             },
             Phase::Reading => self.on_all_read(op, out),
@@ -48,7 +49,7 @@ impl Core {
     /// Begins an operation of our own.
     pub(crate) fn begin_own(&mut self, op: &mut Op, out: &mut Vec<Action>) {
         match op.task {
-            Task::Equalise(_) => self.enter(op),
+            Task::Equalise(_) | Task::Replay(_) => self.enter(op),
             Task::Show => {
                 let targets = self.members.readable().minus(self.claimed_out());
                 self.start_survey(op, targets, out);

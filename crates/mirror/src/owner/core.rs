@@ -8,6 +8,7 @@ use dyad_contract::volume::{VolumeError, VolumeResult};
 use dyad_payload::Slab;
 use dyad_units::{Epoch, Extent, Moment, NodeId, Stamp, WriteNumber};
 
+use crate::owner::atomic::Intent;
 use crate::owner::credit::Credits;
 use crate::owner::event::{Action, ImageIndex};
 use crate::owner::hand_over::HandOver;
@@ -75,6 +76,8 @@ pub(crate) struct Core {
     pub(crate) suspects: Suspects,
     /// Those of them with writes of earlier owners that not every image has: images list them by "number above s" (M3).
     pub(crate) inherited: Suspects,
+    /// An atomic write that is left half done (M21).
+    pub(crate) intent: Intent,
     pub(crate) timers: Timers,
     pub(crate) counters: Tally<Counters>,
     /// To be done before the door closes.
@@ -127,6 +130,7 @@ impl Core {
             interval: IntervalClock::default(),
             suspects: Suspects::default(),
             inherited: Suspects::default(),
+            intent: Intent::default(),
             timers: Timers::default(),
             counters: Tally::default(),
             work: VecDeque::new(),
@@ -347,6 +351,7 @@ impl Core {
 
     /// Ends a host's operation with its answer; the slot is free afterwards.
     pub(crate) fn finish(&mut self, op: &mut Op, result: VolumeResult, out: &mut Vec<Action>) {
+        self.keep_back_if_noted(op);
         self.unlock(op);
         op.phase = Phase::Free;
         if matches!(result, Err(VolumeError::Busy)) {

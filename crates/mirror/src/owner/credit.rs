@@ -332,7 +332,7 @@ impl Core {
     /// All targets said whether they have a slot.
     pub(crate) fn on_reserved(&mut self, op: &mut Op, out: &mut Vec<Action>) {
         if op.failure.is_none() && !op.is_aborted {
-            let phase = if op.id.is_some() { Phase::Applying } else { Phase::Mending };
+            let phase = if matches!(op.task, Task::Equalise(_)) { Phase::Mending } else { Phase::Applying };
             self.start_apply(op, phase, out);
         } else {
             for step in &op.steps {
@@ -348,6 +348,7 @@ impl Core {
     pub(crate) fn on_released(&mut self, op: &mut Op, out: &mut Vec<Action>) {
         match op.task {
             Task::Equalise(_) => self.on_no_space_for_mends(op, out),
+            _ if op.atomic.is_some() => self.on_no_space_for_atomic(op, out),
             _ => {
                 let error = if op.is_aborted { VolumeError::Aborted } else { VolumeError::NoSpace };
                 let error = op.failure.unwrap_or(error);

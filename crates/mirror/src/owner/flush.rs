@@ -33,6 +33,7 @@ impl Core {
                 self.state = MirrorState::Stopped;
                 out.push(Action::Stopped);
             }
+            _ if op.atomic.is_some() && op.failure.is_none() => self.on_atomic_flushed(op, out),
             _ => match op.failure {
                 Some(error) => self.finish(op, Err(error), out),
                 None if op.is_change() => self.answer_change(op, out),

@@ -1,8 +1,9 @@
 //! Where operations of hosts enter: checks, the gate before suspect extents, the wait for enough images.
 
 use dyad_cluster::OnFew;
-use dyad_contract::volume::{STATE_BYTES_MAX, VolumeDone, VolumeError, VolumeOp};
+use dyad_contract::volume::{ATOMIC_BLOCKS_MAX, STATE_BYTES_MAX, VolumeDone, VolumeError, VolumeOp};
 
+use crate::owner::atomic::block_count;
 use crate::owner::core::Core;
 use crate::owner::event::Action;
 use crate::owner::op::{Op, Phase, Slot, spans};
@@ -18,6 +19,9 @@ impl Core {
         let is_within = spans(op).iter().all(|span| span.end() <= self.size);
         let fits = match op {
             VolumeOp::Write { span, data, .. } => data.len() as u64 == span.len(),
+            VolumeOp::WriteAtomic { span, data } => {
+                data.len() as u64 == span.len() && block_count(*span) <= ATOMIC_BLOCKS_MAX
+            }
             VolumeOp::Compare { span, expected } => expected.len() as u64 == span.len(),
             VolumeOp::CompareAndWrite { span, expected, data, .. } => {
                 [expected, data].iter().all(|data| data.len() as u64 == span.len())
@@ -55,7 +59,8 @@ impl Core {
         if op.is_change() && self.state == MirrorState::Serving && !self.has_enough_images() {
             return self.on_few_images(op, out);
         }
-        let is_clear = self.state == MirrorState::Serving && !op.ranges().any(|range| self.suspects.touches(range));
+        let is_kept_back = |range| self.suspects.touches(range) || self.intent.keeps_back(range);
+        let is_clear = self.state == MirrorState::Serving && !op.ranges().any(is_kept_back);
         if !is_clear {
             if !self.suspects.is_empty() {
                 op.ranges().for_each(|range| self.suspects.hurry(range));
@@ -92,7 +97,9 @@ impl Core {
                 self.start_verify_batch(op, out);
             }
             Some(VolumeOp::Unmap { spans, .. }) if spans.is_empty() => self.finish(op, Ok(VolumeDone::Done), out),
-            Some(VolumeOp::Write { .. } | VolumeOp::Fill { .. } | VolumeOp::Unmap { .. }) => self.start_span(op, out),
+            Some(
+                VolumeOp::Write { .. } | VolumeOp::WriteAtomic { .. } | VolumeOp::Fill { .. } | VolumeOp::Unmap { .. },
+            ) => self.start_span(op, out),
             None => unreachable!("a host's operation"),
         }
     }

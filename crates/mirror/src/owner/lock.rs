@@ -5,7 +5,7 @@
 //! later entries. At zero everywhere the operation holds all its ranges, so there is no deadlock: whoever
 //! waits, waits only for those that came before.
 
-use dyad_units::{BLOCKS_PER_EXTENT, Extent, Piece, Span};
+use dyad_units::{BLOCKS_PER_EXTENT, Extent, FIRST_HIDDEN, Piece, STATE_EXTENT, Span};
 
 use crate::owner::op::Slot;
 
@@ -26,7 +26,13 @@ impl Range {
         Self { first, last: first + u64::from(BLOCKS_PER_EXTENT) - 1 }
     }
 
-    const fn overlaps(self, other: Self) -> bool {
+    /// All blocks that are not the host's (M20, M21).
+    pub(crate) const HIDDEN: Self = Self {
+        first: FIRST_HIDDEN.0 as u64 * BLOCKS_PER_EXTENT as u64,
+        last: (STATE_EXTENT.0 as u64 + 1) * BLOCKS_PER_EXTENT as u64 - 1,
+    };
+
+    pub(crate) const fn overlaps(self, other: Self) -> bool {
         self.first <= other.last && other.first <= self.last
     }
 }

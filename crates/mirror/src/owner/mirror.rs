@@ -98,6 +98,7 @@ impl Mirror {
         }
         let run = [core.copy_deadline(), core.join_deadline(), core.hand_over_deadline()];
         let all = [core.timers.next(), core.interval_deadline(), core.proposals.repeat_at(), core.lease_deadline()];
+        let run = run.into_iter().chain([core.replay_deadline()]);
         all.into_iter().chain(run).flatten().min()
     }
 
@@ -270,6 +271,7 @@ impl Mirror {
             self.core.propose_if_needed(out);
             self.core.turn_interval();
             self.core.pump_suspects();
+            self.core.pump_replay();
             self.rest();
             self.begin_wanted(out);
             self.core.release_held(out);

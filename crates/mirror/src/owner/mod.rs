@@ -24,6 +24,7 @@
 mod abort;
 mod ack;
 mod advance;
+mod atomic;
 mod choose;
 mod compare;
 mod core;

@@ -6,6 +6,7 @@ use dyad_contract::volume::{VolumeError, VolumeOp};
 use dyad_payload::{Buf, Payload, Sums};
 use dyad_units::{Epoch, Extent, Moment, Piece, STATE_EXTENT, Span, Stamp, WriteNumber};
 
+use crate::owner::atomic::Atomic;
 use crate::owner::choose::Choice;
 use crate::owner::equalise::is_copy;
 use crate::owner::event::{ImageIndex, OpId};
@@ -57,6 +58,8 @@ pub(crate) enum Task {
     Grant(ImageIndex, u32),
     /// Give an image all of its credits of this epoch back (P15).
     GiveBack(ImageIndex, Epoch),
+    /// Find out whether an atomic write was left half done, and do it: of this range, if that is known already (M21).
+    Replay(Option<Range>),
     /// Flush the only image left, so that the record can say so (M8).
     FlushAlone,
     /// The last flush before the end.
@@ -250,6 +253,8 @@ pub(crate) struct Op {
     /// Partial first and last block of the span, merged.
     pub(crate) head: Option<Buf>,
     pub(crate) tail: Option<Buf>,
+    /// How far an atomic write is (M21).
+    pub(crate) atomic: Option<Box<Atomic>>,
     /// A fill's pattern, repeated.
     pub(crate) fill: Option<Buf>,
     /// What was read so far.
@@ -283,6 +288,7 @@ impl Op {
             next_block: 0,
             head: None,
             tail: None,
+            atomic: None,
             fill: None,
             gathered: Payload::new(),
             credit_life: 0,
@@ -324,10 +330,15 @@ impl Op {
         self.volume_op().map_or(&[], spans)
     }
 
-    /// The ranges of blocks that a host's operation locks.
+    /// The ranges of blocks that an operation locks, other than a comparison.
     pub(crate) fn ranges(&self) -> impl Iterator<Item = Range> {
-        let state = self.volume_op().filter(|op| is_of_state(op)).map(|_| Range::whole(STATE_EXTENT));
-        self.spans().iter().map(|&span| Range::from(span)).chain(state)
+        let hidden = match &self.task {
+            Task::Volume(op) if is_of_state(op) => [Some(Range::whole(STATE_EXTENT)), None],
+            Task::Volume(VolumeOp::WriteAtomic { .. }) => [Some(Range::HIDDEN), None],
+            Task::Replay(range) => [Some(Range::HIDDEN), *range],
+            _ => [None, None],
+        };
+        self.spans().iter().map(|&span| Range::from(span)).chain(hidden.into_iter().flatten())
     }
 
     /// The span worked on.
@@ -371,6 +382,7 @@ pub(crate) const fn is_change(op: &VolumeOp) -> bool {
         | VolumeOp::Fill { .. }
         | VolumeOp::Unmap { .. }
         | VolumeOp::CompareAndWrite { .. }
+        | VolumeOp::WriteAtomic { .. }
         | VolumeOp::WriteState { .. } => true,
         VolumeOp::Read { .. }
         | VolumeOp::Compare { .. }
@@ -387,6 +399,7 @@ pub(crate) fn spans(op: &VolumeOp) -> &[Span] {
         | VolumeOp::Write { span, .. }
         | VolumeOp::Fill { span, .. }
         | VolumeOp::CompareAndWrite { span, .. }
+        | VolumeOp::WriteAtomic { span, .. }
         | VolumeOp::Compare { span, .. }
         | VolumeOp::Verify { span } => std::slice::from_ref(span),
         VolumeOp::Unmap { spans, .. } => spans,
@@ -406,7 +419,7 @@ pub(crate) const fn is_durable(op: &VolumeOp) -> bool {
         | VolumeOp::Fill { durable, .. }
         | VolumeOp::Unmap { durable, .. }
         | VolumeOp::CompareAndWrite { durable, .. } => *durable,
-        VolumeOp::WriteState { .. } => true,
+        VolumeOp::WriteState { .. } | VolumeOp::WriteAtomic { .. } => true,
         VolumeOp::Read { .. }
         | VolumeOp::Compare { .. }
         | VolumeOp::Verify { .. }

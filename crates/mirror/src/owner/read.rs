@@ -165,6 +165,9 @@ impl Core {
         if op.is_aborted {
             return self.finish(op, Err(VolumeError::Aborted), out);
         }
+        if op.atomic.is_some() {
+            return self.on_atomic_read(op, out);
+        }
         if op.volume_op().is_some_and(is_of_state) {
             return self.on_state_read(op, out);
         }
@@ -173,9 +176,9 @@ impl Core {
         }
         match op.volume_op() {
             Some(VolumeOp::Verify { .. }) => self.start_verify_batch(op, out),
-            Some(VolumeOp::Write { .. } | VolumeOp::Fill { .. } | VolumeOp::Unmap { .. }) => {
-                self.on_edges_read(op, out)
-            }
+            Some(
+                VolumeOp::Write { .. } | VolumeOp::WriteAtomic { .. } | VolumeOp::Fill { .. } | VolumeOp::Unmap { .. },
+            ) => self.on_edges_read(op, out),
             _ => {
                 for step in &mut op.steps {
                     op.gathered.append(std::mem::take(&mut step.data));

@@ -13,7 +13,7 @@
 
 use dyad_cluster::{Change, IMAGES_MAX, ImageRecord, ImageState, Incarnation, OutReason, SegmentRecord};
 use dyad_contract::image::{Reply, Survey};
-use dyad_units::{EXTENT_BYTES, ImageId, NodeId, STATE_EXTENT};
+use dyad_units::{EXTENT_BYTES, ImageId, NodeId};
 
 use crate::owner::core::{Core, Work};
 use crate::owner::event::{Action, ImageIndex, Note};
@@ -185,6 +185,7 @@ impl Core {
     /// The claim is recorded, in the store and at the images: begin to serve.
     fn serve(&mut self, out: &mut Vec<Action>) {
         self.state = MirrorState::Serving;
+        self.intent.begin();
         if !self.has_served {
             self.has_served = true;
             self.numbers.begin(self.members.epoch());
@@ -257,9 +258,9 @@ fn suspects<'a>(surveys: impl Iterator<Item = &'a Survey>, size: u64) -> (Suspec
     let end = size.div_ceil(u64::from(EXTENT_BYTES)) as u32;
     let (mut suspects, mut inherited) = (Suspects::default(), Suspects::default());
     for survey in surveys {
-        let unsettled = survey.unsettled.iter().filter(|piece| piece.extent.0 < end || piece.extent == STATE_EXTENT);
+        let unsettled = survey.unsettled.iter().filter(|piece| piece.extent.0 < end || piece.extent.is_hidden());
         unsettled.for_each(|&piece| inherited.add_piece(piece));
-        survey.marked.iter().for_each(|&region| suspects.add_region(region, end, STATE_EXTENT));
+        survey.marked.iter().for_each(|&region| suspects.add_region(region, end));
     }
     suspects.add_all(&inherited);
     (suspects, inherited)

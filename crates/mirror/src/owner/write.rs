@@ -78,7 +78,11 @@ impl Core {
         let end = span.end().min((block + 1) * BLOCK);
         let covered = &mut merged[(start - block * BLOCK) as usize..(end - block * BLOCK) as usize];
         match op.volume_op() {
-            Some(VolumeOp::Write { data, .. } | VolumeOp::CompareAndWrite { data, .. }) => {
+            Some(
+                VolumeOp::Write { data, .. }
+                | VolumeOp::WriteAtomic { data, .. }
+                | VolumeOp::CompareAndWrite { data, .. },
+            ) => {
                 data.slice((start - span.offset()) as usize, covered.len()).copy_to(covered);
             }
             Some(VolumeOp::Fill { pattern, .. }) => repeat(pattern, covered),
@@ -89,6 +93,9 @@ impl Core {
 
     /// Prepares and sends the next batch, or ends the span or the operation.
     pub(crate) fn start_batch(&mut self, op: &mut Op, out: &mut Vec<Action>) {
+        if matches!(op.volume_op(), Some(VolumeOp::WriteAtomic { .. })) {
+            return self.start_atomic(op, out);
+        }
         let last = op.span().blocks().1.0;
         if op.next_block > last {
             (op.head, op.tail) = (None, None);
@@ -171,6 +178,7 @@ impl Core {
                 self.doubt(op, out);
                 self.finish(op, Err(error), out);
             }
+            None if op.atomic.is_some() => self.on_atomic_applied(op, out),
             None if op.volume_op().is_some_and(is_of_state) => {
                 // Locked until it is durable: the next one overwrites the only other home (M20).
                 op.steps.clear();
@@ -213,7 +221,7 @@ fn edges(span: Span) -> [Option<u64>; 2] {
 }
 
 /// The new bytes of a piece: merged edges, and between them the host's.
-fn piece_data(op: &Op, piece: Piece) -> Payload {
+pub(crate) fn piece_data(op: &Op, piece: Piece) -> Payload {
     let span = op.span();
     let [head, tail] = edges(span);
     let (mut start, mut end) = (piece.offset(), piece.offset() + piece.len() as u64);
@@ -229,7 +237,11 @@ fn piece_data(op: &Op, piece: Piece) -> Payload {
     if start < end {
         let len = (end - start) as usize;
         match op.volume_op() {
-            Some(VolumeOp::Write { data: new, .. } | VolumeOp::CompareAndWrite { data: new, .. }) => {
+            Some(
+                VolumeOp::Write { data: new, .. }
+                | VolumeOp::WriteAtomic { data: new, .. }
+                | VolumeOp::CompareAndWrite { data: new, .. },
+            ) => {
                 data.append(new.slice((start - span.offset()) as usize, len));
             }
             // Every piece begins at a block, and so does the pattern or a multiple of it.

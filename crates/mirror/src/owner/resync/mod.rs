@@ -269,10 +269,10 @@ impl Core {
         if op.is_change() {
             let pieces = op.spans().iter().flat_map(|span| span.pieces());
             pieces.for_each(|piece| run.need.add(piece.extent));
-            if op.volume_op().is_some_and(is_of_state) {
-                run.need.add(STATE_EXTENT);
-            }
         }
+        let atomic = op.atomic.iter().flat_map(|atomic| atomic.extents());
+        let state = op.volume_op().is_some_and(is_of_state).then_some(STATE_EXTENT);
+        atomic.chain(state).for_each(|extent| run.need.add(extent));
     }
 
     /// A write failed, and X may have it or not: whatever it has, it is not what the set has.

@@ -1,0 +1,438 @@
+//! Atomic writes (M21): whatever fails meanwhile, all of the range is new afterwards or none.
+//!
+//! Before anything of the range changes, what is to be written lies durably on every in-sync image, in extents that are not
+//! the host's, and the home of the SCSI state that is written with it (M20) says where it belongs: the intent. Whoever
+//! serves next reads the homes first. Where they hold an intent, it is carried out before anybody sees the range.
+//!
+//! ```text
+//!  partial blocks read ─▶ homes read ─▶ data and intent ─▶ flush ─▶ range ─▶ flush ─▶ home without it ─▶ answer
+//!                                       │ none of the range changed │ some of it may have    │
+//!   a crash here leaves the old range ──┘                           └── is done again by whoever serves next
+//! ```
+//!
+//! Range and hidden extents are locked (M2) until the intent is gone: what others write to the range later is never
+//! written over again. Where that cannot be done at once, as when the last image fails amid it, the range is kept back,
+//! as one that a crash left suspect is, and it is tried again.
+
+use dyad_contract::volume::{ATOMIC_BLOCKS_MAX, VolumeError};
+use dyad_payload::{BlockSum, Exhausted, Payload, Sums};
+use dyad_units::{BLOCK_BYTES, BLOCKS_PER_EXTENT, Extent, FIRST_HIDDEN, Moment, Period, Piece, STATE_EXTENT, Span};
+
+use crate::owner::core::{Core, Work};
+use crate::owner::event::Action;
+use crate::owner::lock::Range;
+use crate::owner::op::{Op, Phase, Step, Task};
+use crate::owner::read::first_piece;
+use crate::owner::state::{HEAD_BYTES, Home, judge};
+use crate::owner::status::MirrorState;
+use crate::owner::write::piece_data;
+
+/// Before what is left half done is tried again: long enough for an image to leave the set or for slots to become free.
+const AGAIN: Period = Period::from_millis(500);
+
+/// Blocks that a span touches.
+pub(crate) const fn block_count(span: Span) -> u64 {
+    let (first, last) = span.blocks();
+    last.0 - first.0 + 1
+}
+
+/// What a home says of an atomic write that may be half done.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Noted {
+    pub(crate) first: u64,
+    pub(crate) blocks: u64,
+    /// Of the data in the hidden extents: those of another write, or a part of them, are no intent.
+    pub(crate) sum: BlockSum,
+}
+
+impl Noted {
+    fn range(self) -> Range {
+        Range { first: self.first, last: self.first + self.blocks - 1 }
+    }
+}
+
+/// Whether an atomic write is left half done.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(crate) enum Left {
+    /// Not looked at yet in this reign: nobody sees anything.
+    #[default]
+    Unknown,
+    Nothing,
+    /// Nobody sees these blocks, nor the SCSI state.
+    Blocks(Range),
+}
+
+/// The segment's atomic write that is left half done, and when it is tried again.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Intent {
+    left: Left,
+    is_under_way: bool,
+    at: Option<Moment>,
+}
+
+impl Intent {
+    /// A new reign begins.
+    pub(crate) fn begin(&mut self) {
+        *self = Self::default();
+    }
+
+    pub(crate) fn keeps_back(&self, range: Range) -> bool {
+        match self.left {
+            Left::Unknown => true,
+            Left::Nothing => false,
+            Left::Blocks(left) => left.overlaps(range) || Range::HIDDEN.overlaps(range),
+        }
+    }
+}
+
+/// How far an atomic write is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Stage {
+    /// Both homes are read.
+    Homes,
+    /// What a home's intent is about is read.
+    Data,
+    /// Data and intent are written, then flushed.
+    Noting,
+    /// The range is written, then flushed.
+    Applying,
+    /// A home without intent is written.
+    Clearing,
+}
+
+/// An atomic write under way.
+#[derive(Clone, Debug)]
+pub(crate) struct Atomic {
+    stage: Stage,
+    /// First block of the range.
+    first: u64,
+    /// All blocks of the range.
+    data: Payload,
+    /// The SCSI state, which goes from home to home.
+    state: Payload,
+    /// Which home is written next, and its turn.
+    home: usize,
+    turn: u64,
+    /// Replaying: what a home says of it.
+    noted: Option<Noted>,
+    /// What is answered when the intent is gone, if not that it was carried out.
+    outcome: Option<VolumeError>,
+}
+
+impl Atomic {
+    fn new(first: u64, data: Payload) -> Self {
+        Self { stage: Stage::Homes, first, data, state: Payload::new(), home: 0, turn: 0, noted: None, outcome: None }
+    }
+
+    fn blocks(&self) -> u64 {
+        (self.data.len() / BLOCK_BYTES as usize) as u64
+    }
+
+    fn range(&self) -> Range {
+        Range { first: self.first, last: self.first + self.blocks().max(1) - 1 }
+    }
+
+    /// Whatever it may be writing: an image that catches up needs it (M13).
+    pub(crate) fn extents(&self) -> impl Iterator<Item = Extent> + use<> {
+        let per_extent = u64::from(BLOCKS_PER_EXTENT);
+        let Range { first, last } = self.range();
+        let own = (first / per_extent) as u32..=(last / per_extent) as u32;
+        own.chain(FIRST_HIDDEN.0..=STATE_EXTENT.0).map(Extent)
+    }
+
+    /// Takes the next home in turn.
+    fn turn_home(&mut self) -> (usize, u64) {
+        let taken = (self.home, self.turn);
+        (self.home, self.turn) = (1 - self.home, self.turn + 1);
+        taken
+    }
+}
+
+const _: () = assert!(ATOMIC_BLOCKS_MAX * 8 <= BLOCK_BYTES as u64, "the sums of all blocks fit one");
+
+/// One sum for all of them.
+fn sum_of(sums: &Sums) -> BlockSum {
+    let mut block = [0; BLOCK_BYTES as usize];
+    for (to, sum) in block.chunks_exact_mut(8).zip(sums.iter()) {
+        to.copy_from_slice(&sum.0.to_le_bytes());
+    }
+    BlockSum::of(&block)
+}
+
+impl Core {
+    /// The lock is granted and partial blocks are merged: everything that will be written is known.
+    pub(crate) fn start_atomic(&mut self, op: &mut Op, out: &mut Vec<Action>) {
+        let (first, last) = op.span().blocks();
+        let (mut next, mut data) = (first.0, Payload::new());
+        while next <= last.0 {
+            let piece = first_piece(next, last.0);
+            data.append(piece_data(op, piece));
+            next += u64::from(piece.count());
+        }
+        (op.head, op.tail) = (None, None);
+        op.atomic = Some(Box::new(Atomic::new(first.0, data)));
+        self.start_state(op, out);
+    }
+
+    /// Homes or data were read, or cannot be.
+    pub(crate) fn on_atomic_read(&mut self, op: &mut Op, out: &mut Vec<Action>) {
+        if let Some(error) = op.failure.take_if(|error| !matches!(error, VolumeError::Medium { .. })) {
+            return self.finish(op, Err(error), out);
+        }
+        let is_replay = matches!(op.task, Task::Replay(_));
+        match op.atomic.as_ref().map(|atomic| atomic.stage) {
+            Some(Stage::Homes) if is_replay => self.on_homes_of_replay(op, out),
+            Some(Stage::Homes) => self.on_homes(op, out),
+            _ => self.on_left_data(op, out),
+        }
+    }
+
+    /// The homes of a host's write.
+    fn on_homes(&mut self, op: &mut Op, out: &mut Vec<Action>) {
+        if let Err(error) = self.take_homes(op) {
+            return self.finish(op, Err(error), out);
+        }
+        match self.note_steps(op) {
+            Ok(()) => {
+                self.stage(op, Stage::Noting);
+                self.start_space(op, Phase::Applying, out);
+            }
+            Err(Exhausted { .. }) => self.finish(op, Err(VolumeError::Busy), out),
+        }
+    }
+
+    /// Keeps the SCSI state that was read, and which home comes next. What the newest home notes.
+    fn take_homes(&mut self, op: &mut Op) -> Result<Option<Noted>, VolumeError> {
+        let homes = [0, 1].map(|at| judge(&op.steps[at].data));
+        let newest = usize::from(homes[1].turn() > homes[0].turn());
+        // One that cannot be read may be the newer one, and both may be torn by what only an administrator can mend.
+        if let Some(error) = op.failure.take() {
+            return Err(error);
+        }
+        let (state, noted) = match homes[newest] {
+            Home::Kept { len, noted, .. } => (std::mem::take(&mut op.steps[newest].data).slice(HEAD_BYTES, len), noted),
+            _ if homes.contains(&Home::Empty) => (Payload::new(), None),
+            _ => return Err(VolumeError::Medium { offset: Piece::whole(STATE_EXTENT).offset() }),
+        };
+        let turn = (homes[newest].turn() + 1).max(self.numbers.last().value() + 1);
+        if let Some(atomic) = op.atomic.as_mut() {
+            (atomic.state, atomic.home, atomic.turn) = (state, 1 - newest, turn);
+        }
+        Ok(noted)
+    }
+
+    fn stage(&self, op: &mut Op, stage: Stage) {
+        if let Some(atomic) = op.atomic.as_mut() {
+            atomic.stage = stage;
+        }
+    }
+
+    /// Lets `op.steps` be the data in the hidden extents, and the home that says whose they are.
+    fn note_steps(&mut self, op: &mut Op) -> Result<(), Exhausted> {
+        op.steps.clear();
+        let Some(mut atomic) = op.atomic.take() else { return Ok(()) };
+        let sums = Sums::of(&atomic.data, &self.slab)?;
+        let noted = Noted { first: atomic.first, blocks: atomic.blocks(), sum: sum_of(&sums) };
+        let base = Piece::whole(FIRST_HIDDEN).block().0;
+        self.data_steps(op, &atomic, base)?;
+        let (home, turn) = atomic.turn_home();
+        let step = self.home_step(home, turn, &atomic.state, Some(noted))?;
+        op.steps.push(step);
+        op.atomic = Some(atomic);
+        Ok(())
+    }
+
+    /// Adds the data as steps, from a block on.
+    fn data_steps(&mut self, op: &mut Op, atomic: &Atomic, base: u64) -> Result<(), Exhausted> {
+        let last = base + atomic.blocks() - 1;
+        let mut next = base;
+        while next <= last {
+            let piece = first_piece(next, last);
+            let mut step = Step::new(piece, self.targets_of(piece.extent));
+            step.data = atomic.data.slice(((next - base) * u64::from(BLOCK_BYTES)) as usize, piece.len());
+            step.sums = Some(Sums::of(&step.data, &self.slab)?);
+            next += u64::from(piece.count());
+            op.steps.push(step);
+        }
+        Ok(())
+    }
+
+    /// Every target has the steps of the stage.
+    pub(crate) fn on_atomic_applied(&mut self, op: &mut Op, out: &mut Vec<Action>) {
+        if op.atomic.as_ref().is_some_and(|atomic| atomic.stage == Stage::Clearing) {
+            self.end_atomic(op, out);
+        } else {
+            self.start_flush(op, out);
+        }
+    }
+
+    /// And every target has made them durable.
+    pub(crate) fn on_atomic_flushed(&mut self, op: &mut Op, out: &mut Vec<Action>) {
+        if op.atomic.as_ref().is_some_and(|atomic| atomic.stage == Stage::Noting) {
+            self.start_applying(op, out);
+        } else {
+            self.start_clearing(op, out);
+        }
+    }
+
+    /// The intent is durable: from here on the range becomes new, whatever happens.
+    fn start_applying(&mut self, op: &mut Op, out: &mut Vec<Action>) {
+        self.stage(op, Stage::Applying);
+        op.is_aborted = false;
+        op.steps.clear();
+        let Some(atomic) = op.atomic.take() else { return };
+        let steps = self.data_steps(op, &atomic, atomic.first);
+        op.atomic = Some(atomic);
+        match steps {
+            Ok(()) => self.start_space(op, Phase::Applying, out),
+            Err(Exhausted { .. }) => self.finish(op, Err(VolumeError::Busy), out),
+        }
+    }
+
+    fn start_clearing(&mut self, op: &mut Op, out: &mut Vec<Action>) {
+        self.stage(op, Stage::Clearing);
+        (op.is_aborted, op.failure) = (false, None);
+        op.steps.clear();
+        let Some(mut atomic) = op.atomic.take() else { return };
+        let (home, turn) = atomic.turn_home();
+        let step = self.home_step(home, turn, &atomic.state, None);
+        op.atomic = Some(atomic);
+        match step {
+            Ok(step) => {
+                op.steps.push(step);
+                self.start_space(op, Phase::Applying, out);
+            }
+            Err(Exhausted { .. }) => self.finish(op, Err(VolumeError::Busy), out),
+        }
+    }
+
+    /// P15: there is no slot for the steps of the stage, and none of them was written.
+    pub(crate) fn on_no_space_for_atomic(&mut self, op: &mut Op, out: &mut Vec<Action>) {
+        let error = op.failure.unwrap_or(if op.is_aborted { VolumeError::Aborted } else { VolumeError::NoSpace });
+        let is_noted = op.atomic.as_ref().is_some_and(|atomic| atomic.stage == Stage::Applying);
+        if op.id.is_some() && is_noted {
+            // Nothing of the range has changed, so the intent can be taken back.
+            if let Some(atomic) = op.atomic.as_mut() {
+                atomic.outcome = Some(error);
+            }
+            return self.start_clearing(op, out);
+        }
+        self.finish(op, Err(error), out);
+    }
+
+    /// No home notes it any more.
+    fn end_atomic(&mut self, op: &mut Op, out: &mut Vec<Action>) {
+        op.steps.clear();
+        let outcome = op.atomic.take().and_then(|atomic| atomic.outcome);
+        if matches!(op.task, Task::Replay(_)) {
+            return self.end_replay(op, Left::Nothing);
+        }
+        match outcome {
+            Some(error) => self.finish(op, Err(error), out),
+            None => {
+                op.is_applied = true;
+                self.unlock(op);
+                self.answer_change(op, out);
+            }
+        }
+    }
+
+    /// An operation ends. If it is an atomic write that may be noted, the range is kept back until that is carried out.
+    pub(crate) fn keep_back_if_noted(&mut self, op: &mut Op) {
+        let atomic = op.atomic.take();
+        let is_replay = matches!(op.task, Task::Replay(_));
+        if let Some(atomic) = atomic.filter(|_| op.has_effect) {
+            self.intent.left = Left::Blocks(atomic.range());
+            self.intent.at = Some(self.now + AGAIN);
+        }
+        if is_replay {
+            (self.intent.is_under_way, self.intent.at) = (false, Some(self.now + AGAIN));
+        }
+    }
+
+    /// Looks for what is left half done, or does it, as soon as what it needs was compared.
+    pub(crate) fn pump_replay(&mut self) {
+        let Intent { left, is_under_way, at } = self.intent;
+        let is_due = at.is_none_or(|at| at <= self.now);
+        if left == Left::Nothing || is_under_way || !is_due || self.state != MirrorState::Serving {
+            return;
+        }
+        let range = if let Left::Blocks(range) = left { Some(range) } else { None };
+        let needed = || [Some(Range::HIDDEN), range].into_iter().flatten();
+        if needed().any(|range| self.suspects.touches(range)) {
+            return needed().for_each(|range| self.suspects.hurry(range));
+        }
+        (self.intent.is_under_way, self.intent.at) = (true, None);
+        self.wanted.push_back(Task::Replay(range));
+    }
+
+    /// When it is tried again.
+    pub(crate) fn replay_deadline(&self) -> Option<Moment> {
+        self.intent.at.filter(|_| self.intent.left != Left::Nothing && self.state == MirrorState::Serving)
+    }
+
+    pub(crate) fn start_replay(&mut self, op: &mut Op, out: &mut Vec<Action>) {
+        op.atomic = Some(Box::new(Atomic::new(0, Payload::new())));
+        self.start_state(op, out);
+    }
+
+    fn end_replay(&mut self, op: &mut Op, left: Left) {
+        op.atomic = None;
+        self.intent = Intent { left, ..Intent::default() };
+        self.work.push_back(Work::Regate);
+        self.end_own(op);
+    }
+
+    fn on_homes_of_replay(&mut self, op: &mut Op, out: &mut Vec<Action>) {
+        // Homes that nobody can read any more hide whether there was one: the state is refused (M20), the rest is served.
+        let noted = self.take_homes(op).unwrap_or(None);
+        let is_valid = |noted: &Noted| {
+            let end = noted.first.checked_add(noted.blocks).and_then(|end| end.checked_mul(u64::from(BLOCK_BYTES)));
+            let fits = noted.blocks > 0 && noted.blocks <= ATOMIC_BLOCKS_MAX;
+            fits && end.is_some_and(|end| end <= self.size.next_multiple_of(u64::from(BLOCK_BYTES)))
+        };
+        let Some(noted) = noted else { return self.end_replay(op, Left::Nothing) };
+        if !is_valid(&noted) {
+            return self.start_clearing(op, out);
+        }
+        let Task::Replay(Some(range)) = op.task else { return self.end_replay(op, Left::Blocks(noted.range())) };
+        if range != noted.range() {
+            return self.end_replay(op, Left::Blocks(noted.range()));
+        }
+        if let Some(atomic) = op.atomic.as_mut() {
+            (atomic.stage, atomic.first, atomic.noted) = (Stage::Data, noted.first, Some(noted));
+        }
+        op.steps.clear();
+        let base = Piece::whole(FIRST_HIDDEN).block().0;
+        let (mut next, last) = (base, base + noted.blocks - 1);
+        while next <= last {
+            let piece = first_piece(next, last);
+            next += u64::from(piece.count());
+            op.steps.push(Step::new(piece, self.members.in_sync));
+        }
+        self.start_reads(op, out);
+    }
+
+    /// What was to be written is there, or is not: then power was lost before it was noted, and nothing of the range changed;
+    /// or no image can read it any more.
+    fn on_left_data(&mut self, op: &mut Op, out: &mut Vec<Action>) {
+        let is_readable = op.failure.take().is_none();
+        let mut data = Payload::new();
+        op.steps.iter_mut().for_each(|step| data.append(std::mem::take(&mut step.data)));
+        let Some(noted) = op.atomic.as_ref().and_then(|atomic| atomic.noted) else {
+            return self.finish(op, Err(VolumeError::Busy), out);
+        };
+        let sums = match Sums::of(&data, &self.slab) {
+            Ok(sums) => sums,
+            Err(Exhausted { .. }) => return self.finish(op, Err(VolumeError::Busy), out),
+        };
+        if !is_readable || sum_of(&sums) != noted.sum {
+            return self.start_clearing(op, out);
+        }
+        if let Some(atomic) = op.atomic.as_mut() {
+            atomic.data = data;
+        }
+        op.has_effect = true;
+        self.start_applying(op, out);
+    }
+}
