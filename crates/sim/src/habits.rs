@@ -1,7 +1,7 @@
 //! What owners ask for next: drawn by weight, within what the mirror's rules let them ask.
 
 use dyad_contract::image::{Request, Space};
-use dyad_units::{Epoch, Piece, STATE_EXTENT};
+use dyad_units::{Epoch, Extent, INTENT_EXTENTS, Piece, STATE_EXTENT};
 
 use crate::actor::{Actor, Closing, Sent};
 use crate::player::Player;
@@ -55,8 +55,9 @@ impl Habits {
 }
 
 /// Blocks of one extent: mostly few, sometimes all.
-pub(crate) fn draw_piece(rng: &mut Rng, extents: &[dyad_units::Extent]) -> Piece {
-    let extent = if rng.chance(1, 40) { STATE_EXTENT } else { extents[rng.index(extents.len())] };
+pub(crate) fn draw_piece(rng: &mut Rng, extents: &[Extent]) -> Piece {
+    let hidden = Extent(STATE_EXTENT.0 - rng.below(u64::from(INTENT_EXTENTS) + 1) as u32);
+    let extent = if rng.chance(1, 40) { hidden } else { extents[rng.index(extents.len())] };
     let (first, count) = match rng.below(10) {
         0 => (0, 64),
         1..=5 => (rng.below(64), 1),

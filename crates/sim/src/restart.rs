@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use dyad_contract::image::{BlockState, Examined, ImageError, Reply, Request, Survey};
 use dyad_payload::{BlockSum, Payload, Slab, Sums};
 use dyad_pool::OpenError;
-use dyad_units::{BLOCKS_PER_EXTENT, EXTENT_BYTES, Extent, Interval, Piece, Region, STATE_EXTENT, Stamp};
+use dyad_units::{BLOCKS_PER_EXTENT, EXTENT_BYTES, Extent, FIRST_HIDDEN, Interval, Piece, Region, STATE_EXTENT, Stamp};
 
 use crate::actor::{Actor, extents_of, record_of};
 use crate::disk::{SimDisk, Survival};
@@ -169,7 +169,7 @@ impl Player {
     /// what nobody looks at after a power cut could be anything for ever.
     pub(crate) fn read_everything(&mut self, at: usize) -> Result<(), Stop> {
         let used = self.scene.extents.iter().copied().chain(self.actors[at].1.model.extents());
-        let extents: BTreeSet<Extent> = used.chain([STATE_EXTENT]).collect();
+        let extents: BTreeSet<Extent> = used.chain(hidden()).collect();
         for extent in extents {
             let piece = Piece::whole(extent);
             match self.ask(at, Request::Read { piece })? {
@@ -309,7 +309,7 @@ impl Player {
         }
         // Every extent of a marked region, those that were never written too: another image might have them.
         let count = self.scene.size().value().div_ceil(u64::from(EXTENT_BYTES)) as u32;
-        (0..count).map(Extent).chain([STATE_EXTENT]).filter(is_marked).collect()
+        (0..count).map(Extent).chain(hidden()).filter(is_marked).collect()
     }
 
     /// A read before anything was made equal: refused or right, never wrong (P8).
@@ -435,4 +435,9 @@ impl Player {
             reply => Err(Violation(format!("a mend of {piece:?} was answered by {reply:?}")).into()),
         }
     }
+}
+
+/// The extents that are not the host's.
+fn hidden() -> impl Iterator<Item = Extent> {
+    (FIRST_HIDDEN.0..=STATE_EXTENT.0).map(Extent)
 }

@@ -1,7 +1,9 @@
 //! What all hosts together know of all volumes: every block's history, and who is busy with it.
 
 use super::block::{Block, Nodes, Order, Rotted};
+use super::wholes::Wholes;
 use crate::pattern::{BLOCK, Value, identify};
+use crate::rng::Rng;
 
 /// What the SCSI state of a volume names as its block: far above every real one.
 pub const STATE: u64 = 1 << 40;
@@ -29,6 +31,7 @@ pub struct Volume {
     touched: Vec<u64>,
     /// The SCSI state (M20).
     state: Block,
+    wholes: Wholes,
 }
 
 /// The book.
@@ -51,6 +54,7 @@ impl Book {
             cells: vec![Cell::default(); blocks as usize],
             touched: Vec::new(),
             state: Block::default(),
+            wholes: Wholes::default(),
         };
         Self {
             volumes: (0..volumes as u64).map(volume).collect(),
@@ -122,8 +126,28 @@ impl Book {
         })
     }
 
+    /// Whether nobody writes any of the blocks.
+    pub fn is_calm(&mut self, volume: usize, first: u64, count: u64) -> bool {
+        (first..first + count).all(|block| {
+            let cell = self.cell(volume, block);
+            !cell.is_taken && cell.changes == 0
+        })
+    }
+
+    /// An atomic write of these values begins (M21). Nobody else may write meanwhile.
+    pub fn begin_atomic(&mut self, volume: usize, first: u64, values: &[Value]) {
+        self.begin(volume, first, values, true);
+        self.volumes[volume].wholes.begin(first, values);
+    }
+
+    /// Blocks that an atomic write wrote, and nobody since.
+    pub fn a_whole(&self, volume: usize, rng: &mut Rng) -> Option<(u64, u64)> {
+        self.volumes[volume].wholes.any(rng)
+    }
+
     /// Writes of these values begin; `alone`: nobody else may write meanwhile.
     pub fn begin(&mut self, volume: usize, first: u64, values: &[Value], alone: bool) {
+        self.volumes[volume].wholes.overwrite(first, values.len() as u64);
         let now = self.order();
         for (block, &value) in (first..).zip(values) {
             self.touch(volume, block);
@@ -199,6 +223,7 @@ impl Book {
     ) -> Result<(), String> {
         let (now, tears) = (self.order(), self.tears);
         let number = self.volumes[volume].number;
+        let mut seen = Vec::with_capacity(bytes.len() / BLOCK);
         for (block, bytes) in (first..).zip(bytes.chunks_exact(BLOCK)) {
             let told = |what: String| format!("a read of block {block} of volume {volume}: {what}");
             let rotted = self.rotted;
@@ -206,8 +231,10 @@ impl Book {
             let rotten = || history.rotten(bytes, (number, block), asked, rotted);
             let value = identify(bytes, number, block).or_else(|what| rotten().ok_or(what)).map_err(told)?;
             self.cell(volume, block).history.read(value, asked, now, holders, tears).map_err(told)?;
+            seen.push(value);
         }
-        Ok(())
+        let torn = self.volumes[volume].wholes.judge(first, &seen);
+        torn.map_err(|what| format!("a read of volume {volume}: {what}"))
     }
 
     /// A change of the SCSI state begins.
@@ -289,6 +316,7 @@ impl Book {
 
     /// Bits change on the disks of these nodes.
     pub fn rots(&mut self, nodes: Nodes) {
+        self.volumes.iter_mut().for_each(|volume| volume.wholes = Wholes::default());
         let now = self.order();
         self.rotted.add(nodes, now);
     }
@@ -312,6 +340,8 @@ impl Book {
     /// An image that was behind became owner (M10).
     pub fn forked(&mut self, volume: usize) {
         let now = self.order();
+        // It may have been copied in part when it was left behind.
+        self.volumes[volume].wholes = Wholes::default();
         self.volumes[volume].cells.iter_mut().for_each(|cell| cell.history.forked(now));
         self.volumes[volume].state.forked(now);
     }

@@ -6,7 +6,7 @@ use dyad_contract::image::{BlockState, Reply, Request, Token};
 use dyad_mirror::{Command, PartEvent};
 use dyad_payload::BlockSum;
 use dyad_pool::ImageHandle;
-use dyad_units::{Extent, STATE_EXTENT, Stamp};
+use dyad_units::{Extent, FIRST_HIDDEN, STATE_EXTENT, Stamp};
 
 use super::happening::{Happening, Local};
 use super::host::{Host, Wish};
@@ -240,7 +240,7 @@ impl World {
                 in_sync(record).filter_map(|image| Some((self.place(image.node)?, image.id))).collect()
             };
             let extents = (self.book.blocks() / 64) as u32;
-            for extent in (0..extents).map(Extent).chain([STATE_EXTENT]) {
+            for extent in (0..extents).chain(FIRST_HIDDEN.0..=STATE_EXTENT.0).map(Extent) {
                 let mut seen: Vec<(usize, Contents)> = Vec::new();
                 for &(node, image) in &images {
                     if let Some(contents) = self.contents(node, segment, image, extent)? {
@@ -257,7 +257,7 @@ impl World {
                         (0..64).find(|&block| other.1.1[block] != first.1.1[block] && !(may_be_bad && is_bad(block)));
                     if let Some(block) = differs {
                         let at = u64::from(extent.0) * 64 + block as u64;
-                        let is_state = extent == STATE_EXTENT;
+                        let is_state = extent.is_hidden();
                         let known = if is_state { String::new() } else { self.book.tell(segment, at) };
                         return violation(format!(
                             "block {at} of segment {segment} differs between nodes {} and {} (stamps {} and {}){known}",

@@ -47,6 +47,7 @@ mod sessions;
 mod setup;
 mod story;
 mod survived;
+mod wholes;
 mod world;
 
 pub use campaign::{Campaign, Outcome};

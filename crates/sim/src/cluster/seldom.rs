@@ -10,10 +10,11 @@
 //! | long queues | M3, M12 | disks take long for everything, and owners hand over or fail amid writes | 10, 38 |
 //! | forgot | M11 | the owner of three images is cut off amid writes, and the other machines lose their power before they follow | 37 |
 //! | written alone | M1 | the owner loses its power with writes on its disk that no other image has, and nobody writes there again | 06 |
+//! | whole | M21 | a host that writes runs of blocks atomically, and losses of power, of processes and of owners amid that | those of M21 |
 //! | durable | A2 | a host that clears durably, and losses of power everywhere | 120 |
 
 use super::cut_off::Twist;
-use super::host::{CLEARER, DROPPER, LOOKER, SCATTERER, SENDER, SPARSE, TANGLER, WATCHER};
+use super::host::{CLEARER, DROPPER, JOINER, LOOKER, SCATTERER, SENDER, SPARSE, TANGLER, WATCHER};
 use super::kinds::CRASH;
 use super::plan::{Aim, Beats, DiskFault, FaultKind, Plan, Trigger};
 use super::queue::{MILLIS, SECONDS, Time};
@@ -22,7 +23,7 @@ use crate::rng::Rng;
 /// One run in so many is such a play.
 const ONE_IN: u64 = 4;
 /// How often each comes, of those.
-const TIMES: [usize; 12] = [0, 1, 2, 2, 3, 4, 4, 5, 5, 6, 7, 8];
+const TIMES: [usize; 14] = [0, 1, 2, 2, 3, 4, 4, 5, 5, 6, 7, 8, 9, 9];
 
 impl Plan {
     pub(super) fn draw_seldom(&mut self) {
@@ -39,7 +40,8 @@ impl Plan {
             5 => self.play_unsynced(at, &mut rng),
             6 => self.play_long_queues(at, &mut rng),
             7 => self.play_forgot(at, &mut rng),
-            _ => self.play_written_alone(at, &mut rng),
+            8 => self.play_written_alone(at, &mut rng),
+            _ => self.play_whole(at, &mut rng),
         };
     }
 
@@ -182,6 +184,35 @@ impl Plan {
             self.plan_fault(at + amid, Trigger::Time, Aim::Owner, FaultKind::PowerLoss, off, rng);
             // And for hosts to give up what they had sent there.
             at += (6000 + rng.below(1000)) * MILLIS;
+        }
+        at
+    }
+
+    fn play_whole(&mut self, at: Time, rng: &mut Rng) -> Time {
+        self.images = 2 + rng.index(2);
+        (self.nodes, self.hosts) = (self.images, vec![JOINER]);
+        if rng.chance(1, 2) {
+            self.hosts.push(SENDER);
+        }
+        let mut at = at;
+        for _ in 0..6 {
+            if rng.chance(1, 2) {
+                let slow = FaultKind::DiskSlow { factor: 4 << rng.below(6) };
+                self.plan_fault(at, Trigger::Time, Aim::Owner, slow, SECONDS, rng);
+            }
+            let amid = at + (50 + rng.below(300)) * MILLIS;
+            let crash = FaultKind::ProcessCrash { amid: rng.chance(1, 2) };
+            let kind = [
+                FaultKind::PowerLossOfAll,
+                FaultKind::PowerLossOfAll,
+                FaultKind::ProcessCrashOfAll,
+                FaultKind::PowerLoss,
+                crash,
+                FaultKind::Isolation { store: true, hosts: false, beats: Beats::Lost },
+            ][rng.index(6)];
+            let lasts = (20 + rng.below(900)) * MILLIS;
+            self.plan_fault(amid, Trigger::Writing, Aim::Owner, kind, lasts, rng);
+            at = amid + lasts + (700 + rng.below(800)) * MILLIS;
         }
         at
     }

@@ -149,7 +149,7 @@ impl World {
         let special = |no| Host::new(no, 0, plan.nodes, plan.quota * 3, Rng::new(plan.seed ^ 0x5e4d));
         let hosts = all
             .into_iter()
-            .chain((super::host::SENDER..=super::host::SCATTERER).map(special))
+            .chain((super::host::SENDER..=super::host::JOINER).map(special))
             .filter(|host| plan.hosts.contains(&host.number()))
             .collect::<Vec<_>>();
         let net = Net::new(plan.nodes, 20_000 + rng.below(200_000));

@@ -38,10 +38,18 @@ impl Host {
         let durable = self.rng.chance(self.habits.durable, 100);
         let volume = self.volume;
         match kind {
+            0 if self.rng.chance(self.habits.atomic, 100) => {
+                let is_calm = count > 1 && count < BLOCKS_PER_EXTENT && book.is_calm(volume, first, count);
+                is_calm.then(|| {
+                    let values = vec![Value::of(book.version()); count as usize];
+                    book.begin_atomic(volume, first, &values);
+                    Wish::Write { first, values, sectors: None, durable: true, is_atomic: true }
+                })
+            }
             0 if book.may_write(volume, first, count) => {
                 let values = vec![Value::of(book.version()); count as usize];
                 book.begin(volume, first, &values, false);
-                Some(Wish::Write { first, values, sectors: None, durable })
+                Some(Wish::Write { first, values, sectors: None, durable, is_atomic: false })
             }
             1 => self.wish_sectors(book, first, durable),
             2 if book.may_clear(volume, first, count) => {
@@ -49,6 +57,10 @@ impl Host {
                 Some(Wish::Clear { first, count, is_fill: self.rng.chance(1, 3), durable })
             }
             3 => {
+                let (first, count) = match book.a_whole(volume, &mut self.rng) {
+                    Some(whole) if self.habits.atomic > 0 => whole,
+                    _ => (first, count),
+                };
                 book.begin_read(volume, first, count);
                 Some(Wish::Read { first, count })
             }
@@ -96,7 +108,7 @@ impl Host {
         let version = book.version();
         put_version(&mut values, sector, sectors, version);
         book.begin(self.volume, first, &values, true);
-        Some(Wish::Write { first, values, sectors: Some((sector, sectors)), durable })
+        Some(Wish::Write { first, values, sectors: Some((sector, sectors)), durable, is_atomic: false })
     }
 
     fn draw_blocks(&mut self, blocks: u64) -> (u64, u64) {
@@ -155,13 +167,17 @@ impl Host {
     pub(in crate::cluster) fn command(&self, wish: &Wish, slab: &dyad_payload::Slab) -> Option<VolumeOp> {
         let volume = self.volume;
         Some(match wish {
-            Wish::Write { first, values, sectors, durable } => {
+            Wish::Write { first, values, sectors, durable, is_atomic } => {
                 let data = data_of(slab, volume, *first, values)?;
                 let whole = (0, values.len() as u64 * SECTORS);
                 let (from, count) = sectors.unwrap_or(whole);
                 let data = data.slice(from as usize * SECTOR, count as usize * SECTOR);
                 let offset = first * BLOCK as u64 + from * SECTOR as u64;
-                VolumeOp::Write { span: Span::new(offset, count * SECTOR as u64).ok()?, data, durable: *durable }
+                let span = Span::new(offset, count * SECTOR as u64).ok()?;
+                match is_atomic {
+                    true => VolumeOp::WriteAtomic { span, data },
+                    false => VolumeOp::Write { span, data, durable: *durable },
+                }
             }
             Wish::Clear { first, count, is_fill: true, durable } => {
                 let pattern = block_of(slab, volume, *first, Value::ZERO)?.slice(0, SECTOR).into();

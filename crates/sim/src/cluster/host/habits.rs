@@ -18,6 +18,8 @@ pub(in crate::cluster) struct Habits {
     pub(super) abort: u64,
     /// Weights: writes, writes of sectors, clears, reads, flushes, comparing writes, comparisons.
     pub(super) weights: [u64; 7],
+    /// Of 100 writes of whole blocks: atomic ones (M21).
+    pub(super) atomic: u64,
     /// Number of different blocks per extent that it likes.
     pub(super) spread: u64,
     /// Of 100: how often an operation is long.
@@ -61,6 +63,7 @@ impl Habits {
             moves: false,
             recalls: false,
             state: [0, 10, 60, 250][rng.index(4)],
+            atomic: [0, 0, 5, 30][rng.index(4)],
             hurry: None,
         }
     }
@@ -82,6 +85,7 @@ impl Habits {
             moves: false,
             recalls: true,
             state: 10,
+            atomic: 0,
             hurry: Some(800 * MILLIS),
         }
     }
@@ -133,6 +137,12 @@ impl Habits {
         Self { roams: true, is_restless: true, abort: 0, ..base }
     }
 
+    /// Writes runs of blocks as wholes (M21).
+    pub(super) fn of_joiner() -> Self {
+        let weights = [60, 0, 0, 40, 0, 0, 0];
+        Self { depth: 3, think: 4 * MILLIS, weights, spread: 3, atomic: 80, runs: true, abort: 5, ..Self::of_sender() }
+    }
+
     /// Overwrites what it has just written.
     pub(super) fn of_hammerer() -> Self {
         let weights = [100, 0, 0, 0, 0, 0, 0];
@@ -157,6 +167,7 @@ impl Habits {
             moves: false,
             recalls: false,
             state: 0,
+            atomic: 0,
         }
     }
 }

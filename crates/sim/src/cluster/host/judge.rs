@@ -234,11 +234,14 @@ impl Op {
         }
         let version = book.version();
         match &mut self.wish {
-            Wish::Write { first, values, sectors, .. } => {
+            Wish::Write { first, values, sectors, is_atomic, .. } => {
                 let whole = (0, values.len() as u64 * SECTORS);
                 let (from, count) = sectors.unwrap_or(whole);
                 put_version(values, from, count, version);
-                book.begin(volume, *first, values, sectors.is_some());
+                match is_atomic {
+                    true => book.begin_atomic(volume, *first, values),
+                    false => book.begin(volume, *first, values, sectors.is_some()),
+                }
             }
             Wish::CompareAndWrite { block, value, .. } => {
                 *value = Value::of(version);

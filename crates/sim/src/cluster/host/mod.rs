@@ -41,6 +41,8 @@ pub const DROPPER: usize = 11;
 pub const CLEARER: usize = 12;
 /// Number of the host that writes here and there, and does not send again what was not answered at once.
 pub const SCATTERER: usize = 13;
+/// Number of the host that writes runs of blocks atomically, and reads them as a whole.
+pub const JOINER: usize = 14;
 /// When [`MOVER`] turns from the one to the other: the pool is full by then.
 pub const TURN: Time = 4 * SECONDS;
 
@@ -74,6 +76,8 @@ pub enum Wish {
         sectors: Option<(u64, u64)>,
         /// Durable when answered.
         durable: bool,
+        /// All of it is there, or none (M21); durable, too.
+        is_atomic: bool,
     },
     /// Zeros.
     Clear {
@@ -213,6 +217,7 @@ impl Host {
             DROPPER => Habits { hurry: Some(40 * MILLIS), ..Habits::of_sparse(&mut rng) },
             CLEARER => Habits::of_clearer(),
             SCATTERER => Habits::of_scatterer(),
+            JOINER => Habits::of_joiner(),
             _ => Habits::draw(&mut rng, nodes),
         };
         Self {
@@ -295,13 +300,14 @@ impl Host {
     pub(super) fn brief(&self, id: u64) -> String {
         let Some(op) = self.ops.iter().find(|op| op.id == id) else { return String::new() };
         match &op.wish {
-            Wish::Write { first, values, sectors, durable } => {
+            Wish::Write { first, values, sectors, durable, is_atomic } => {
                 let last = first + values.len() as u64 - 1;
                 format!(
-                    "write {first}..={last} {}{}{}",
+                    "write {first}..={last} {}{}{}{}",
                     values[0],
                     if sectors.is_some() { " in part" } else { "" },
-                    if *durable { " durably" } else { "" }
+                    if *durable { " durably" } else { "" },
+                    if *is_atomic { " atomically" } else { "" }
                 )
             }
             wish => format!("{wish:?}"),
