@@ -27,6 +27,7 @@ impl Core {
             Phase::Flushing => self.on_flushed(op, out),
             Phase::Examining => self.on_examined(op, out),
             Phase::Adopting => self.on_adopted(op, out),
+            Phase::Mending if op.atomic.is_some() => self.on_batch_applied(op, out),
             Phase::Mending => self.on_mended(op, out),
             Phase::Settling => self.on_settled(op, out),
             Phase::Surveying => match op.task {

@@ -14,7 +14,7 @@
 //! written over again. Where that cannot be done at once, as when the last image fails amid it, the range is kept back,
 //! as one that a crash left suspect is, and it is tried again.
 
-use dyad_contract::volume::{ATOMIC_BLOCKS_MAX, VolumeError};
+use dyad_contract::volume::{ATOMIC_BLOCKS_MAX, VolumeError, VolumeOp};
 use dyad_payload::{BlockSum, Exhausted, Payload, Sums};
 use dyad_units::{BLOCK_BYTES, BLOCKS_PER_EXTENT, Extent, FIRST_HIDDEN, Moment, Period, Piece, STATE_EXTENT, Span};
 
@@ -76,12 +76,11 @@ impl Intent {
         *self = Self::default();
     }
 
-    pub(crate) fn keeps_back(&self, range: Range) -> bool {
-        match self.left {
-            Left::Unknown => true,
-            Left::Nothing => false,
-            Left::Blocks(left) => left.overlaps(range) || Range::HIDDEN.overlaps(range),
-        }
+    /// Whether an operation has to wait. The state can be read meanwhile: both homes have the same.
+    pub(crate) fn keeps_back(&self, op: &Op) -> bool {
+        let Left::Blocks(left) = self.left else { return self.left == Left::Unknown && op.ranges().next().is_some() };
+        let is_look = matches!(op.volume_op(), Some(VolumeOp::ReadState));
+        !is_look && op.ranges().any(|range| left.overlaps(range) || Range::HIDDEN.overlaps(range))
     }
 }
 
@@ -115,29 +114,56 @@ pub(crate) struct Atomic {
     turn: u64,
     /// Replaying: what a home says of it.
     noted: Option<Noted>,
+    /// Nobody can say any more what was to be written: the blocks become bad, until somebody writes them.
+    is_bad: bool,
+    /// Nothing of the range was written.
+    is_taken_back: bool,
     /// What is answered when the intent is gone, if not that it was carried out.
     outcome: Option<VolumeError>,
 }
 
 impl Atomic {
     fn new(first: u64, data: Payload) -> Self {
-        Self { stage: Stage::Homes, first, data, state: Payload::new(), home: 0, turn: 0, noted: None, outcome: None }
+        Self {
+            stage: Stage::Homes,
+            first,
+            data,
+            state: Payload::new(),
+            home: 0,
+            turn: 0,
+            noted: None,
+            is_bad: false,
+            is_taken_back: false,
+            outcome: None,
+        }
     }
 
     fn blocks(&self) -> u64 {
         (self.data.len() / BLOCK_BYTES as usize) as u64
     }
 
-    fn range(&self) -> Range {
-        Range { first: self.first, last: self.first + self.blocks().max(1) - 1 }
+    /// Its range; none: nothing is known of any.
+    fn range(&self) -> Option<Range> {
+        let own = Noted { first: self.first, blocks: self.blocks(), sum: BlockSum::default() };
+        let known = if own.blocks > 0 { Some(own) } else { self.noted };
+        known.map(Noted::range)
+    }
+
+    /// Whether what it writes now matches no sum on purpose.
+    pub(crate) fn mends(&self) -> bool {
+        self.is_bad && self.stage == Stage::Applying
+    }
+
+    /// Whether a home says durably what it is about to do, or may say so.
+    pub(crate) fn is_noted(&self) -> bool {
+        matches!(self.stage, Stage::Applying | Stage::Clearing)
     }
 
     /// Whatever it may be writing: an image that catches up needs it (M13).
     pub(crate) fn extents(&self) -> impl Iterator<Item = Extent> + use<> {
         let per_extent = u64::from(BLOCKS_PER_EXTENT);
-        let Range { first, last } = self.range();
-        let own = (first / per_extent) as u32..=(last / per_extent) as u32;
-        own.chain(FIRST_HIDDEN.0..=STATE_EXTENT.0).map(Extent)
+        let own = self.range().map(|range| (range.first / per_extent) as u32..=(range.last / per_extent) as u32);
+        own.into_iter().flatten().chain(FIRST_HIDDEN.0..=STATE_EXTENT.0).map(Extent)
     }
 
     /// Takes the next home in turn.
@@ -189,8 +215,9 @@ impl Core {
 
     /// The homes of a host's write.
     fn on_homes(&mut self, op: &mut Op, out: &mut Vec<Action>) {
-        if let Err(error) = self.take_homes(op) {
-            return self.finish(op, Err(error), out);
+        if self.take_homes(op).is_err() {
+            // No byte of the volume is bad: a home is, until the state is written anew.
+            return self.finish(op, Err(VolumeError::WriteFault), out);
         }
         match self.note_steps(op) {
             Ok(()) => {
@@ -250,7 +277,8 @@ impl Core {
             let piece = first_piece(next, last);
             let mut step = Step::new(piece, self.targets_of(piece.extent));
             step.data = atomic.data.slice(((next - base) * u64::from(BLOCK_BYTES)) as usize, piece.len());
-            step.sums = Some(Sums::of(&step.data, &self.slab)?);
+            let sums = if atomic.is_bad { Sums::unmatched } else { Sums::of };
+            step.sums = Some(sums(&step.data, &self.slab)?);
             next += u64::from(piece.count());
             op.steps.push(step);
         }
@@ -259,7 +287,10 @@ impl Core {
 
     /// Every target has the steps of the stage.
     pub(crate) fn on_atomic_applied(&mut self, op: &mut Op, out: &mut Vec<Action>) {
-        if op.atomic.as_ref().is_some_and(|atomic| atomic.stage == Stage::Clearing) {
+        // An intent that is taken back must never come again (M19); one that was carried out may, until somebody writes
+        // there durably, and so makes it durable that it is gone.
+        let is_over = |atomic: &Atomic| atomic.stage == Stage::Clearing && !atomic.is_taken_back;
+        if op.atomic.as_deref().is_some_and(is_over) {
             self.end_atomic(op, out);
         } else {
             self.start_flush(op, out);
@@ -268,10 +299,10 @@ impl Core {
 
     /// And every target has made them durable.
     pub(crate) fn on_atomic_flushed(&mut self, op: &mut Op, out: &mut Vec<Action>) {
-        if op.atomic.as_ref().is_some_and(|atomic| atomic.stage == Stage::Noting) {
-            self.start_applying(op, out);
-        } else {
-            self.start_clearing(op, out);
+        match op.atomic.as_ref().map(|atomic| atomic.stage) {
+            Some(Stage::Noting) => self.start_applying(op, out),
+            Some(Stage::Clearing) => self.end_atomic(op, out),
+            _ => self.start_clearing(op, out),
         }
     }
 
@@ -282,9 +313,10 @@ impl Core {
         op.steps.clear();
         let Some(atomic) = op.atomic.take() else { return };
         let steps = self.data_steps(op, &atomic, atomic.first);
+        let phase = if atomic.mends() { Phase::Mending } else { Phase::Applying };
         op.atomic = Some(atomic);
         match steps {
-            Ok(()) => self.start_space(op, Phase::Applying, out),
+            Ok(()) => self.start_space(op, phase, out),
             Err(Exhausted { .. }) => self.finish(op, Err(VolumeError::Busy), out),
         }
     }
@@ -313,11 +345,19 @@ impl Core {
         if op.id.is_some() && is_noted {
             // Nothing of the range has changed, so the intent can be taken back.
             if let Some(atomic) = op.atomic.as_mut() {
-                atomic.outcome = Some(error);
+                (atomic.outcome, atomic.is_taken_back) = (Some(error), true);
             }
             return self.start_clearing(op, out);
         }
         self.finish(op, Err(error), out);
+    }
+
+    /// What a home notes is void: nothing of the range was written.
+    fn take_back(&mut self, op: &mut Op, out: &mut Vec<Action>) {
+        if let Some(atomic) = op.atomic.as_mut() {
+            atomic.is_taken_back = true;
+        }
+        self.start_clearing(op, out);
     }
 
     /// No home notes it any more.
@@ -341,8 +381,8 @@ impl Core {
     pub(crate) fn keep_back_if_noted(&mut self, op: &mut Op) {
         let atomic = op.atomic.take();
         let is_replay = matches!(op.task, Task::Replay(_));
-        if let Some(atomic) = atomic.filter(|_| op.has_effect) {
-            self.intent.left = Left::Blocks(atomic.range());
+        if let Some(range) = atomic.filter(|_| op.has_effect).and_then(|atomic| atomic.range()) {
+            self.intent.left = Left::Blocks(range);
             self.intent.at = Some(self.now + AGAIN);
         }
         if is_replay {
@@ -360,6 +400,7 @@ impl Core {
         let range = if let Left::Blocks(range) = left { Some(range) } else { None };
         let needed = || [Some(Range::HIDDEN), range].into_iter().flatten();
         if needed().any(|range| self.suspects.touches(range)) {
+            self.intent.at = None; // when they are compared
             return needed().for_each(|range| self.suspects.hurry(range));
         }
         (self.intent.is_under_way, self.intent.at) = (true, None);
@@ -393,14 +434,17 @@ impl Core {
         };
         let Some(noted) = noted else { return self.end_replay(op, Left::Nothing) };
         if !is_valid(&noted) {
-            return self.start_clearing(op, out);
+            return self.take_back(op, out);
+        }
+        if let Some(atomic) = op.atomic.as_mut() {
+            atomic.noted = Some(noted);
         }
         let Task::Replay(Some(range)) = op.task else { return self.end_replay(op, Left::Blocks(noted.range())) };
         if range != noted.range() {
             return self.end_replay(op, Left::Blocks(noted.range()));
         }
         if let Some(atomic) = op.atomic.as_mut() {
-            (atomic.stage, atomic.first, atomic.noted) = (Stage::Data, noted.first, Some(noted));
+            (atomic.stage, atomic.first) = (Stage::Data, noted.first);
         }
         op.steps.clear();
         let base = Piece::whole(FIRST_HIDDEN).block().0;
@@ -413,12 +457,25 @@ impl Core {
         self.start_reads(op, out);
     }
 
-    /// What was to be written is there, or is not: then power was lost before it was noted, and nothing of the range changed;
-    /// or no image can read it any more.
+    /// What was to be written is there, or is not: then power was lost before it was noted, and nothing of the range changed.
+    /// Where no image can read it any more, the range may be half new, and nobody can make it whole.
     fn on_left_data(&mut self, op: &mut Op, out: &mut Vec<Action>) {
         let is_readable = op.failure.take().is_none();
         let mut data = Payload::new();
-        op.steps.iter_mut().for_each(|step| data.append(std::mem::take(&mut step.data)));
+        for step in &mut op.steps {
+            let read = std::mem::take(&mut step.data);
+            if is_readable {
+                data.append(read);
+                continue;
+            }
+            match self.slab.take(step.piece.len()) {
+                Ok(mut zeros) => {
+                    zeros.fill(0);
+                    data.push(zeros.freeze());
+                }
+                Err(Exhausted { .. }) => return self.finish(op, Err(VolumeError::Busy), out),
+            }
+        }
         let Some(noted) = op.atomic.as_ref().and_then(|atomic| atomic.noted) else {
             return self.finish(op, Err(VolumeError::Busy), out);
         };
@@ -426,11 +483,11 @@ impl Core {
             Ok(sums) => sums,
             Err(Exhausted { .. }) => return self.finish(op, Err(VolumeError::Busy), out),
         };
-        if !is_readable || sum_of(&sums) != noted.sum {
-            return self.start_clearing(op, out);
+        if is_readable && sum_of(&sums) != noted.sum {
+            return self.take_back(op, out);
         }
         if let Some(atomic) = op.atomic.as_mut() {
-            atomic.data = data;
+            (atomic.data, atomic.is_bad) = (data, !is_readable);
         }
         op.has_effect = true;
         self.start_applying(op, out);

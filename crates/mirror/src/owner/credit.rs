@@ -331,8 +331,11 @@ impl Core {
 
     /// All targets said whether they have a slot.
     pub(crate) fn on_reserved(&mut self, op: &mut Op, out: &mut Vec<Action>) {
-        if op.failure.is_none() && !op.is_aborted {
-            let phase = if matches!(op.task, Task::Equalise(_)) { Phase::Mending } else { Phase::Applying };
+        // What an atomic write has noted is carried out (M21).
+        let is_aborted = op.is_aborted && !op.atomic.as_ref().is_some_and(|atomic| atomic.is_noted());
+        if op.failure.is_none() && !is_aborted {
+            let mends = matches!(op.task, Task::Equalise(_)) || op.atomic.as_ref().is_some_and(|atomic| atomic.mends());
+            let phase = if mends { Phase::Mending } else { Phase::Applying };
             self.start_apply(op, phase, out);
         } else {
             for step in &op.steps {

@@ -59,8 +59,8 @@ impl Core {
         if op.is_change() && self.state == MirrorState::Serving && !self.has_enough_images() {
             return self.on_few_images(op, out);
         }
-        let is_kept_back = |range| self.suspects.touches(range) || self.intent.keeps_back(range);
-        let is_clear = self.state == MirrorState::Serving && !op.ranges().any(is_kept_back);
+        let is_suspect = op.ranges().any(|range| self.suspects.touches(range));
+        let is_clear = self.state == MirrorState::Serving && !is_suspect && !self.intent.keeps_back(op);
         if !is_clear {
             if !self.suspects.is_empty() {
                 op.ranges().for_each(|range| self.suspects.hurry(range));
@@ -84,6 +84,11 @@ impl Core {
         // M19: no lock after T, though no tick came in between, as when the process was paused.
         if op.arrived + self.tuning.lock_wait < self.now {
             return self.finish(op, Err(VolumeError::Busy), out);
+        }
+        // M21: it waited for an atomic write that failed half done.
+        if self.intent.keeps_back(op) {
+            self.unlock(op);
+            return self.admit(op, out);
         }
         match op.volume_op() {
             Some(VolumeOp::Flush) => self.start_flush(op, out),

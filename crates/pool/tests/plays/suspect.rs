@@ -2,7 +2,7 @@
 
 use dyad_contract::image::{BlockState, ImageError, Reply, Request};
 use dyad_payload::{Slab, Sums};
-use dyad_units::{Extent, Piece, STATE_EXTENT, Stamp};
+use dyad_units::{Extent, Piece, Stamp};
 
 use crate::cast::{Bench, stamp};
 
@@ -24,7 +24,7 @@ fn settle_all(bench: &mut Bench) {
     let regions = bench.survey().marked;
     for region in regions {
         for extent in (0..16).map(|nth| Extent(region.0 * 16 + nth)) {
-            if extent.0 < 4096 || extent == STATE_EXTENT {
+            if extent.0 < 4096 || extent.is_hidden() {
                 assert!(matches!(bench.ask(Request::Settled { extent, stamp: stamp(9) }), Reply::Done));
             }
         }

@@ -35,12 +35,14 @@ impl Need {
     /// The place of the first extent of the segment from this one on. Who lists may go on at one that is none of it: the state's
     /// leaf begins before the state (M20).
     pub(crate) const fn place_from(&self, extent: Extent) -> u32 {
-        if extent.0 < self.extents { extent.0 } else { self.extents }
+        if extent.0 < self.extents { extent.0 } else { self.extents + extent.0.saturating_sub(FIRST_HIDDEN.0) }
     }
 
     /// The extent at a place.
     pub(crate) const fn extent(&self, index: u32) -> Extent {
         match index.checked_sub(self.extents) {
+            // At the end of all it is where a list would go on: there is nothing.
+            Some(at) if at >= HIDDEN => STATE_EXTENT,
             Some(at) => Extent(FIRST_HIDDEN.0 + at),
             None => Extent(index),
         }
@@ -126,6 +128,7 @@ mod tests {
             all.push(need.extent(index).0);
             from = index + 1;
         }
+        assert_eq!(need.extent(need.end()), STATE_EXTENT);
         let hidden = FIRST_HIDDEN.0..=STATE_EXTENT.0;
         assert_eq!(all, [64, 96, 97, 98, 99].into_iter().chain(hidden).collect::<Vec<_>>());
         need.remove(64);

@@ -137,10 +137,11 @@ impl Habits {
         Self { roams: true, is_restless: true, abort: 0, ..base }
     }
 
-    /// Writes runs of blocks as wholes (M21).
+    /// Writes runs of blocks as wholes (M21). What was not answered at once it does not write again, but looks at it.
     pub(super) fn of_joiner() -> Self {
-        let weights = [60, 0, 0, 40, 0, 0, 0];
-        Self { depth: 3, think: 4 * MILLIS, weights, spread: 3, atomic: 80, runs: true, abort: 5, ..Self::of_sender() }
+        let (weights, hurry) = ([60, 0, 0, 40, 0, 0, 0], Some(150 * MILLIS));
+        let base = Self { depth: 3, think: 4 * MILLIS, weights, spread: 3, hurry, ..Self::of_sender() };
+        Self { atomic: 80, runs: true, abort: 5, ..base }
     }
 
     /// Overwrites what it has just written.
