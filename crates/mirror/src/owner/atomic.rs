@@ -10,6 +10,9 @@
 //!   a crash here leaves the old range ──┘                           └── is done again by whoever serves next
 //! ```
 //!
+//! What is in the range is written again before: every extent of it has its slot at every image then, and no full pool keeps
+//! what was noted from being carried out (P15).
+//!
 //! Range and hidden extents are locked (M2) until the intent is gone: what others write to the range later is never
 //! written over again. Where that cannot be done at once, as when the last image fails amid it, the range is kept back,
 //! as one that a crash left suspect is, and it is tried again.
@@ -91,6 +94,8 @@ enum Stage {
     Homes,
     /// What a home's intent is about is read.
     Data,
+    /// What is in the range is read, and written again: whatever comes, every image has slots for it then (P15).
+    Holding,
     /// Data and intent are written, then flushed.
     Noting,
     /// The range is written, then flushed.
@@ -209,6 +214,7 @@ impl Core {
         match op.atomic.as_ref().map(|atomic| atomic.stage) {
             Some(Stage::Homes) if is_replay => self.on_homes_of_replay(op, out),
             Some(Stage::Homes) => self.on_homes(op, out),
+            Some(Stage::Holding) => self.on_old_data(op, out),
             _ => self.on_left_data(op, out),
         }
     }
@@ -219,6 +225,44 @@ impl Core {
             // No byte of the volume is bad: a home is, until the state is written anew.
             return self.finish(op, Err(VolumeError::WriteFault), out);
         }
+        self.stage(op, Stage::Holding);
+        let range = op.atomic.as_ref().and_then(|atomic| atomic.range());
+        self.read_steps(op, range);
+        self.start_reads(op, out);
+    }
+
+    /// Lets `op.steps` be reads of these blocks.
+    fn read_steps(&self, op: &mut Op, range: Option<Range>) {
+        op.steps.clear();
+        let Some(Range { first, last }) = range else { return };
+        let mut next = first;
+        while next <= last {
+            let piece = first_piece(next, last);
+            next += u64::from(piece.count());
+            op.steps.push(Step::new(piece, self.members.in_sync));
+        }
+    }
+
+    /// What is in the range was read: it is written again. Where it is bad it has its slot.
+    fn on_old_data(&mut self, op: &mut Op, out: &mut Vec<Action>) {
+        op.failure = None;
+        op.steps.retain(|step| step.data.len() == step.piece.len());
+        for at in 0..op.steps.len() {
+            let (piece, data) = (op.steps[at].piece, std::mem::take(&mut op.steps[at].data));
+            let mut step = Step::new(piece, self.targets_of(piece.extent));
+            match Sums::of(&data, &self.slab) {
+                Ok(sums) => (step.data, step.sums) = (data, Some(sums)),
+                Err(Exhausted { .. }) => return self.finish(op, Err(VolumeError::Busy), out),
+            }
+            op.steps[at] = step;
+        }
+        if op.steps.is_empty() {
+            return self.start_noting(op, out);
+        }
+        self.start_space(op, Phase::Applying, out);
+    }
+
+    fn start_noting(&mut self, op: &mut Op, out: &mut Vec<Action>) {
         match self.note_steps(op) {
             Ok(()) => {
                 self.stage(op, Stage::Noting);
@@ -289,6 +333,9 @@ impl Core {
     pub(crate) fn on_atomic_applied(&mut self, op: &mut Op, out: &mut Vec<Action>) {
         // An intent that is taken back must never come again (M19); one that was carried out may, until somebody writes
         // there durably, and so makes it durable that it is gone.
+        if op.atomic.as_ref().is_some_and(|atomic| atomic.stage == Stage::Holding) {
+            return self.start_noting(op, out);
+        }
         let is_over = |atomic: &Atomic| atomic.stage == Stage::Clearing && !atomic.is_taken_back;
         if op.atomic.as_deref().is_some_and(is_over) {
             self.end_atomic(op, out);
@@ -381,7 +428,9 @@ impl Core {
     pub(crate) fn keep_back_if_noted(&mut self, op: &mut Op) {
         let atomic = op.atomic.take();
         let is_replay = matches!(op.task, Task::Replay(_));
-        if let Some(range) = atomic.filter(|_| op.has_effect).and_then(|atomic| atomic.range()) {
+        let is_sent = !matches!(op.phase, Phase::Reserving | Phase::Releasing);
+        let may_be_noted = |atomic: &Box<Atomic>| atomic.is_noted() || atomic.stage == Stage::Noting && is_sent;
+        if let Some(range) = atomic.filter(may_be_noted).and_then(|atomic| atomic.range()) {
             self.intent.left = Left::Blocks(range);
             self.intent.at = Some(self.now + AGAIN);
         }
@@ -446,14 +495,8 @@ impl Core {
         if let Some(atomic) = op.atomic.as_mut() {
             (atomic.stage, atomic.first) = (Stage::Data, noted.first);
         }
-        op.steps.clear();
-        let base = Piece::whole(FIRST_HIDDEN).block().0;
-        let (mut next, last) = (base, base + noted.blocks - 1);
-        while next <= last {
-            let piece = first_piece(next, last);
-            next += u64::from(piece.count());
-            op.steps.push(Step::new(piece, self.members.in_sync));
-        }
+        let first = Range::HIDDEN.first;
+        self.read_steps(op, Some(Range { first, last: first + noted.blocks - 1 }));
         self.start_reads(op, out);
     }
 

@@ -102,6 +102,8 @@ impl Host {
             }
             Err(VolumeError::NoSpace) if op.wish.is_change() => false,
             Err(VolumeError::WriteFault) if court.excuses.disk => false,
+            // No home of the state can be read (M21).
+            Err(VolumeError::WriteFault) if court.excuses.medium && op.wish.is_atomic() => false,
             Err(VolumeError::WriteFault) if court.excuses.few && op.wish.is_change() => false,
             Err(VolumeError::Medium { .. }) if court.excuses.medium || court.excuses.disk => false,
             Err(VolumeError::Miscompare { .. }) => self.check_miscompare(op, court)?,

@@ -341,6 +341,11 @@ impl Wish {
     pub(super) fn is_change(&self) -> bool {
         matches!(self, Self::Write { .. } | Self::Clear { .. } | Self::CompareAndWrite { .. } | Self::WriteState { .. })
     }
+
+    /// Whether all of it is to be there, or none (M21).
+    pub(super) fn is_atomic(&self) -> bool {
+        matches!(self, Self::Write { is_atomic: true, .. })
+    }
 }
 
 /// One block of data.
