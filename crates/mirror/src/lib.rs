@@ -1,5 +1,6 @@
 //! The mirror: what keeps the images of a segment equal, and decides who may answer a host (design section 6).
 //!
+//! - `home`: what the homes of the SCSI state hold (M20, M21).
 //! - `lease`: the node's table of leases and promises: who may answer as owner, until when (M5, M6).
 //! - `owner`: the owner's side of a segment: orders writes, waits for every in-sync image, takes images out.
 //! - `image`: an image's side of the stream from the owner: obeys the newest, finishes the older first (M3).
@@ -7,6 +8,7 @@
 //!
 //! Pure: takes events and the time, returns actions. Performs no I/O, waits for nothing, reads no clock.
 
+mod home;
 mod image;
 mod lease;
 mod owner;
@@ -14,6 +16,7 @@ mod part;
 mod records;
 mod tally;
 
+pub use home::Noted;
 pub use image::{Asker, Image, ImageAction};
 pub use lease::{Beat, BeatAnswer, LeaseTuning, Leases, OWNED_MAX};
 pub use owner::{

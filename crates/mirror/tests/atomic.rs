@@ -317,3 +317,36 @@ fn a_range_that_cannot_be_made_whole_is_bad_until_it_is_written() {
     }
     assert!(bad > 0);
 }
+
+/// Broke once (found by a review): a home that could not be read when a reign began hid its intent, others wrote to the range,
+/// and whoever served next, when the home was readable again, wrote it over.
+#[test]
+fn an_intent_that_was_hidden_never_comes_back() {
+    let homes = u64::from(u32::MAX) * 64;
+    for steps in 0..60 {
+        for home in [homes, homes + 16] {
+            let mut pair = Stage::serving(2);
+            pair.put(0, 2 * E, 1);
+            put(&mut pair, WHERE, 2);
+            write(&mut pair, WHERE, 3);
+            some_steps(&mut pair, steps);
+            pair.images.iter_mut().for_each(|image| image.crash(|_| false));
+            pair.images.iter_mut().for_each(|image| image.unreadable.extend(home..home + 16));
+            pair.restart();
+            pair.pass(Period::from_secs(2));
+            pair.put(0, 2 * E, 4);
+            let flush = pair.flush();
+            pair.drive();
+            assert!(pair.is_done(flush));
+            for image in &mut pair.images {
+                image.lose_power(|_| true);
+                image.unreadable.clear();
+            }
+            pair.restart();
+            pair.pass(Period::from_secs(2));
+            assert_eq!(pair.bytes(0, 2 * E), vec![4; 2 * E as usize], "after {steps} steps");
+            put(&mut pair, WHERE, 5);
+            assert_eq!(found(&mut pair, WHERE, 4), 5);
+        }
+    }
+}

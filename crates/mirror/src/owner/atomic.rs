@@ -17,21 +17,18 @@
 //! written over again. Where that cannot be done at once, as when the last image fails amid it, the range is kept back,
 //! as one that a crash left suspect is, and it is tried again.
 
-use dyad_contract::volume::{ATOMIC_BLOCKS_MAX, VolumeError, VolumeOp};
+use dyad_contract::volume::VolumeError;
 use dyad_payload::{BlockSum, Exhausted, Payload, Sums};
-use dyad_units::{BLOCK_BYTES, BLOCKS_PER_EXTENT, Extent, FIRST_HIDDEN, Moment, Period, Piece, STATE_EXTENT, Span};
+use dyad_units::{BLOCK_BYTES, BLOCKS_PER_EXTENT, Extent, FIRST_HIDDEN, Piece, STATE_EXTENT, Span};
 
-use crate::owner::core::{Core, Work};
+use crate::home::{HEAD_BYTES, Home, Noted, judge, newest, one_sum};
+use crate::owner::core::Core;
 use crate::owner::event::Action;
 use crate::owner::lock::Range;
 use crate::owner::op::{Op, Phase, Step, Task};
 use crate::owner::read::first_piece;
-use crate::owner::state::{HEAD_BYTES, Home, judge};
-use crate::owner::status::MirrorState;
+use crate::owner::replay::Left;
 use crate::owner::write::piece_data;
-
-/// Before what is left half done is tried again: long enough for an image to leave the set or for slots to become free.
-const AGAIN: Period = Period::from_millis(500);
 
 /// Blocks that a span touches.
 pub(crate) const fn block_count(span: Span) -> u64 {
@@ -39,57 +36,15 @@ pub(crate) const fn block_count(span: Span) -> u64 {
     last.0 - first.0 + 1
 }
 
-/// What a home says of an atomic write that may be half done.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) struct Noted {
-    pub(crate) first: u64,
-    pub(crate) blocks: u64,
-    /// Of the data in the hidden extents: those of another write, or a part of them, are no intent.
-    pub(crate) sum: BlockSum,
-}
-
 impl Noted {
-    fn range(self) -> Range {
+    pub(super) fn range(self) -> Range {
         Range { first: self.first, last: self.first + self.blocks - 1 }
-    }
-}
-
-/// Whether an atomic write is left half done.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub(crate) enum Left {
-    /// Not looked at yet in this reign: nobody sees anything.
-    #[default]
-    Unknown,
-    Nothing,
-    /// Nobody sees these blocks, nor the SCSI state.
-    Blocks(Range),
-}
-
-/// The segment's atomic write that is left half done, and when it is tried again.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Intent {
-    left: Left,
-    is_under_way: bool,
-    at: Option<Moment>,
-}
-
-impl Intent {
-    /// A new reign begins.
-    pub(crate) fn begin(&mut self) {
-        *self = Self::default();
-    }
-
-    /// Whether an operation has to wait. The state can be read meanwhile: both homes have the same.
-    pub(crate) fn keeps_back(&self, op: &Op) -> bool {
-        let Left::Blocks(left) = self.left else { return self.left == Left::Unknown && op.ranges().next().is_some() };
-        let is_look = matches!(op.volume_op(), Some(VolumeOp::ReadState));
-        !is_look && op.ranges().any(|range| left.overlaps(range) || Range::HIDDEN.overlaps(range))
     }
 }
 
 /// How far an atomic write is.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Stage {
+pub(crate) enum Stage {
     /// Both homes are read.
     Homes,
     /// What a home's intent is about is read.
@@ -102,25 +57,27 @@ enum Stage {
     Applying,
     /// A home without intent is written.
     Clearing,
+    /// What is hidden is made nobody's, as no home can be read that says whose it is.
+    Voiding,
 }
 
 /// An atomic write under way.
 #[derive(Clone, Debug)]
 pub(crate) struct Atomic {
-    stage: Stage,
+    pub(super) stage: Stage,
     /// First block of the range.
-    first: u64,
+    pub(super) first: u64,
     /// All blocks of the range.
-    data: Payload,
+    pub(super) data: Payload,
     /// The SCSI state, which goes from home to home.
     state: Payload,
     /// Which home is written next, and its turn.
     home: usize,
     turn: u64,
     /// Replaying: what a home says of it.
-    noted: Option<Noted>,
+    pub(super) noted: Option<Noted>,
     /// Nobody can say any more what was to be written: the blocks become bad, until somebody writes them.
-    is_bad: bool,
+    pub(super) is_bad: bool,
     /// Nothing of the range was written.
     is_taken_back: bool,
     /// What is answered when the intent is gone, if not that it was carried out.
@@ -128,7 +85,7 @@ pub(crate) struct Atomic {
 }
 
 impl Atomic {
-    fn new(first: u64, data: Payload) -> Self {
+    pub(super) fn new(first: u64, data: Payload) -> Self {
         Self {
             stage: Stage::Homes,
             first,
@@ -148,7 +105,7 @@ impl Atomic {
     }
 
     /// Its range; none: nothing is known of any.
-    fn range(&self) -> Option<Range> {
+    pub(super) fn range(&self) -> Option<Range> {
         let own = Noted { first: self.first, blocks: self.blocks(), sum: BlockSum::default() };
         let known = if own.blocks > 0 { Some(own) } else { self.noted };
         known.map(Noted::range)
@@ -177,17 +134,6 @@ impl Atomic {
         (self.home, self.turn) = (1 - self.home, self.turn + 1);
         taken
     }
-}
-
-const _: () = assert!(ATOMIC_BLOCKS_MAX * 8 <= BLOCK_BYTES as u64, "the sums of all blocks fit one");
-
-/// One sum for all of them.
-fn sum_of(sums: &Sums) -> BlockSum {
-    let mut block = [0; BLOCK_BYTES as usize];
-    for (to, sum) in block.chunks_exact_mut(8).zip(sums.iter()) {
-        to.copy_from_slice(&sum.0.to_le_bytes());
-    }
-    BlockSum::of(&block)
 }
 
 impl Core {
@@ -232,7 +178,7 @@ impl Core {
     }
 
     /// Lets `op.steps` be reads of these blocks.
-    fn read_steps(&self, op: &mut Op, range: Option<Range>) {
+    pub(super) fn read_steps(&self, op: &mut Op, range: Option<Range>) {
         op.steps.clear();
         let Some(Range { first, last }) = range else { return };
         let mut next = first;
@@ -273,9 +219,9 @@ impl Core {
     }
 
     /// Keeps the SCSI state that was read, and which home comes next. What the newest home notes.
-    fn take_homes(&mut self, op: &mut Op) -> Result<Option<Noted>, VolumeError> {
+    pub(super) fn take_homes(&mut self, op: &mut Op) -> Result<Option<Noted>, VolumeError> {
         let homes = [0, 1].map(|at| judge(&op.steps[at].data));
-        let newest = usize::from(homes[1].turn() > homes[0].turn());
+        let newest = newest(homes);
         // One that cannot be read may be the newer one, and both may be torn by what only an administrator can mend.
         if let Some(error) = op.failure.take() {
             return Err(error);
@@ -292,7 +238,7 @@ impl Core {
         Ok(noted)
     }
 
-    fn stage(&self, op: &mut Op, stage: Stage) {
+    pub(super) fn stage(&self, op: &mut Op, stage: Stage) {
         if let Some(atomic) = op.atomic.as_mut() {
             atomic.stage = stage;
         }
@@ -303,7 +249,7 @@ impl Core {
         op.steps.clear();
         let Some(mut atomic) = op.atomic.take() else { return Ok(()) };
         let sums = Sums::of(&atomic.data, &self.slab)?;
-        let noted = Noted { first: atomic.first, blocks: atomic.blocks(), sum: sum_of(&sums) };
+        let noted = Noted { first: atomic.first, blocks: atomic.blocks(), sum: one_sum(&sums) };
         let base = Piece::whole(FIRST_HIDDEN).block().0;
         self.data_steps(op, &atomic, base)?;
         let (home, turn) = atomic.turn_home();
@@ -349,12 +295,13 @@ impl Core {
         match op.atomic.as_ref().map(|atomic| atomic.stage) {
             Some(Stage::Noting) => self.start_applying(op, out),
             Some(Stage::Clearing) => self.end_atomic(op, out),
+            Some(Stage::Voiding) => self.end_replay(op, Left::Nothing),
             _ => self.start_clearing(op, out),
         }
     }
 
     /// The intent is durable: from here on the range becomes new, whatever happens.
-    fn start_applying(&mut self, op: &mut Op, out: &mut Vec<Action>) {
+    pub(super) fn start_applying(&mut self, op: &mut Op, out: &mut Vec<Action>) {
         self.stage(op, Stage::Applying);
         op.is_aborted = false;
         op.steps.clear();
@@ -387,6 +334,9 @@ impl Core {
 
     /// P15: there is no slot for the steps of the stage, and none of them was written.
     pub(crate) fn on_no_space_for_atomic(&mut self, op: &mut Op, out: &mut Vec<Action>) {
+        if op.atomic.as_ref().is_some_and(|atomic| atomic.stage == Stage::Voiding) {
+            return self.on_no_space_to_void(op, out);
+        }
         let error = op.failure.unwrap_or(if op.is_aborted { VolumeError::Aborted } else { VolumeError::NoSpace });
         let is_noted = op.atomic.as_ref().is_some_and(|atomic| atomic.stage == Stage::Applying);
         if op.id.is_some() && is_noted {
@@ -400,7 +350,7 @@ impl Core {
     }
 
     /// What a home notes is void: nothing of the range was written.
-    fn take_back(&mut self, op: &mut Op, out: &mut Vec<Action>) {
+    pub(super) fn take_back(&mut self, op: &mut Op, out: &mut Vec<Action>) {
         if let Some(atomic) = op.atomic.as_mut() {
             atomic.is_taken_back = true;
         }
@@ -422,117 +372,5 @@ impl Core {
                 self.answer_change(op, out);
             }
         }
-    }
-
-    /// An operation ends. If it is an atomic write that may be noted, the range is kept back until that is carried out.
-    pub(crate) fn keep_back_if_noted(&mut self, op: &mut Op) {
-        let atomic = op.atomic.take();
-        let is_replay = matches!(op.task, Task::Replay(_));
-        let is_sent = !matches!(op.phase, Phase::Reserving | Phase::Releasing);
-        let may_be_noted = |atomic: &Box<Atomic>| atomic.is_noted() || atomic.stage == Stage::Noting && is_sent;
-        if let Some(range) = atomic.filter(may_be_noted).and_then(|atomic| atomic.range()) {
-            self.intent.left = Left::Blocks(range);
-            self.intent.at = Some(self.now + AGAIN);
-        }
-        if is_replay {
-            (self.intent.is_under_way, self.intent.at) = (false, Some(self.now + AGAIN));
-        }
-    }
-
-    /// Looks for what is left half done, or does it, as soon as what it needs was compared.
-    pub(crate) fn pump_replay(&mut self) {
-        let Intent { left, is_under_way, at } = self.intent;
-        let is_due = at.is_none_or(|at| at <= self.now);
-        if left == Left::Nothing || is_under_way || !is_due || self.state != MirrorState::Serving {
-            return;
-        }
-        let range = if let Left::Blocks(range) = left { Some(range) } else { None };
-        let needed = || [Some(Range::HIDDEN), range].into_iter().flatten();
-        if needed().any(|range| self.suspects.touches(range)) {
-            self.intent.at = None; // when they are compared
-            return needed().for_each(|range| self.suspects.hurry(range));
-        }
-        (self.intent.is_under_way, self.intent.at) = (true, None);
-        self.wanted.push_back(Task::Replay(range));
-    }
-
-    /// When it is tried again.
-    pub(crate) fn replay_deadline(&self) -> Option<Moment> {
-        self.intent.at.filter(|_| self.intent.left != Left::Nothing && self.state == MirrorState::Serving)
-    }
-
-    pub(crate) fn start_replay(&mut self, op: &mut Op, out: &mut Vec<Action>) {
-        op.atomic = Some(Box::new(Atomic::new(0, Payload::new())));
-        self.start_state(op, out);
-    }
-
-    fn end_replay(&mut self, op: &mut Op, left: Left) {
-        op.atomic = None;
-        self.intent = Intent { left, ..Intent::default() };
-        self.work.push_back(Work::Regate);
-        self.end_own(op);
-    }
-
-    fn on_homes_of_replay(&mut self, op: &mut Op, out: &mut Vec<Action>) {
-        // Homes that nobody can read any more hide whether there was one: the state is refused (M20), the rest is served.
-        let noted = self.take_homes(op).unwrap_or(None);
-        let is_valid = |noted: &Noted| {
-            let end = noted.first.checked_add(noted.blocks).and_then(|end| end.checked_mul(u64::from(BLOCK_BYTES)));
-            let fits = noted.blocks > 0 && noted.blocks <= ATOMIC_BLOCKS_MAX;
-            fits && end.is_some_and(|end| end <= self.size.next_multiple_of(u64::from(BLOCK_BYTES)))
-        };
-        let Some(noted) = noted else { return self.end_replay(op, Left::Nothing) };
-        if !is_valid(&noted) {
-            return self.take_back(op, out);
-        }
-        if let Some(atomic) = op.atomic.as_mut() {
-            atomic.noted = Some(noted);
-        }
-        let Task::Replay(Some(range)) = op.task else { return self.end_replay(op, Left::Blocks(noted.range())) };
-        if range != noted.range() {
-            return self.end_replay(op, Left::Blocks(noted.range()));
-        }
-        if let Some(atomic) = op.atomic.as_mut() {
-            (atomic.stage, atomic.first) = (Stage::Data, noted.first);
-        }
-        let first = Range::HIDDEN.first;
-        self.read_steps(op, Some(Range { first, last: first + noted.blocks - 1 }));
-        self.start_reads(op, out);
-    }
-
-    /// What was to be written is there, or is not: then power was lost before it was noted, and nothing of the range changed.
-    /// Where no image can read it any more, the range may be half new, and nobody can make it whole.
-    fn on_left_data(&mut self, op: &mut Op, out: &mut Vec<Action>) {
-        let is_readable = op.failure.take().is_none();
-        let mut data = Payload::new();
-        for step in &mut op.steps {
-            let read = std::mem::take(&mut step.data);
-            if is_readable {
-                data.append(read);
-                continue;
-            }
-            match self.slab.take(step.piece.len()) {
-                Ok(mut zeros) => {
-                    zeros.fill(0);
-                    data.push(zeros.freeze());
-                }
-                Err(Exhausted { .. }) => return self.finish(op, Err(VolumeError::Busy), out),
-            }
-        }
-        let Some(noted) = op.atomic.as_ref().and_then(|atomic| atomic.noted) else {
-            return self.finish(op, Err(VolumeError::Busy), out);
-        };
-        let sums = match Sums::of(&data, &self.slab) {
-            Ok(sums) => sums,
-            Err(Exhausted { .. }) => return self.finish(op, Err(VolumeError::Busy), out),
-        };
-        if is_readable && sum_of(&sums) != noted.sum {
-            return self.take_back(op, out);
-        }
-        if let Some(atomic) = op.atomic.as_mut() {
-            (atomic.data, atomic.is_bad) = (data, !is_readable);
-        }
-        op.has_effect = true;
-        self.start_applying(op, out);
     }
 }

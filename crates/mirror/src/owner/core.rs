@@ -8,7 +8,6 @@ use dyad_contract::volume::{VolumeError, VolumeResult};
 use dyad_payload::Slab;
 use dyad_units::{Epoch, Extent, Moment, NodeId, Stamp, WriteNumber};
 
-use crate::owner::atomic::Intent;
 use crate::owner::credit::Credits;
 use crate::owner::event::{Action, ImageIndex};
 use crate::owner::hand_over::HandOver;
@@ -20,6 +19,7 @@ use crate::owner::members::Members;
 use crate::owner::number::Numbers;
 use crate::owner::op::{Kind, Op, Phase, Slot, Step, Task};
 use crate::owner::propose::Proposals;
+use crate::owner::replay::Intent;
 use crate::owner::resync::Run;
 use crate::owner::setup::{Setup, Tuning};
 use crate::owner::status::{Counters, MirrorState};
