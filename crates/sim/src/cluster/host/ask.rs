@@ -124,6 +124,10 @@ impl Host {
         } else {
             1
         };
+        if count > 1 && self.habits.straddles > 0 && self.rng.chance(self.habits.straddles, 100) {
+            let first = (extent + 1) * BLOCKS_PER_EXTENT - 1 - self.rng.below(count - 1);
+            return (first.min(blocks - count), count);
+        }
         let within = self.rng.below(self.habits.spread);
         // Some of what it likes lies at the end of an extent, so that pieces fall into two.
         let within = if self.rng.chance(1, 4) { BLOCKS_PER_EXTENT - 1 - within } else { within };

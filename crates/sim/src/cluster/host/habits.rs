@@ -28,6 +28,8 @@ pub(in crate::cluster) struct Habits {
     pub(super) roams: bool,
     /// Whether whatever it asks for has several blocks.
     pub(super) runs: bool,
+    /// Of 100: how often they lie on both sides of the end of an extent, so that each image writes two pieces.
+    pub(super) straddles: u64,
     /// Whether it is never still for a while.
     pub(super) is_restless: bool,
     /// Until the turn it writes to its last extents, then it clears those and writes to its first.
@@ -59,6 +61,7 @@ impl Habits {
             long: [0, 1, 4][rng.index(3)],
             roams: rng.chance(1, 3),
             runs: false,
+            straddles: 0,
             is_restless: false,
             moves: false,
             recalls: false,
@@ -81,6 +84,7 @@ impl Habits {
             long: 0,
             roams: false,
             runs: false,
+            straddles: 0,
             is_restless: false,
             moves: false,
             recalls: true,
@@ -141,7 +145,7 @@ impl Habits {
     pub(super) fn of_joiner() -> Self {
         let (weights, hurry) = ([60, 0, 0, 40, 0, 0, 0], Some(150 * MILLIS));
         let base = Self { depth: 3, think: 4 * MILLIS, weights, spread: 24, hurry, ..Self::of_sender() };
-        Self { atomic: 80, runs: true, abort: 5, ..base }
+        Self { atomic: 80, runs: true, straddles: 70, abort: 5, ..base }
     }
 
     /// Overwrites what it has just written.
@@ -164,6 +168,7 @@ impl Habits {
             hurry: None,
             roams: false,
             runs: false,
+            straddles: 0,
             is_restless: false,
             moves: false,
             recalls: false,
