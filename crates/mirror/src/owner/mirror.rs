@@ -229,6 +229,7 @@ impl Mirror {
             images: members.record().images.iter().map(image).collect(),
             in_flight: self.core.host_ops,
             suspect: self.core.suspects.count(),
+            is_replaying: self.core.intent.is_left(),
             resync: run.and_then(|run| Some(run.status(members.id_at(run.image)?, self.core.now))),
             held: self.core.held.len(),
             counters: *self.core.counters,

@@ -43,6 +43,11 @@ impl Intent {
         *self = Self::default();
     }
 
+    /// Whether an atomic write may be half done.
+    pub(crate) fn is_left(&self) -> bool {
+        self.left != Left::Nothing
+    }
+
     /// Whether an operation has to wait. The state can be read meanwhile: both homes have the same.
     pub(crate) fn keeps_back(&self, op: &Op) -> bool {
         let Left::Blocks(left) = self.left else { return self.left == Left::Unknown && op.ranges().next().is_some() };

@@ -176,6 +176,8 @@ pub struct MirrorStatus {
     pub in_flight: usize,
     /// Extents that have yet to be compared after a crash.
     pub suspect: u64,
+    /// Whether an atomic write may have been left half done: its blocks are shown to nobody until it is carried out (M21).
+    pub is_replaying: bool,
     /// The image that catches up, if one does.
     pub resync: Option<ResyncStatus>,
     /// Answers held until a lease returns or a record is durable (M5, M9).
@@ -209,6 +211,9 @@ impl MirrorStatus {
             MirrorState::Refused(reason) => format!("not served: {reason}"),
             MirrorState::Serving if let Some(reason) = self.last_failure() => {
                 format!("FAILING: of the only image in sync {}; hosts get errors", reason.text())
+            }
+            MirrorState::Serving if self.is_replaying => {
+                format!("{good} of {total} images in sync; an atomic write that was left half done is being completed")
             }
             MirrorState::Serving if total == 1 && good == 1 => "not redundant: the volume has one image".to_owned(),
             MirrorState::Serving if good == total && self.suspect > 0 => {

@@ -75,7 +75,8 @@ impl World {
         }
         let record = &self.segments[segment].stored;
         let mirror = self.slot(owner, segment)?.part.status().mirror?;
-        let is_calm = mirror.state == MirrorState::Serving && mirror.in_flight == 0 && mirror.suspect == 0;
+        let is_idle = mirror.in_flight == 0 && mirror.suspect == 0 && !mirror.is_replaying;
+        let is_calm = mirror.state == MirrorState::Serving && is_idle;
         if !is_calm || mirror.epoch != record.epoch {
             return None;
         }
