@@ -61,6 +61,11 @@ impl Value {
         self.0.iter().any(|&version| version != self.0[0])
     }
 
+    /// What each sector has.
+    pub fn sectors(self) -> impl Iterator<Item = u32> + Clone {
+        self.0.into_iter()
+    }
+
     /// Whether each sector has what one of `others` has there; what rotted, one had there.
     pub fn is_made_of(self, others: impl Iterator<Item = Self> + Clone) -> bool {
         (0..SECTORS).all(|at| self.0[at] >= ROTTEN || others.clone().any(|other| other.0[at] == self.0[at]))

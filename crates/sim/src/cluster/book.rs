@@ -196,6 +196,9 @@ impl Book {
         oldest: Order,
     ) -> Result<(), String> {
         let now = self.order();
+        if acked.is_some() {
+            self.volumes[volume].wholes.answered(first, values);
+        }
         for (block, &value) in (first..).zip(values) {
             let cell = self.cell(volume, block);
             cell.changes -= 1;

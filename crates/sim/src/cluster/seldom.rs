@@ -21,9 +21,9 @@ use super::queue::{MILLIS, SECONDS, Time};
 use crate::rng::Rng;
 
 /// One run in so many is such a play.
-const ONE_IN: u64 = 4;
+const ONE_IN: u64 = 3;
 /// How often each comes, of those.
-const TIMES: [usize; 14] = [0, 1, 2, 2, 3, 4, 4, 5, 5, 6, 7, 8, 9, 9];
+const TIMES: [usize; 15] = [0, 1, 2, 2, 3, 4, 4, 5, 5, 6, 7, 8, 9, 9, 9];
 
 impl Plan {
     pub(super) fn draw_seldom(&mut self) {
@@ -189,30 +189,29 @@ impl Plan {
     }
 
     fn play_whole(&mut self, at: Time, rng: &mut Rng) -> Time {
-        self.images = 2 + rng.index(2);
-        (self.nodes, self.hosts) = (self.images, vec![JOINER]);
-        if rng.chance(1, 2) {
+        // Where another image has all of it, nothing is torn: the fewer, the more is seen.
+        self.images = [1, 1, 2, 2, 3][rng.index(5)];
+        (self.nodes, self.hosts) = (self.images.max(2), vec![JOINER]);
+        if rng.chance(1, 4) {
             self.hosts.push(SENDER);
         }
         let mut at = at;
-        for _ in 0..6 {
-            if rng.chance(1, 2) {
+        for _ in 0..7 {
+            // Most of the time something that was noted or written is not durable yet.
+            for node in 0..self.nodes {
                 let slow = FaultKind::DiskSlow { factor: 4 << rng.below(6) };
-                self.plan_fault(at, Trigger::Time, Aim::Owner, slow, SECONDS, rng);
+                self.plan_fault(at, Trigger::Time, Aim::Node(node), slow, SECONDS, rng);
             }
             let amid = at + (50 + rng.below(300)) * MILLIS;
-            let crash = FaultKind::ProcessCrash { amid: rng.chance(1, 2) };
-            let kind = [
-                FaultKind::PowerLossOfAll,
-                FaultKind::PowerLossOfAll,
-                FaultKind::ProcessCrashOfAll,
-                FaultKind::PowerLoss,
-                crash,
-                FaultKind::Isolation { store: true, hosts: false, beats: Beats::Lost },
-            ][rng.index(6)];
-            let lasts = (20 + rng.below(900)) * MILLIS;
+            let kind = match rng.index(7) {
+                0..3 => FaultKind::PowerLossOfAll,
+                3..5 => FaultKind::ProcessCrash { amid: true },
+                5 => FaultKind::PowerLoss,
+                _ => FaultKind::Isolation { store: true, hosts: false, beats: Beats::Lost },
+            };
+            let lasts = (20 + rng.below(500)) * MILLIS;
             self.plan_fault(amid, Trigger::Writing, Aim::Owner, kind, lasts, rng);
-            at = amid + lasts + (700 + rng.below(800)) * MILLIS;
+            at = amid + lasts + (900 + rng.below(600)) * MILLIS;
         }
         at
     }

@@ -10,6 +10,8 @@ const WHOLES_MAX: usize = 32;
 struct Whole {
     first: u64,
     values: Vec<Value>,
+    /// It was not answered: some of it may be there.
+    is_open: bool,
 }
 
 impl Whole {
@@ -26,9 +28,16 @@ impl Wholes {
     /// One begins; whether it ends well or not, nobody has seen a part of it ever after.
     pub(super) fn begin(&mut self, first: u64, values: &[Value]) {
         if self.0.len() == WHOLES_MAX {
-            self.0.remove(0);
+            let oldest = self.0.iter().position(|whole| !whole.is_open).unwrap_or(0);
+            self.0.remove(oldest);
         }
-        self.0.push(Whole { first, values: values.to_vec() });
+        self.0.push(Whole { first, values: values.to_vec(), is_open: true });
+    }
+
+    /// One was answered.
+    pub(super) fn answered(&mut self, first: u64, values: &[Value]) {
+        let is_it = |whole: &&mut Whole| whole.first == first && whole.values == values;
+        self.0.iter_mut().filter(is_it).for_each(|whole| whole.is_open = false);
     }
 
     /// Somebody begins to write there: what is there from now on may be his.
@@ -36,9 +45,11 @@ impl Wholes {
         self.0.retain(|whole| whole.end() <= first || first + count <= whole.first);
     }
 
-    /// One of them: first block and count.
+    /// One of them, often one without answer: first block and count.
     pub(super) fn any(&self, rng: &mut Rng) -> Option<(u64, u64)> {
-        let whole = self.0.get(rng.index(self.0.len().max(1)))?;
+        let all = || self.0.iter().filter(|whole| whole.is_open);
+        let open = all().nth(rng.index(all().count().max(1)));
+        let whole = open.filter(|_| rng.chance(1, 2)).or_else(|| self.0.get(rng.index(self.0.len().max(1))))?;
         Some((whole.first, whole.values.len() as u64))
     }
 
@@ -46,8 +57,11 @@ impl Wholes {
     pub(super) fn judge(&self, first: u64, seen: &[Value]) -> Result<(), String> {
         for whole in &self.0 {
             let blocks = whole.first.max(first)..whole.end().min(first + seen.len() as u64);
-            let is_new = |block: u64| seen[(block - first) as usize] == whole.values[(block - whole.first) as usize];
-            let mut parts = blocks.clone().map(is_new);
+            let sectors = |block: u64| {
+                let (is, meant) = (seen[(block - first) as usize], whole.values[(block - whole.first) as usize]);
+                is.sectors().zip(meant.sectors())
+            };
+            let mut parts = blocks.clone().flat_map(sectors).map(|(is, meant)| is == meant);
             let Some(is_there) = parts.next() else { continue };
             if parts.any(|is_new| is_new != is_there) {
                 let (from, to) = (blocks.start, blocks.end - 1);
@@ -75,6 +89,8 @@ mod tests {
         assert!(wholes.judge(9, &[old, new, new, new, old]).is_ok());
         assert!(wholes.judge(9, &[old; 5]).is_ok());
         assert!(wholes.judge(11, &[new, old]).is_err());
+        let half = old.with_sectors(0, 3, 7);
+        assert!(wholes.judge(10, &[half, new, new]).is_err() && wholes.judge(10, &[half, old, old]).is_err());
         wholes.overwrite(12, 4);
         assert!(wholes.judge(11, &[new, old]).is_ok());
     }

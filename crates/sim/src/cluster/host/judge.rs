@@ -101,10 +101,7 @@ impl Host {
                 true
             }
             Err(VolumeError::NoSpace) if op.wish.is_change() => false,
-            Err(VolumeError::WriteFault) if court.excuses.disk => false,
-            // No home of the state can be read (M21).
-            Err(VolumeError::WriteFault) if court.excuses.medium && op.wish.is_atomic() => false,
-            Err(VolumeError::WriteFault) if court.excuses.few && op.wish.is_change() => false,
+            Err(VolumeError::WriteFault) if op.may_fail(court) => false,
             Err(VolumeError::Medium { .. }) if court.excuses.medium || court.excuses.disk => false,
             Err(VolumeError::Miscompare { .. }) => self.check_miscompare(op, court)?,
             Err(error) => return Err(format!("{:?} was answered by: {error}", op.wish)),
@@ -206,6 +203,13 @@ impl Host {
 }
 
 impl Op {
+    /// Whether a fault of a disk, or too few images, may keep it from being done.
+    fn may_fail(&self, court: &Court<'_>) -> bool {
+        let excuses = &court.excuses;
+        // An atomic write needs the homes of the state (M21).
+        excuses.disk || excuses.medium && self.wish.is_atomic() || excuses.few && self.wish.is_change()
+    }
+
     /// A4: a write is not acknowledged if there were too few images in sync all the while.
     fn check_few(&self, court: &Court<'_>) -> Result<(), String> {
         match court.few_since.filter(|&since| since < self.asked && self.wish.is_change()) {
