@@ -28,7 +28,7 @@ pub(crate) fn data_out(unit: &mut LogicalUnit, mut task: Task, data: Payload) ->
     let op = match task.phase {
         // The cache may have been switched off since the command began (A2).
         Phase::WriteData { durable, check } => return Ok(write(unit, task, data, unit.is_durable(durable), check)),
-        Phase::AtomicData => return Ok(write_atomic::with_data(unit, task, data)),
+        Phase::AtomicData => write_atomic::with_data(unit, range, exactly(data, unit.byte_len(range.blocks))?),
         Phase::VerifyData { repeated } => {
             next = if repeated { Phase::EndRepeated } else { Phase::End };
             compare(unit, range, repeated, data)?
@@ -88,7 +88,7 @@ pub(crate) fn still_within(unit: &LogicalUnit, range: Range) -> Result<Range, Co
 
 /// The whole blocks that came, to which the task's range is cut; `None` if there is none. A host that announced less than
 /// the CDB asks for gets what it sent written, and the transport's residual overflow tells it so (RFC 7143 §11.4.5.1).
-pub(crate) fn whole_blocks(unit: &LogicalUnit, task: &mut Task, data: Payload) -> Option<Payload> {
+fn whole_blocks(unit: &LogicalUnit, task: &mut Task, data: Payload) -> Option<Payload> {
     let shift = unit.settings.shape.block().shift();
     let blocks = (data.len() as u64 >> shift).min(task.range.blocks);
     task.range.blocks = blocks;

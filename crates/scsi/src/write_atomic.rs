@@ -4,11 +4,10 @@ use dyad_contract::volume::VolumeOp;
 use dyad_payload::Payload;
 
 use crate::cdb::{Asked, be16};
-use crate::response::{Begun, Response, Step};
+use crate::response::{Begun, Response};
 use crate::sense::{Condition, Field};
-use crate::steps;
 use crate::table::{Call, Refusal};
-use crate::task::{Phase, Task};
+use crate::task::{Phase, Range, Task};
 use crate::unit::LogicalUnit;
 
 const BOUNDARY_AT: u16 = 10;
@@ -31,10 +30,8 @@ pub(crate) fn write_atomic(unit: &mut LogicalUnit, call: &Call<'_>) -> Result<Be
     Ok(Begun::DataOut { task, len: unit.byte_len(range.blocks) })
 }
 
-/// What the volume is asked once the data are here: one operation, as whoever splits it up loses what it is for.
-pub(crate) fn with_data(unit: &LogicalUnit, mut task: Task, data: Payload) -> Step {
-    let Some(data) = steps::whole_blocks(unit, &mut task, data) else { return Step::Answer(Response::good()) };
-    task.phase = Phase::End;
-    let op = VolumeOp::WriteAtomic { span: unit.settings.shape.span(task.range), data };
-    Step::Volume { task, op }
+/// What the volume is asked once all of the data are here: one operation, as whoever splits it up loses what it is for.
+/// With less it is refused (`steps::exactly`): the blocks that came would be a part of what is to be all or nothing.
+pub(crate) fn with_data(unit: &LogicalUnit, range: Range, data: Payload) -> VolumeOp {
+    VolumeOp::WriteAtomic { span: unit.settings.shape.span(range), data }
 }

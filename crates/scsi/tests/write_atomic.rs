@@ -12,6 +12,8 @@ use dyad_units::Bytes;
 
 const OUT_OF_RANGE: (u8, u8, u8) = (5, 0x21, 0);
 const INVALID_FIELD: (u8, u8, u8) = (5, 0x24, 0);
+/// INVALID FIELD IN COMMAND INFORMATION UNIT, as with every command that can do nothing with less.
+const TOO_FEW_DATA: (u8, u8, u8) = (5, 0x0e, 3);
 const PROTECTED: (u8, u8, u8) = (7, 0x27, 0);
 const SOFTWARE_PROTECTED: (u8, u8, u8) = (7, 0x27, 2);
 const DPO_AND_FUA: u8 = 0x18;
@@ -164,14 +166,49 @@ fn a_volume_that_was_resized_meanwhile_is_not_written_beyond_its_end() {
     assert_eq!(sense(&response), OUT_OF_RANGE);
 }
 
-/// As with WRITE(16), and those of them are one (RFC 7143 §11.4.5.1).
+/// A part of it must never be there, so the blocks that came are not written as WRITE(16) would. Its data are asked for all
+/// the same, in the CDB's length: from that the transport tells the host how much was missing (RFC 7143 §11.4.5.1).
 #[test]
-fn a_host_that_sends_less_than_its_cdb_says_gets_whole_blocks_written() {
-    let mut bench = Bench::new();
-    for (sent, asked) in [(0, None), (200, None), (700, Some("write-atomic 0+512 durable"))] {
-        good(bench.send(&cdb(0, 0, 2), &vec![1; sent]));
-        assert_eq!(bench.asked(), asked.as_slice(), "{sent}");
+fn a_host_that_sends_less_than_its_cdb_says_gets_nothing_written() {
+    for (mut bench, block) in [(Bench::new(), 512), (Bench::native(), 4096)] {
+        for sent in [0, 1, block - 1, block, block + 1, 2 * block, 3 * block - 1] {
+            let begun = bench.unit.begin(HOST, 0, &padded(&cdb(0, 5, 3)), Transfer::Out(sent as u32));
+            assert!(matches!(begun, Begun::DataOut { len, .. } if len == 3 * block as u32), "{sent}: {begun:?}");
+            let response = bench.send(&cdb(0, 5, 3), &vec![1; sent]);
+            assert_eq!((sense(&response), field(&response)), (TOO_FEW_DATA, None), "{sent}");
+        }
+        let begun = bench.unit.begin(HOST, 0, &padded(&cdb(0, 5, 3)), Transfer::None);
+        let Begun::DataOut { task, .. } = begun else { panic!("{begun:?}") };
+        let step = bench.unit.data_out(task, payload(&bench.slab, &[]));
+        let Step::Answer(response) = step else { panic!("{step:?}") };
+        assert_eq!(sense(&response), TOO_FEW_DATA, "a command that announces none");
+        assert_eq!(bench.asked(), [""; 0]);
+        assert!(bench.volume.bytes.iter().all(|&byte| byte == 0));
+        good(bench.send(&cdb(0, 5, 3), &vec![1; 3 * block]));
     }
+}
+
+/// All that the CDB asks for is there. The rest stays with the host, which the residual underflow tells, as with WRITE(16).
+#[test]
+fn of_a_host_that_sends_more_than_its_cdb_says_the_range_is_written() {
+    let mut bench = Bench::new();
+    for sent in [2 * 512 + 1, 3 * 512, 100 * 512] {
+        bench.volume.bytes.fill(0);
+        let begun = bench.unit.begin(HOST, 0, &padded(&cdb(0, 5, 2)), Transfer::Out(sent));
+        assert!(matches!(begun, Begun::DataOut { len: 1024, .. }), "{sent}: {begun:?}");
+        good(bench.send(&cdb(0, 5, 2), &noise(sent as usize)));
+        assert_eq!(bench.asked(), ["write-atomic 2560+1024 durable"]);
+        assert!(bench.volume.bytes[2560..3584] == noise(1024));
+        assert!(bench.volume.bytes[3584..].iter().all(|&byte| byte == 0));
+    }
+    // Nor does a transport that hands over more get more written.
+    let task = begin(&mut bench);
+    let step = bench.unit.data_out(task, payload(&bench.slab, &[1; 513]));
+    let Step::Volume { op: VolumeOp::WriteAtomic { span, data }, .. } = step else { panic!("{step:?}") };
+    assert_eq!((span.len(), data.len()), (512, 512));
+    // A count of zero asks for none of it.
+    good(bench.send(&cdb(0, 5, 0), &[1; 512]));
+    assert_eq!(bench.asked(), [""; 0]);
 }
 
 #[test]
