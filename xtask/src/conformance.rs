@@ -5,9 +5,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use dyad_bench::disk::Disk;
+use dyad_e2e::admin::Admin;
 use dyad_e2e::cluster::{Cluster, Shape};
 use dyad_e2e::conformance::{self as suite, TOOL, Verdict};
-use dyad_e2e::{Lab, Target, Tgt, Volume, tools};
+use dyad_e2e::{Lab, Target, Tgt, Unit, Volume, tools, wait};
 use serde_json::json;
 
 use crate::cargo;
@@ -16,6 +18,8 @@ use crate::tally::Tally;
 
 /// Families take under a second each, but for a few that wait; none waits this long.
 const FAMILY_LIMIT: Duration = Duration::from_secs(90);
+/// Until a right that was granted holds at both nodes.
+const GRANT_LIMIT: Duration = Duration::from_secs(10);
 /// Page whose table names the skips that are right, each with its reason.
 const PAGE: &str = "docs/conformance.md";
 /// Enough for every test of the suite, and small enough to be written often.
@@ -85,6 +89,7 @@ fn one_node(session: &mut Session<'_>) -> anyhow::Result<()> {
             let more = json!({ "block_bytes": block_bytes });
             let volume = Volume { more, ..Volume::new("conformance", UNIT_LEN >> 20, &["a", "b"]) };
             let unit = lab.create_volume(&volume)?;
+            prepare(&family, &lab.admin(), "conformance", &unit)?;
             session.family(&family, &tests, [&unit, &unit], &block_bytes.to_string())?;
             lab.admin().delete("/v1/volumes/conformance?force=true")?;
         }
@@ -102,11 +107,24 @@ fn two_nodes(session: &mut Session<'_>) -> anyhow::Result<()> {
             let body = json!({ "name": name, "size_bytes": UNIT_LEN, "block_bytes": 512 });
             let [owner, other] = cluster.create_volume(&body)?;
             let [unit, second] = if way == "owner" { [owner, other] } else { [other, owner] };
+            prepare(&family, &cluster.nodes[0].admin(), &name, &unit)?;
             session.family(&family, &tests, [&unit, &second], way)?;
             cluster.nodes[0].admin().delete(&format!("/v1/volumes/{name}?force=true"))?;
         }
     }
     Ok(())
+}
+
+/// One family wants a unit that is write protected: the suite's host may only read it.
+fn prepare(family: &str, admin: &Admin, volume: &str, unit: &Unit) -> anyhow::Result<()> {
+    if family != "ALL.ReadOnly" {
+        return Ok(());
+    }
+    let change = json!({ "initiator": suite::INITIATOR, "right": "read-only" });
+    admin.patch(&format!("/v1/volumes/{volume}/access"), &change)?;
+    // It closes the volume to every other host. The node that was not asked hears of it a moment later.
+    let is_closed = || Disk::open(&unit.options()).is_err().then_some(());
+    wait::until("the volume is closed to other hosts", GRANT_LIMIT, is_closed)
 }
 
 /// A run over families, and what came of it so far.

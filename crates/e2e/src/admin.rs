@@ -62,6 +62,11 @@ impl Admin {
         self.call("PUT", path, Some(body))
     }
 
+    /// PATCH with a JSON document.
+    pub fn patch(&self, path: &str, body: &Value) -> anyhow::Result<Value> {
+        self.call("PATCH", path, Some(body))
+    }
+
     /// DELETE.
     pub fn delete(&self, path: &str) -> anyhow::Result<Value> {
         self.call("DELETE", path, None)

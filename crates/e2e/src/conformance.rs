@@ -10,6 +10,9 @@ use crate::process::finish;
 /// Program of the suite (Debian package libiscsi-bin).
 pub const TOOL: &str = "iscsi-test-cu";
 
+/// Name of the host that it plays.
+pub const INITIATOR: &str = "iqn.2007-10.com.github:sahlberg:libiscsi:iscsi-test";
+
 /// How one test of the suite ended.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Verdict {
@@ -49,7 +52,7 @@ pub fn families() -> anyhow::Result<BTreeMap<String, Vec<String>>> {
 
 /// Runs one family. `urls` is the unit, and for the multipath family the same by a second way.
 pub fn run(family: &str, tests: &[String], urls: &[&str], limit: Duration) -> anyhow::Result<FamilyRun> {
-    let mut args = vec!["--dataloss", "--allow-sanitize", "-V", "-t", family];
+    let mut args = vec!["--initiator-name", INITIATOR, "--dataloss", "--allow-sanitize", "-V", "-t", family];
     args.extend_from_slice(urls);
     let finished = finish(TOOL, &args, limit).context("cannot run the suite")?;
     let mut run = FamilyRun {
