@@ -31,6 +31,9 @@ mod manage;
 mod memory;
 mod message;
 mod ops;
+mod overlay;
+#[cfg(test)]
+mod overlay_tests;
 mod paths;
 mod peers;
 mod pools;
@@ -59,6 +62,7 @@ pub use listen::ListenError;
 pub(crate) use listen::Listener;
 pub(crate) use mailbox::Mailbox;
 pub(crate) use message::{Asked, ImageFault, Message, Question, Reply, StoreAnswer};
+pub(crate) use overlay::Detached;
 pub(crate) use redirect::Way;
 pub use run::ReactorError;
 pub(crate) use run::{Reactor, ReactorSetup, guarded};

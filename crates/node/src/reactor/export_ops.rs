@@ -39,6 +39,8 @@ enum What {
     Read,
     Verify,
     Compare(Payload),
+    /// Which blocks were ever written: no bytes.
+    Look,
 }
 
 impl ExportOp {
@@ -55,13 +57,14 @@ impl ExportOp {
     fn take(&mut self, copied: Copied) -> Option<VolumeResult> {
         let Some((piece, skip, len)) = self.next() else { return Some(Err(VolumeError::OutOfRange)) };
         let got = match copied {
-            Ok(data) if data.len() >= skip + len => data.slice(skip, len),
+            Ok(data) if data.len() > skip => data.slice(skip, len.min(data.len() - skip)),
             Ok(_) => return Some(Err(VolumeError::Medium { offset: self.span.offset() + self.done })),
             Err(error) => return Some(Err(self.failed(piece, &error))),
         };
+        let len = got.len();
         match &self.what {
             What::Read => self.data.append(got),
-            What::Verify => {}
+            What::Verify | What::Look => {}
             What::Compare(expected) => {
                 let (got, expected) = (got.to_vec(), expected.slice(self.done as usize, len).to_vec());
                 if let Some(at) = got.iter().zip(&expected).position(|(one, other)| one != other) {
@@ -75,7 +78,7 @@ impl ExportOp {
         }
         Some(Ok(match self.what {
             What::Read => VolumeDone::Data(std::mem::take(&mut self.data)),
-            What::Verify | What::Compare(_) => VolumeDone::Done,
+            What::Verify | What::Compare(_) | What::Look => VolumeDone::Done,
         }))
     }
 
@@ -153,8 +156,7 @@ impl Reactor {
                 self.step_export(index, host, |export| export.unit.finish(task, Err(VolumeError::WriteFault)));
             }
             Begun::Node { task, op: NodeOp::Look { span } } => {
-                let runs = self.runs_of_export(index, span);
-                self.step_export(index, host, |export| export.unit.looked(task, &runs));
+                self.read_export(index, host, task, What::Look, span);
             }
             // Copies between volumes know volumes only.
             Begun::Node { task, op: NodeOp::Errand(_) } => {
@@ -190,10 +192,12 @@ impl Reactor {
     fn ask_export(&mut self, index: u32, id: u64) {
         let Some(export) = self.exports.get(index) else { return };
         let Some(op) = export.ops.iter().find(|op| op.id == id) else { return };
-        let (pool, image) = (export.pool, export.image);
-        let is_asked = match op.next() {
-            Some((piece, ..)) => self.read_piece(pool, image, piece, Reader::Export { image, id }),
-            None => false,
+        let of = export.detached();
+        let reader = Reader::Export { image: of.image, id };
+        let is_asked = match (&op.what, op.next()) {
+            (What::Look, _) => self.learn_overlay(of, reader),
+            (_, Some((piece, ..))) => self.read_detached(of, piece, reader),
+            (_, None) => false,
         };
         if !is_asked {
             self.on_export_piece(index, id, Err(ImageError::Unreadable));
@@ -204,6 +208,9 @@ impl Reactor {
     pub(super) fn on_export_piece(&mut self, index: u32, id: u64, copied: Copied) {
         let Some(export) = self.exports.get_mut(index) else { return };
         let Some(place) = export.ops.iter().position(|op| op.id == id) else { return };
+        if matches!(export.ops[place].what, What::Look) {
+            return self.look_at_export(index, place, &copied);
+        }
         let Some(result) = export.ops[place].take(copied) else { return self.ask_export(index, id) };
         let ExportOp { host, task, what, span, begun, .. } = export.ops.swap_remove(place);
         let weight = if matches!(what, What::Read) { Weight::Read(span.len()) } else { Weight::Other };
@@ -215,15 +222,31 @@ impl Reactor {
         self.step_export(index, host, |export| export.unit.finish(task, result));
     }
 
-    /// Which blocks were ever written: of an image that nobody changes its map says it.
+    /// It is known what is seen in the place of the image's blocks, or there is no room just now.
+    fn look_at_export(&mut self, index: u32, place: usize, copied: &Copied) {
+        let Some(export) = self.exports.get_mut(index) else { return };
+        let ExportOp { host: (at, tag), task, span, .. } = export.ops.swap_remove(place);
+        if let Some(session) = self.conns.get_mut(at).and_then(|conn| conn.session.as_mut()) {
+            session.take(tag);
+        }
+        if matches!(copied, Err(ImageError::Overloaded)) {
+            return self.step_export(index, (at, tag), |export| export.unit.finish(task, Err(VolumeError::Busy)));
+        }
+        let runs = self.runs_of_export(index, span);
+        self.step_export(index, (at, tag), |export| export.unit.looked(task, &runs));
+    }
+
+    /// Which blocks were ever written: of an image that nobody changes its map says it, and of those that are seen in their place
+    /// what is known of them.
     fn runs_of_export(&self, index: u32, span: Span) -> Vec<Run> {
         let extents = extents_of(span);
+        let overlay = self.exports.get(index).and_then(|export| self.overlays.known(export.image));
         let place = self.exports.get(index).filter(|_| extents.len() <= EXTENTS_MAX).and_then(|export| {
             let room = self.pools.get(self.pool_with_id(export.pool)? as usize)?.as_deref()?;
             Some((&room.pool, room.pool.find(export.image)?))
         });
-        let Some(place) = place else { return Vec::new() };
-        let seen: Vec<u64> = extents.map(|extent| mask_of(Some(place), extent)).collect();
+        let (Some(place), Some(overlay)) = (place, overlay) else { return Vec::new() };
+        let seen: Vec<u64> = extents.map(|extent| mask_of(Some(place), extent) | overlay.mask(extent)).collect();
         runs_of(span, &seen)
     }
 

@@ -15,11 +15,12 @@ use dyad_contract::image::Request;
 use dyad_contract::volume::Edition;
 use dyad_iscsi::{CloseReason, LoginRefusal, SessionKey};
 use dyad_scsi::{AccessState, Attention, BlockSize, Identity, LogicalUnit, NexusId, PortGroup, Settings, Shape, Who};
-use dyad_units::{Epoch, ImageId, PoolId, VolumeId};
+use dyad_units::{Bytes, Epoch, ImageId, PoolId, VolumeId};
 
 use super::conns::{ConnRef, Held};
 use super::export_ops::ExportOp;
 use super::manage::tags_of;
+use super::overlay::Detached;
 use super::paths::port_number;
 use super::run::Reactor;
 
@@ -33,11 +34,18 @@ pub(super) struct Export {
     volume: VolumeId,
     pub(super) image: ImageId,
     pub(super) pool: PoolId,
+    size: Bytes,
     pub(super) target: String,
     pub(super) unit: LogicalUnit,
     sessions: Vec<ConnRef>,
     /// Commands that wait for the pool.
     pub(super) ops: Vec<ExportOp>,
+}
+
+impl Export {
+    pub(super) const fn detached(&self) -> Detached {
+        Detached { pool: self.pool, image: self.image, size: self.size }
+    }
 }
 
 /// All exports.
@@ -147,14 +155,14 @@ impl Reactor {
         if self.exports.iter().count() >= EXPORTS_MAX {
             return Err(ExportFault::TooMany);
         }
-        let (target, pool) = (target_of(&known.target, image), recorded.pool);
+        let (target, pool, size) = (target_of(&known.target, image), recorded.pool, known.record.size);
         let block = BlockSize::from_bytes(known.record.block.bytes()).ok_or(ExportFault::Odd)?;
-        let shape = Shape::new(block, known.record.size).map_err(|_| ExportFault::Odd)?;
+        let shape = Shape::new(block, size).map_err(|_| ExportFault::Odd)?;
         let unit = self.unit_of(image, target.clone(), shape)?;
         tracing::info!(volume = %known.record.name, %image, target, "detached image exported read-only");
         self.exports.ended.retain(|ended| *ended != image);
         let (sessions, ops) = (Vec::new(), Vec::new());
-        self.exports.add(Export { volume, image, pool, target: target.clone(), unit, sessions, ops });
+        self.exports.add(Export { volume, image, pool, size, target: target.clone(), unit, sessions, ops });
         Ok(target)
     }
 
@@ -181,11 +189,12 @@ impl Reactor {
         found.is_some()
     }
 
-    /// Before a part asks an image something: an export of it ends if that changes it.
+    /// Before a part asks an image something: an export of it ends if that changes it, and what is known of it is known no more.
     pub(super) fn before_asking(&mut self, image: ImageId, request: &Request) {
-        if self.exports.slots.is_empty() || !changes_image(request) {
+        if self.exports.slots.is_empty() && self.overlays.is_empty() || !changes_image(request) {
             return;
         }
+        self.overlays.forget(image);
         self.end_exports("the image is changed", |export| export.image == image);
     }
 
@@ -228,6 +237,9 @@ impl Reactor {
 
     /// A volume, or a pool, is here no more.
     pub(super) fn end_exports_of(&mut self, volume: Option<VolumeId>, pool: Option<PoolId>) {
+        if let Some(pool) = pool {
+            self.overlays.forget_pool(pool);
+        }
         let is_it = |export: &Export| volume == Some(export.volume) || pool == Some(export.pool);
         while let Some(index) = self.exports.find(is_it) {
             self.end_export(index, "the image is not in service any more");

@@ -10,6 +10,7 @@ use dyad_units::{ImageId, NodeId, Piece, PoolId, SegmentId, VolumeId};
 
 use super::copy::Copied;
 use super::exports::ExportFault;
+use super::overlay::Detached;
 use super::redirect::Way;
 use super::snapshot::Snapshot;
 use super::talk::Commanded;
@@ -54,8 +55,8 @@ pub(crate) enum Message {
     Look(Reply<Snapshot>),
     /// Whether an image was being filled when it was given up.
     IsHalfFilled { pool: PoolId, image: ImageId, reply: Reply<bool> },
-    /// Read a piece of an image past its volume; the reply is dropped if it is not there.
-    ReadImage { pool: PoolId, image: ImageId, piece: Piece, reply: Reply<Copied> },
+    /// Read the first blocks of a piece of a detached image, at least one; the reply is dropped if it is not there.
+    ReadImage { of: Detached, piece: Piece, reply: Reply<Copied> },
     /// Export a detached image; its target's name. `is_new`: an administrator asks for it.
     ExportImage { volume: VolumeId, image: ImageId, is_new: bool, reply: Reply<Result<String, ExportFault>> },
     /// Export it no more; `false`: it was not.
@@ -87,6 +88,14 @@ pub(crate) enum Part {
     Stick(PoolId, bool),
     /// An image of the pool is half filled.
     Filling(PoolId, ImageId),
+    /// Blocks of an image hold something else, as if a part had asked for it; without bytes they were never written.
+    Mend {
+        pool: PoolId,
+        image: ImageId,
+        piece: Piece,
+        bytes: Vec<u8>,
+        reply: Reply<Copied>,
+    },
     /// The reactor itself is held up, as by a system call, until the other end goes.
     Reactor(std::sync::mpsc::Receiver<()>),
 }

@@ -3,12 +3,11 @@
 use std::sync::Arc;
 
 use dyad_cluster::{ImageRecord, OutReason};
-use dyad_contract::image::Token;
 use dyad_mirror::PartEvent;
 use dyad_pool::{AdminReply, AdminToken, ImageHandle, ImageMeta, Pool};
 use dyad_units::{ImageId, Moment, Period, PoolId};
 
-use super::copy::Reader;
+use super::copy::PieceRead;
 use super::message::{ImageFault, Reply};
 use super::run::{Reactor, guarded};
 use super::timers::Timer;
@@ -28,7 +27,7 @@ pub(crate) struct PoolRoom {
     /// Changes under way, and who waits for them.
     changes: Vec<(AdminToken, Change)>,
     /// Pieces of detached images that are read, and who waits for them.
-    pub(super) reads: Vec<(Token, Reader)>,
+    pub(super) reads: Vec<PieceRead>,
     pub(super) is_dirty: bool,
     /// A test has its disk hang: what it is asked is not begun.
     #[cfg(test)]
@@ -191,6 +190,7 @@ impl Reactor {
             return;
         }
         self.unexport_image(image);
+        self.overlays.forget(image);
         self.give_up_image(pool, image);
         self.change(pool, reply, |pool, token| {
             if let Some(handle) = pool.find(image) {

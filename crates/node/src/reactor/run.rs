@@ -23,6 +23,7 @@ use super::listen::Listener;
 use super::mailbox::Mailbox;
 use super::memory::{ANSWERS_OF_SESSION, Budget};
 use super::message::Question;
+use super::overlay::Overlays;
 use super::peers::{PEERS, Peer};
 use super::pools::PoolRoom;
 use super::redirect::{Sent, Way};
@@ -107,6 +108,7 @@ pub(crate) struct Reactor {
     pub(super) volumes: Vec<Option<Box<Volume>>>,
     pub(super) dirty_volumes: Vec<u32>,
     pub(super) exports: Exports,
+    pub(super) overlays: Overlays,
     pub(super) pools: Vec<Option<Box<PoolRoom>>>,
     pub(super) dirty_pools: Vec<u32>,
     pub(super) disks: Disks,
@@ -193,6 +195,7 @@ impl Reactor {
             volumes: Vec::new(),
             dirty_volumes: Vec::new(),
             exports: Exports::default(),
+            overlays: Overlays::default(),
             pools: Vec::new(),
             dirty_pools: Vec::new(),
             disks,

@@ -62,7 +62,7 @@ impl Reactor {
             Message::IsHalfFilled { pool, image, reply } => {
                 let _ = reply.try_send(self.is_half_filled(pool, image));
             }
-            Message::ReadImage { pool, image, piece, reply } => self.read_image(pool, image, piece, reply),
+            Message::ReadImage { of, piece, reply } => self.read_image(of, piece, reply),
             Message::ExportImage { volume, image, is_new, reply } => {
                 let _ = reply.try_send(self.export_image(volume, image, is_new));
             }
@@ -78,15 +78,16 @@ impl Reactor {
             Message::Open => self.is_open = true,
             Message::Stop => self.begin_stop(),
             #[cfg(test)]
-            Message::Break(part) => self.break_part(&part),
+            Message::Break(part) => self.break_part(part),
         }
     }
 
     #[cfg(test)]
-    fn break_part(&mut self, part: &super::message::Part) {
+    fn break_part(&mut self, part: super::message::Part) {
         use super::message::Part;
-        match *part {
-            Part::Reactor(ref until) => drop(until.recv()),
+        match part {
+            Part::Mend { pool, image, piece, bytes, reply } => self.mend(pool, image, piece, &bytes, reply),
+            Part::Reactor(until) => drop(until.recv()),
             Part::Session(id) => {
                 let is_it = |session: &super::conns::Session| session.id == id;
                 let found = self.conns.iter().find(|(_, conn)| conn.session.as_deref().is_some_and(is_it));
