@@ -48,9 +48,13 @@ impl Noted {
         HOMES.map(|first| Piece::new(STATE_EXTENT, first, HOME_BLOCKS).expect("within the extent"))
     }
 
-    /// What the homes of an image say, as they were read; what cannot be read is empty. `size` is that of the volume.
+    /// What the homes of an image say, as they were read; what cannot be read is empty: then nothing is known, as it may be the
+    /// newer one. `size` is that of the volume.
     pub fn of(homes: [&Payload; 2], size: Bytes) -> Option<Self> {
         let homes = homes.map(judge);
+        if homes.contains(&Home::Unreadable) {
+            return None;
+        }
         let Home::Kept { noted, .. } = homes[newest(homes)] else { return None };
         noted.filter(|noted| noted.is_valid(size.value()))
     }

@@ -2,45 +2,13 @@
 
 mod cast;
 
+use cast::atomic::{B, E, WHERE, found, put, some_replies, some_steps, write};
 use cast::{BLOCK, Stage, span};
 use dyad_cluster::ImageState;
 use dyad_contract::image::ImageError;
 use dyad_contract::volume::{ATOMIC_BLOCKS_MAX, VolumeDone, VolumeError, VolumeOp};
-use dyad_mirror::{ImageIndex, OpId};
-use dyad_units::{EXTENT_BYTES, Period};
-
-const B: u64 = BLOCK as u64;
-const E: u64 = EXTENT_BYTES as u64;
-/// Over the end of an extent, and not of whole blocks.
-const WHERE: (u64, u64) = (E - 3 * B - 512, 6 * B);
-
-fn write(stage: &mut Stage, (offset, len): (u64, u64), byte: u8) -> OpId {
-    let data = stage.payload(&vec![byte; len as usize]);
-    stage.ask(VolumeOp::WriteAtomic { span: span(offset, len), data })
-}
-
-fn put(stage: &mut Stage, at: (u64, u64), byte: u8) {
-    let id = write(stage, at, byte);
-    stage.drive();
-    assert!(stage.is_done(id), "{:?}", stage.answer(id));
-}
-
-fn some_steps(stage: &mut Stage, steps: usize) {
-    for _ in 0..steps {
-        if let Some(at) = (0..2).find(|&at| !stage.images[at].pending.is_empty()) {
-            stage.reply(at, 0);
-        }
-    }
-}
-
-/// What is there, all of it the same, with nothing changed beside it.
-fn found(stage: &mut Stage, (offset, len): (u64, u64), beside: u8) -> u8 {
-    let all = stage.bytes(offset - 512, len + 1024);
-    let (inner, first) = (&all[512..512 + len as usize], all[512]);
-    assert!(inner.iter().all(|byte| *byte == first), "torn");
-    assert!(all[..512].iter().chain(&all[512 + len as usize..]).all(|byte| *byte == beside));
-    first
-}
+use dyad_mirror::ImageIndex;
+use dyad_units::Period;
 
 #[test]
 fn what_was_written_is_there_and_nothing_else_changed() {
@@ -189,11 +157,7 @@ fn a_range_that_is_half_done_is_kept_back_until_it_is_done() {
         let mut one = Stage::serving(1);
         one.put(0, 2 * E, 1);
         let id = write(&mut one, WHERE, 2);
-        for _ in 0..steps {
-            if !one.images[0].pending.is_empty() {
-                one.reply(0, 0);
-            }
-        }
+        some_replies(&mut one, steps);
         if one.is_done(id) {
             break;
         }
@@ -239,11 +203,7 @@ fn what_waits_for_the_lock_is_kept_back_too() {
         let atomic = write(&mut one, WHERE, 2);
         let later = one.write(E, B, 3);
         let next = write(&mut one, (8 * E, B), 4);
-        for _ in 0..steps {
-            if !one.images[0].pending.is_empty() {
-                one.reply(0, 0);
-            }
-        }
+        some_replies(&mut one, steps);
         if one.is_done(atomic) {
             break;
         }
@@ -284,69 +244,5 @@ fn an_abort_leaves_the_old_or_the_new_range() {
         pair.restart();
         pair.pass(Period::from_secs(2));
         assert_eq!(found(&mut pair, WHERE, 1), is, "nothing comes after the answer (M19)");
-    }
-}
-
-/// Where nobody can read any more what was to be written, and the range may be half new, nobody is told that it is good.
-#[test]
-fn a_range_that_cannot_be_made_whole_is_bad_until_it_is_written() {
-    let mut bad = 0;
-    for steps in 0..60 {
-        let mut pair = Stage::serving(2);
-        pair.put(0, 2 * E, 1);
-        put(&mut pair, WHERE, 2);
-        write(&mut pair, WHERE, 3);
-        some_steps(&mut pair, steps);
-        pair.images.iter_mut().for_each(|image| image.crash(|_| false));
-        let hidden = u64::from(u32::MAX - 4) * 64;
-        pair.images.iter_mut().for_each(|image| image.unreadable.extend(hidden..hidden + 64));
-        pair.restart();
-        pair.pass(Period::from_secs(2));
-        let read = pair.read(WHERE.0, WHERE.1);
-        pair.drive();
-        match pair.answer(read) {
-            Some(Err(VolumeError::Medium { .. })) => bad += 1,
-            Some(Ok(VolumeDone::Data(data))) => {
-                let data = data.to_vec();
-                assert!(data.iter().all(|byte| *byte == data[0]), "torn after {steps} steps");
-            }
-            other => panic!("{other:?}"),
-        }
-        pair.put(0, 2 * E, 4);
-        assert_eq!(pair.bytes(0, 2 * E), vec![4; 2 * E as usize]);
-    }
-    assert!(bad > 0);
-}
-
-/// Broke once (found by a review): a home that could not be read when a reign began hid its intent, others wrote to the range,
-/// and whoever served next, when the home was readable again, wrote it over.
-#[test]
-fn an_intent_that_was_hidden_never_comes_back() {
-    let homes = u64::from(u32::MAX) * 64;
-    for steps in 0..60 {
-        for home in [homes, homes + 16] {
-            let mut pair = Stage::serving(2);
-            pair.put(0, 2 * E, 1);
-            put(&mut pair, WHERE, 2);
-            write(&mut pair, WHERE, 3);
-            some_steps(&mut pair, steps);
-            pair.images.iter_mut().for_each(|image| image.crash(|_| false));
-            pair.images.iter_mut().for_each(|image| image.unreadable.extend(home..home + 16));
-            pair.restart();
-            pair.pass(Period::from_secs(2));
-            pair.put(0, 2 * E, 4);
-            let flush = pair.flush();
-            pair.drive();
-            assert!(pair.is_done(flush));
-            for image in &mut pair.images {
-                image.lose_power(|_| true);
-                image.unreadable.clear();
-            }
-            pair.restart();
-            pair.pass(Period::from_secs(2));
-            assert_eq!(pair.bytes(0, 2 * E), vec![4; 2 * E as usize], "after {steps} steps");
-            put(&mut pair, WHERE, 5);
-            assert_eq!(found(&mut pair, WHERE, 4), 5);
-        }
     }
 }

@@ -22,12 +22,11 @@ use dyad_payload::{BlockSum, Exhausted, Payload, Sums};
 use dyad_units::{BLOCK_BYTES, BLOCKS_PER_EXTENT, Extent, FIRST_HIDDEN, Piece, STATE_EXTENT, Span};
 
 use crate::home::{HEAD_BYTES, Home, Noted, judge, newest, one_sum};
-use crate::owner::core::Core;
+use crate::owner::core::{Core, Work};
 use crate::owner::event::Action;
 use crate::owner::lock::Range;
 use crate::owner::op::{Op, Phase, Step, Task};
 use crate::owner::read::first_piece;
-use crate::owner::replay::Left;
 use crate::owner::write::piece_data;
 
 /// Blocks that a span touches.
@@ -37,7 +36,7 @@ pub(crate) const fn block_count(span: Span) -> u64 {
 }
 
 impl Noted {
-    pub(super) fn range(self) -> Range {
+    pub(crate) fn range(self) -> Range {
         Range { first: self.first, last: self.first + self.blocks - 1 }
     }
 }
@@ -74,10 +73,16 @@ pub(crate) struct Atomic {
     /// Which home is written next, and its turn.
     home: usize,
     turn: u64,
-    /// Replaying: what a home says of it.
+    /// What a home says of it.
     pub(super) noted: Option<Noted>,
     /// Nobody can say any more what was to be written: the blocks become bad, until somebody writes them.
     pub(super) is_bad: bool,
+    /// Replaying: a home cannot be read, so none is written.
+    pub(super) is_homeless: bool,
+    /// Replaying: which of the hidden extents cannot be read, the first one in bit 0.
+    pub(super) bad: u8,
+    /// Some of the range may have been written.
+    pub(super) has_applied: bool,
     /// Nothing of the range was written.
     is_taken_back: bool,
     /// What is answered when the intent is gone, if not that it was carried out.
@@ -95,6 +100,9 @@ impl Atomic {
             turn: 0,
             noted: None,
             is_bad: false,
+            is_homeless: false,
+            bad: 0,
+            has_applied: false,
             is_taken_back: false,
             outcome: None,
         }
@@ -114,6 +122,11 @@ impl Atomic {
     /// Whether what it writes now matches no sum on purpose.
     pub(crate) fn mends(&self) -> bool {
         self.is_bad && self.stage == Stage::Applying
+    }
+
+    /// The steps of the stage are written from now on.
+    pub(crate) fn begins_to_write(&mut self) {
+        self.has_applied |= self.stage == Stage::Applying;
     }
 
     /// Whether a home says durably what it is about to do, or may say so.
@@ -167,9 +180,17 @@ impl Core {
 
     /// The homes of a host's write.
     fn on_homes(&mut self, op: &mut Op, out: &mut Vec<Action>) {
-        if self.take_homes(op).is_err() {
+        match self.take_homes(op) {
+            Ok(None) => {}
+            // One that could not be read when the reign began can be now. It is taken back before anything is noted again: what
+            // makes the unflushed home at the end of a write safe is that the newest one never notes anything before it.
+            Ok(Some(_)) => {
+                self.intent.begin();
+                self.work.push_back(Work::Regate);
+                return self.finish(op, Err(VolumeError::Busy), out);
+            }
             // No byte of the volume is bad: a home is, until the state is written anew.
-            return self.finish(op, Err(VolumeError::WriteFault), out);
+            Err(_) => return self.finish(op, Err(VolumeError::WriteFault), out),
         }
         self.stage(op, Stage::Holding);
         let range = op.atomic.as_ref().and_then(|atomic| atomic.range());
@@ -223,13 +244,15 @@ impl Core {
         let homes = [0, 1].map(|at| judge(&op.steps[at].data));
         let newest = newest(homes);
         // One that cannot be read may be the newer one, and both may be torn by what only an administrator can mend.
-        if let Some(error) = op.failure.take() {
-            return Err(error);
+        let bad = VolumeError::Medium { offset: Piece::whole(STATE_EXTENT).offset() };
+        if homes.contains(&Home::Unreadable) {
+            return Err(op.failure.take().unwrap_or(bad));
         }
+        op.failure = None;
         let (state, noted) = match homes[newest] {
             Home::Kept { len, noted, .. } => (std::mem::take(&mut op.steps[newest].data).slice(HEAD_BYTES, len), noted),
             _ if homes.contains(&Home::Empty) => (Payload::new(), None),
-            _ => return Err(VolumeError::Medium { offset: Piece::whole(STATE_EXTENT).offset() }),
+            _ => return Err(bad),
         };
         let turn = (homes[newest].turn() + 1).max(self.numbers.last().value() + 1);
         if let Some(atomic) = op.atomic.as_mut() {
@@ -255,6 +278,7 @@ impl Core {
         let (home, turn) = atomic.turn_home();
         let step = self.home_step(home, turn, &atomic.state, Some(noted))?;
         op.steps.push(step);
+        atomic.noted = Some(noted);
         op.atomic = Some(atomic);
         Ok(())
     }
@@ -295,7 +319,7 @@ impl Core {
         match op.atomic.as_ref().map(|atomic| atomic.stage) {
             Some(Stage::Noting) => self.start_applying(op, out),
             Some(Stage::Clearing) => self.end_atomic(op, out),
-            Some(Stage::Voiding) => self.end_replay(op, Left::Nothing),
+            Some(Stage::Voiding) => self.void_or_end(op, out),
             _ => self.start_clearing(op, out),
         }
     }
@@ -316,6 +340,9 @@ impl Core {
     }
 
     fn start_clearing(&mut self, op: &mut Op, out: &mut Vec<Action>) {
+        if op.atomic.as_ref().is_some_and(|atomic| atomic.is_homeless) {
+            return self.void_or_end(op, out);
+        }
         self.stage(op, Stage::Clearing);
         (op.is_aborted, op.failure) = (false, None);
         op.steps.clear();
@@ -339,8 +366,10 @@ impl Core {
         }
         let error = op.failure.unwrap_or(if op.is_aborted { VolumeError::Aborted } else { VolumeError::NoSpace });
         let is_noted = op.atomic.as_ref().is_some_and(|atomic| atomic.stage == Stage::Applying);
-        if op.id.is_some() && is_noted {
-            // Nothing of the range has changed, so the intent can be taken back.
+        // What was noted durably has its slots everywhere, durably (Holding comes before it). Where an image has none, it was not:
+        // nothing of the range was written by anybody, and to wait for a slot might last for ever.
+        let was_written = self.intent.has_applied || !matches!(op.failure, None | Some(VolumeError::NoSpace));
+        if is_noted && (op.id.is_some() || !was_written) {
             if let Some(atomic) = op.atomic.as_mut() {
                 (atomic.outcome, atomic.is_taken_back) = (Some(error), true);
             }
@@ -360,11 +389,10 @@ impl Core {
     /// No home notes it any more.
     fn end_atomic(&mut self, op: &mut Op, out: &mut Vec<Action>) {
         op.steps.clear();
-        let outcome = op.atomic.take().and_then(|atomic| atomic.outcome);
         if matches!(op.task, Task::Replay(_)) {
-            return self.end_replay(op, Left::Nothing);
+            return self.void_or_end(op, out);
         }
-        match outcome {
+        match op.atomic.take().and_then(|atomic| atomic.outcome) {
             Some(error) => self.finish(op, Err(error), out),
             None => {
                 op.is_applied = true;

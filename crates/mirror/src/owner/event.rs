@@ -221,6 +221,9 @@ pub enum Note {
         /// Count of blocks.
         blocks: u32,
     },
+    /// No image can read one of the homes of the SCSI state: an atomic write that was under way may be half done, and nobody can
+    /// tell (M21). It is never carried out.
+    IntentVoided,
     /// The hand-over took too long, or cannot be now; this owner goes on (M12).
     HandOverFailed,
     /// Somebody else owns the segment, or it was deleted; nothing is answered from here any more (M7).

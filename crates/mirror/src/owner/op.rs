@@ -6,6 +6,7 @@ use dyad_contract::volume::{VolumeError, VolumeOp};
 use dyad_payload::{Buf, Payload, Sums};
 use dyad_units::{Epoch, Extent, Moment, Piece, STATE_EXTENT, Span, Stamp, WriteNumber};
 
+use crate::home::Noted;
 use crate::owner::atomic::Atomic;
 use crate::owner::choose::Choice;
 use crate::owner::equalise::is_copy;
@@ -58,8 +59,8 @@ pub(crate) enum Task {
     Grant(ImageIndex, u32),
     /// Give an image all of its credits of this epoch back (P15).
     GiveBack(ImageIndex, Epoch),
-    /// Find out whether an atomic write was left half done, and do it: of this range, if that is known already (M21).
-    Replay(Option<Range>),
+    /// Find out whether an atomic write was left half done, and do it: this one, if that is known already (M21).
+    Replay(Option<Noted>),
     /// Flush the only image left, so that the record can say so (M8).
     FlushAlone,
     /// The last flush before the end.
@@ -335,7 +336,7 @@ impl Op {
         let hidden = match &self.task {
             Task::Volume(op) if is_of_state(op) => [Some(Range::whole(STATE_EXTENT)), None],
             Task::Volume(VolumeOp::WriteAtomic { .. }) => [Some(Range::HIDDEN), None],
-            Task::Replay(range) => [Some(Range::HIDDEN), *range],
+            Task::Replay(noted) => [Some(Range::HIDDEN), noted.map(Noted::range)],
             _ => [None, None],
         };
         self.spans().iter().map(|&span| Range::from(span)).chain(hidden.into_iter().flatten())

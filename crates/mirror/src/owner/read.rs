@@ -151,7 +151,7 @@ impl Core {
                 self.fail_image(image, OutReason::WriteFailed, out);
             }
             // A heal that meets damage wants no other heal: two bad copies would call each other for ever.
-            _ if op.id.is_none() => {}
+            _ if op.id.is_none() && op.atomic.is_none() => {}
             // Damaged, or unreadable: sectors are readable again once they are written.
             _ => self.want_heal(image, asked.extent),
         }

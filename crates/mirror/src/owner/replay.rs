@@ -3,11 +3,13 @@
 
 use dyad_contract::volume::{VolumeError, VolumeOp};
 use dyad_payload::{Exhausted, Payload, Sums};
-use dyad_units::{BLOCK_BYTES, FIRST_HIDDEN, Moment, Period, Piece};
+use dyad_units::{Extent, FIRST_HIDDEN, INTENT_EXTENTS, Moment, Period, Piece, STATE_EXTENT};
+use smallvec::SmallVec;
 
+use crate::home::Noted;
 use crate::owner::atomic::{Atomic, Stage};
 use crate::owner::core::{Core, Work};
-use crate::owner::event::Action;
+use crate::owner::event::{Action, Note};
 use crate::owner::lock::Range;
 use crate::owner::op::{Op, Phase, Step, Task};
 use crate::owner::status::MirrorState;
@@ -18,6 +20,15 @@ const AGAIN: Period = Period::from_millis(500);
 /// "DyadVoid".
 const VOID: u64 = 0x4479_6164_566f_6964;
 
+/// How long a home that cannot be read is asked for again: what is only away for a moment, as a disk's path at start-up, comes
+/// back by then, and hosts have not given up.
+const UNREADABLE_MAX: Period = Period::from_secs(3);
+
+/// Whether this is what an intent was made void with.
+fn is_void(data: &Payload) -> bool {
+    data.len() >= 8 && data.slice(0, 8).to_vec() == VOID.to_le_bytes()
+}
+
 /// Whether an atomic write is left half done.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(crate) enum Left {
@@ -25,8 +36,8 @@ pub(crate) enum Left {
     #[default]
     Unknown,
     Nothing,
-    /// Nobody sees these blocks, nor the SCSI state.
-    Blocks(Range),
+    /// Nobody sees the blocks of this one, nor writes the SCSI state.
+    Blocks(Noted),
 }
 
 /// The segment's atomic write that is left half done, and when it is tried again.
@@ -35,6 +46,10 @@ pub(crate) struct Intent {
     left: Left,
     is_under_way: bool,
     at: Option<Moment>,
+    /// Since when a home cannot be read.
+    unreadable_since: Option<Moment>,
+    /// Some of its range may have been written in this reign.
+    pub(super) has_applied: bool,
 }
 
 impl Intent {
@@ -50,9 +65,9 @@ impl Intent {
 
     /// Whether an operation has to wait. The state can be read meanwhile: both homes have the same.
     pub(crate) fn keeps_back(&self, op: &Op) -> bool {
-        let Left::Blocks(left) = self.left else { return self.left == Left::Unknown && op.ranges().next().is_some() };
+        let Left::Blocks(noted) = self.left else { return self.left == Left::Unknown && op.ranges().next().is_some() };
         let is_look = matches!(op.volume_op(), Some(VolumeOp::ReadState));
-        !is_look && op.ranges().any(|range| left.overlaps(range) || Range::HIDDEN.overlaps(range))
+        !is_look && op.ranges().any(|range| noted.range().overlaps(range) || Range::HIDDEN.overlaps(range))
     }
 }
 
@@ -62,9 +77,9 @@ impl Core {
         let atomic = op.atomic.take();
         let is_replay = matches!(op.task, Task::Replay(_));
         let is_sent = !matches!(op.phase, Phase::Reserving | Phase::Releasing);
-        let may_be_noted = |atomic: &Box<Atomic>| atomic.is_noted() || atomic.stage == Stage::Noting && is_sent;
-        if let Some(range) = atomic.filter(may_be_noted).and_then(|atomic| atomic.range()) {
-            self.intent.left = Left::Blocks(range);
+        if let Some(atomic) = atomic.filter(|atomic| atomic.is_noted() || atomic.stage == Stage::Noting && is_sent) {
+            self.intent.has_applied |= atomic.has_applied;
+            self.intent.left = atomic.noted.map_or(self.intent.left, Left::Blocks);
             self.intent.at = Some(self.now + AGAIN);
         }
         if is_replay {
@@ -74,19 +89,19 @@ impl Core {
 
     /// Looks for what is left half done, or does it, as soon as what it needs was compared.
     pub(crate) fn pump_replay(&mut self) {
-        let Intent { left, is_under_way, at } = self.intent;
+        let Intent { left, is_under_way, at, .. } = self.intent;
         let is_due = at.is_none_or(|at| at <= self.now);
         if left == Left::Nothing || is_under_way || !is_due || self.state != MirrorState::Serving {
             return;
         }
-        let range = if let Left::Blocks(range) = left { Some(range) } else { None };
-        let needed = || [Some(Range::HIDDEN), range].into_iter().flatten();
+        let noted = if let Left::Blocks(noted) = left { Some(noted) } else { None };
+        let needed = || [Some(Range::HIDDEN), noted.map(Noted::range)].into_iter().flatten();
         if needed().any(|range| self.suspects.touches(range)) {
             self.intent.at = None; // when they are compared
             return needed().for_each(|range| self.suspects.hurry(range));
         }
         (self.intent.is_under_way, self.intent.at) = (true, None);
-        self.wanted.push_back(Task::Replay(range));
+        self.wanted.push_back(Task::Replay(noted));
     }
 
     /// When it is tried again.
@@ -94,64 +109,103 @@ impl Core {
         self.intent.at.filter(|_| self.intent.left != Left::Nothing && self.state == MirrorState::Serving)
     }
 
+    /// Reads both homes, and of each hidden extent a block: whether it can be read.
     pub(crate) fn start_replay(&mut self, op: &mut Op, out: &mut Vec<Action>) {
         op.atomic = Some(Box::new(Atomic::new(0, Payload::new())));
-        self.start_state(op, out);
+        let one = |extent| Piece::new(Extent(extent), 0, 1).expect("within the extent");
+        let hidden = (FIRST_HIDDEN.0..STATE_EXTENT.0).map(one);
+        op.steps.clear();
+        op.steps.extend(Noted::homes().into_iter().chain(hidden).map(|piece| Step::new(piece, self.members.in_sync)));
+        self.start_reads(op, out);
     }
 
     pub(super) fn end_replay(&mut self, op: &mut Op, left: Left) {
         op.atomic = None;
-        self.intent = Intent { left, ..Intent::default() };
+        self.intent = Intent { left, has_applied: self.intent.has_applied, ..Intent::default() };
+        self.intent.has_applied &= left != Left::Nothing;
         self.work.push_back(Work::Regate);
         self.end_own(op);
     }
 
     pub(super) fn on_homes_of_replay(&mut self, op: &mut Op, out: &mut Vec<Action>) {
-        let Ok(noted) = self.take_homes(op) else { return self.start_voiding(op, out) };
-        let Some(noted) = noted else { return self.end_replay(op, Left::Nothing) };
-        if !noted.is_valid(self.size) {
-            return self.take_back(op, out);
-        }
+        let is_bad = |step: &Step| step.data.len() != step.piece.len();
+        let bad = op.steps[2..].iter().rev().fold(0, |bad, step| bad << 1 | u8::from(is_bad(step)));
+        let found = self.take_homes(op);
+        op.failure = None;
+        let Task::Replay(known) = op.task else { return };
         if let Some(atomic) = op.atomic.as_mut() {
-            atomic.noted = Some(noted);
+            (atomic.bad, atomic.is_homeless) = (bad, found.is_err());
         }
-        let Task::Replay(Some(range)) = op.task else { return self.end_replay(op, Left::Blocks(noted.range())) };
-        if range != noted.range() {
-            return self.end_replay(op, Left::Blocks(noted.range()));
-        }
+        let noted = match (found, known) {
+            (Ok(None), _) => return self.void_or_end(op, out),
+            (Ok(Some(noted)), _) if !noted.is_valid(self.size) => return self.take_back(op, out),
+            (Ok(Some(noted)), _) if known != Some(noted) => return self.end_replay(op, Left::Blocks(noted)),
+            (Ok(Some(noted)), _) | (Err(_), Some(noted)) => noted,
+            (Err(_), None) => return self.on_unreadable_home(op, out),
+        };
         if let Some(atomic) = op.atomic.as_mut() {
-            (atomic.stage, atomic.first) = (Stage::Data, noted.first);
+            (atomic.stage, atomic.first, atomic.noted) = (Stage::Data, noted.first, Some(noted));
         }
         let first = Range::HIDDEN.first;
         self.read_steps(op, Some(Range { first, last: first + noted.blocks - 1 }));
         self.start_reads(op, out);
     }
 
-    /// A home that nobody can read hides whether there is an intent: the state is refused (M20), the rest is served. The home may
-    /// be readable again one day, when others have written to the range: what it was about must not be there any more.
-    fn start_voiding(&mut self, op: &mut Op, out: &mut Vec<Action>) {
+    /// A home that nobody can read hides whether there is an intent. If it stays so, the state is refused (M20), and the rest is
+    /// served. The home may be readable again one day, when others have written to the range: what it was about must not be
+    /// there any more.
+    fn on_unreadable_home(&mut self, op: &mut Op, out: &mut Vec<Action>) {
+        let since = *self.intent.unreadable_since.get_or_insert(self.now);
+        if self.now < since + UNREADABLE_MAX {
+            return self.finish(op, Err(VolumeError::Busy), out);
+        }
+        self.counters.intents_voided += 1;
+        out.push(Action::Note(Note::IntentVoided));
+        self.void_or_end(op, out);
+    }
+
+    /// Nothing is left to be carried out. Where a home cannot be read, the first hidden block becomes nobody's; hidden extents
+    /// that cannot be read themselves are written as a whole, as only that heals what was lost (P12).
+    pub(super) fn void_or_end(&mut self, op: &mut Op, out: &mut Vec<Action>) {
+        let Some(atomic) = op.atomic.as_mut() else { return };
+        let bad = std::mem::take(&mut atomic.bad);
+        let mut pieces = SmallVec::<[Piece; INTENT_EXTENTS as usize]>::new();
+        if std::mem::take(&mut atomic.is_homeless) {
+            let first = Piece::new(FIRST_HIDDEN, 0, 1).expect("within the extent");
+            pieces.push(if bad & 1 == 1 { Piece::whole(FIRST_HIDDEN) } else { first });
+            atomic.bad = bad & !1; // in the next round, as there may be no slots for them
+        } else {
+            let is_bad = |at: &u32| bad >> at & 1 == 1;
+            pieces.extend((0..INTENT_EXTENTS).filter(is_bad).map(|at| Piece::whole(Extent(FIRST_HIDDEN.0 + at))));
+        }
+        if pieces.is_empty() {
+            return self.end_replay(op, Left::Nothing);
+        }
         self.stage(op, Stage::Voiding);
-        let Ok(mut block) = self.slab.take(BLOCK_BYTES as usize) else {
-            return self.finish(op, Err(VolumeError::Busy), out);
-        };
-        // No block of data: numbers are used once (M1).
-        block.fill(0);
-        block[..8].copy_from_slice(&VOID.to_le_bytes());
-        block[8..16].copy_from_slice(&self.numbers.last().value().to_le_bytes());
-        let piece = Piece::new(FIRST_HIDDEN, 0, 1).expect("within the extent");
-        let mut step = Step::new(piece, self.targets_of(FIRST_HIDDEN));
-        step.data.push(block.freeze());
-        let Ok(sums) = Sums::of(&step.data, &self.slab) else {
-            return self.finish(op, Err(VolumeError::Busy), out);
-        };
-        step.sums = Some(sums);
         op.steps.clear();
-        op.steps.push(step);
+        for piece in pieces {
+            match self.void_step(piece) {
+                Ok(step) => op.steps.push(step),
+                Err(Exhausted { .. }) => return self.finish(op, Err(VolumeError::Busy), out),
+            }
+        }
         self.start_space(op, Phase::Applying, out);
     }
 
+    /// No block of data: numbers are used once (M1).
+    fn void_step(&mut self, piece: Piece) -> Result<Step, Exhausted> {
+        let mut bytes = self.slab.take(piece.len())?;
+        bytes.fill(0);
+        bytes[..8].copy_from_slice(&VOID.to_le_bytes());
+        bytes[8..16].copy_from_slice(&self.numbers.last().value().to_le_bytes());
+        let mut step = Step::new(piece, self.targets_of(piece.extent));
+        step.data.push(bytes.freeze());
+        step.sums = Some(Sums::of(&step.data, &self.slab)?);
+        Ok(step)
+    }
+
     /// An image in sync that has no slot there never had anything there: no atomic write was noted since the pool was made.
-    pub(crate) fn on_no_space_to_void(&mut self, op: &mut Op, out: &mut Vec<Action>) {
+    pub(super) fn on_no_space_to_void(&mut self, op: &mut Op, out: &mut Vec<Action>) {
         match op.failure {
             None | Some(VolumeError::NoSpace) => self.end_replay(op, Left::Nothing),
             Some(error) => self.finish(op, Err(error), out),
@@ -162,6 +216,9 @@ impl Core {
     /// Where no image can read it any more, the range may be half new, and nobody can make it whole.
     pub(super) fn on_left_data(&mut self, op: &mut Op, out: &mut Vec<Action>) {
         let is_readable = op.failure.take().is_none();
+        if op.steps.first().is_some_and(|step| is_void(&step.data)) {
+            return self.take_back(op, out);
+        }
         let mut data = Payload::new();
         for step in &mut op.steps {
             let read = std::mem::take(&mut step.data);

@@ -179,7 +179,7 @@ impl Part {
                 leases.hurry(self.now);
             }
             Note::HandOverFailed => self.on_hand_over_failed(out),
-            Note::ResyncBegan { .. } | Note::Unreadable { .. } => {}
+            Note::ResyncBegan { .. } | Note::Unreadable { .. } | Note::IntentVoided => {}
             Note::ResyncEnded { image, reason } | Note::TakenOut { image, reason } => {
                 self.on_image_out(image, reason);
             }

@@ -352,6 +352,9 @@ impl Image {
             }
         }
         self.note(write.piece, write.stamp, write.number.value(), write.settled.value());
+        if write.piece.is_whole_extent() {
+            self.lost.remove(&write.piece.extent.0); // P12
+        }
         let bytes = write.data.to_vec();
         for (at, block) in blocks(write.piece).enumerate() {
             let bytes = bytes[at * BLOCK..(at + 1) * BLOCK].to_vec();

@@ -1,6 +1,7 @@
 //! The cast of the plays: a mirror, its images, a config store and a host, in virtual time.
 #![allow(dead_code, reason = "every play uses another part of the cast")]
 
+pub mod atomic;
 pub mod history;
 pub mod image;
 

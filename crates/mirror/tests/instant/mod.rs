@@ -48,16 +48,20 @@ pub struct Image {
     epoch: Epoch,
     record: Vec<u8>,
     data: Payload,
+    /// What is not the host's: nothing was ever written there.
+    hidden: Payload,
 }
 
 impl Image {
     fn new(slab: &Slab) -> Self {
         let data = Payload::from(slab.copy_of(&[7; BLOCK as usize]).unwrap());
-        Self { epoch: Epoch::new(0), record: Vec::new(), data }
+        let hidden = Payload::from(slab.copy_of(&[0; dyad_units::EXTENT_BYTES as usize]).unwrap());
+        Self { epoch: Epoch::new(0), record: Vec::new(), data, hidden }
     }
 
     fn answer(&mut self, request: &Request) -> Reply {
         match request {
+            Request::Read { piece } if piece.extent.is_hidden() => Reply::Data(self.hidden.slice(0, piece.len())),
             Request::Read { .. } => Reply::Data(self.data.clone()),
             Request::Write(_) | Request::Unmap(_) => Reply::Written(Written { used_slot: false }),
             Request::Grant { credits } => Reply::Granted(*credits),

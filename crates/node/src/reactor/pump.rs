@@ -269,6 +269,9 @@ impl Reactor {
             Note::Unreadable { blocks } => {
                 tracing::error!(volume = %name, blocks, "blocks of which no good copy is left")
             }
+            Note::IntentVoided => {
+                tracing::error!(volume = %name, "the SCSI state cannot be read: an atomic write that was under way may be half done")
+            }
             Note::HandOverFailed => tracing::warn!(volume = %name, "the volume was not handed over"),
             Note::SteppedDown { epoch } => tracing::warn!(volume = %name, %epoch, "volume is served elsewhere"),
         }

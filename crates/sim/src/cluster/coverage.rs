@@ -215,6 +215,7 @@ fn mirror_name(note: &dyad_mirror::Note) -> &'static str {
         Note::Healed { .. } => "healed (P14)",
         Note::HandOverFailed => "hand-over failed (M12)",
         Note::SteppedDown { .. } => "stepped down (M7)",
+        Note::IntentVoided => "an intent that may be hidden made void (M21)",
         Note::Unreadable { .. } => "unreadable at the source (M15)",
         _ => "another note of an owner",
     }
