@@ -3,9 +3,9 @@
 mod cast;
 
 use cast::atomic::{B, E, HIDDEN, HOMES, WHERE, found, put, some_replies, some_steps, write};
-use cast::{BLOCK, Stage};
+use cast::{BLOCK, Stage, span};
 use dyad_contract::image::ImageError;
-use dyad_contract::volume::{VolumeDone, VolumeError};
+use dyad_contract::volume::{VolumeDone, VolumeError, VolumeOp};
 use dyad_units::Period;
 
 /// Where nobody can read any more what was to be written, and the range may be half new, nobody is told that it is good.
@@ -228,4 +228,27 @@ fn an_intent_that_comes_back_amid_a_reign_is_taken_back_first() {
         one.pass(Period::from_secs(2));
         assert_eq!(one.bytes(0, 2 * E), vec![4; 2 * E as usize], "after {steps} steps");
     }
+}
+
+/// A host may write what intents are made void with.
+#[test]
+fn data_that_looks_like_a_void_is_carried_out() {
+    let mut block = vec![0; BLOCK];
+    block[..16].copy_from_slice(&[&0x4479_6164_566f_6964_u64.to_le_bytes()[..], &7_u64.to_le_bytes()].concat());
+    let data = [block.clone(), vec![3; BLOCK]].concat();
+    let mut news = 0;
+    for steps in 0..40 {
+        let mut one = Stage::serving(1);
+        one.put(0, 2 * E, 1);
+        let payload = one.payload(&data);
+        one.ask(VolumeOp::WriteAtomic { span: span(E - B, 2 * B), data: payload });
+        some_replies(&mut one, steps);
+        one.images[0].crash(|_| false);
+        one.restart();
+        one.pass(Period::from_secs(2));
+        let is = one.bytes(E - B, 2 * B);
+        assert!(is == data || is == vec![1; 2 * BLOCK], "torn after {steps} steps");
+        news += u32::from(is == data);
+    }
+    assert!(news > 0);
 }

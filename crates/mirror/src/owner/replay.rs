@@ -3,7 +3,7 @@
 
 use dyad_contract::volume::{VolumeError, VolumeOp};
 use dyad_payload::{Exhausted, Payload, Sums};
-use dyad_units::{Extent, FIRST_HIDDEN, INTENT_EXTENTS, Moment, Period, Piece, STATE_EXTENT};
+use dyad_units::{BLOCK_BYTES, Extent, FIRST_HIDDEN, INTENT_EXTENTS, Moment, Period, Piece, STATE_EXTENT};
 use smallvec::SmallVec;
 
 use crate::home::Noted;
@@ -24,9 +24,13 @@ const VOID: u64 = 0x4479_6164_566f_6964;
 /// back by then, and hosts have not given up.
 const UNREADABLE_MAX: Period = Period::from_secs(3);
 
-/// Whether this is what an intent was made void with.
+/// Whether this begins with the block that an intent was made void with. A host may have written the same; that is asked only
+/// where the sum cannot say whose it is.
 fn is_void(data: &Payload) -> bool {
-    data.len() >= 8 && data.slice(0, 8).to_vec() == VOID.to_le_bytes()
+    let block = data.slice(0, data.len().min(BLOCK_BYTES as usize)).to_vec();
+    block.len() == BLOCK_BYTES as usize
+        && block.starts_with(&VOID.to_le_bytes())
+        && block[16..].iter().all(|byte| *byte == 0)
 }
 
 /// Whether an atomic write is left half done.
@@ -216,7 +220,7 @@ impl Core {
     /// Where no image can read it any more, the range may be half new, and nobody can make it whole.
     pub(super) fn on_left_data(&mut self, op: &mut Op, out: &mut Vec<Action>) {
         let is_readable = op.failure.take().is_none();
-        if op.steps.first().is_some_and(|step| is_void(&step.data)) {
+        if !is_readable && op.steps.first().is_some_and(|step| is_void(&step.data)) {
             return self.take_back(op, out);
         }
         let mut data = Payload::new();
