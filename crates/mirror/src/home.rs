@@ -4,7 +4,7 @@
 //! other still holds what was there before.
 //!
 //! ```text
-//!  home = 16 blocks:  magic │ turn │ length │ sum of everything else │ state … zeros │ atomic write: first, blocks, sum, 0
+//!  home = 16 blocks:  magic │ turn │ length │ sum of everything else │ state … zeros │ atomic write: first, blocks, two sums
 //! ```
 //!
 //! All numbers are little-endian, of eight bytes. The data of the atomic write lie in the hidden extents, from their first
@@ -40,6 +40,8 @@ pub struct Noted {
     pub blocks: u64,
     /// Of the data in the hidden extents: those of another write, or a part of them, are no intent.
     pub(crate) sum: BlockSum,
+    /// Of their first block, where others cannot be read.
+    pub(crate) head: BlockSum,
 }
 
 impl Noted {
@@ -77,6 +79,18 @@ impl Noted {
                 piece
             })
         })
+    }
+
+    /// What a home says of these data, whose blocks have these sums.
+    pub(crate) fn new(first: u64, data: &Payload, sums: &Sums) -> Self {
+        let blocks = data.len() as u64 / u64::from(BLOCK_BYTES);
+        Self { first, blocks, sum: one_sum(sums), head: sums.iter().next().unwrap_or_default() }
+    }
+
+    /// Whether this, read from the first hidden block on, is of something else for certain, although the rest cannot be read.
+    pub fn is_foreign(&self, data: &Payload) -> bool {
+        let first = data.slice(0, data.len().min(BLOCK_BYTES as usize)).to_vec();
+        first.len() == BLOCK_BYTES as usize && BlockSum::of(&first) != self.head
     }
 
     /// Whether this is what was to be written. If not, power was lost before all of it was there, and nothing of the range was
@@ -130,9 +144,9 @@ pub(crate) fn fill(home: &mut [u8], turn: u64, state: &Payload, noted: Option<No
     home[8..16].copy_from_slice(&turn.to_le_bytes());
     home[16..24].copy_from_slice(&(state.len() as u64).to_le_bytes());
     state.copy_to(&mut home[HEAD_BYTES..HEAD_BYTES + state.len()]);
-    if let Some(Noted { first, blocks, sum }) = noted {
-        let words = [first, blocks, sum.0].map(u64::to_le_bytes);
-        home[NOTED_AT..NOTED_AT + 24].copy_from_slice(words.as_flattened());
+    if let Some(Noted { first, blocks, sum, head }) = noted {
+        let words = [first, blocks, sum.0, head.0].map(u64::to_le_bytes);
+        home[NOTED_AT..].copy_from_slice(words.as_flattened());
     }
     let sum = sum_of(home);
     home[SUM_AT..HEAD_BYTES].copy_from_slice(&sum.0.to_le_bytes());
@@ -160,8 +174,7 @@ pub(crate) fn judge(data: &Payload) -> Home {
     let (magic, turn, len, sum) = (word(&bytes, 0), word(&bytes, 8), word(&bytes, 16), word(&bytes, SUM_AT));
     bytes[SUM_AT..HEAD_BYTES].fill(0);
     let is_whole = magic == MAGIC && len <= STATE_BYTES_MAX as u64 && sum_of(&bytes) == BlockSum(sum);
-    let (first, blocks) = (word(&bytes, NOTED_AT), word(&bytes, NOTED_AT + 8));
-    let noted = Noted { first, blocks, sum: BlockSum(word(&bytes, NOTED_AT + 16)) };
-    let noted = (blocks > 0).then_some(noted);
+    let [first, blocks, sum, head] = [0, 8, 16, 24].map(|at| word(&bytes, NOTED_AT + at));
+    let noted = (blocks > 0).then_some(Noted { first, blocks, sum: BlockSum(sum), head: BlockSum(head) });
     if is_whole { Home::Kept { turn, len: len as usize, noted } } else { Home::Torn }
 }

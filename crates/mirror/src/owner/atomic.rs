@@ -18,10 +18,10 @@
 //! as one that a crash left suspect is, and it is tried again.
 
 use dyad_contract::volume::VolumeError;
-use dyad_payload::{BlockSum, Exhausted, Payload, Sums};
+use dyad_payload::{Exhausted, Payload, Sums};
 use dyad_units::{BLOCK_BYTES, BLOCKS_PER_EXTENT, Extent, FIRST_HIDDEN, Piece, STATE_EXTENT, Span};
 
-use crate::home::{HEAD_BYTES, Home, Noted, judge, newest, one_sum};
+use crate::home::{HEAD_BYTES, Home, Noted, judge, newest};
 use crate::owner::core::{Core, Work};
 use crate::owner::event::Action;
 use crate::owner::lock::Range;
@@ -81,6 +81,8 @@ pub(crate) struct Atomic {
     pub(super) is_homeless: bool,
     /// Replaying: which of the hidden extents cannot be read, the first one in bit 0.
     pub(super) bad: u8,
+    /// Replaying: nobody can tell whether there was one.
+    pub(super) is_given_up: bool,
     /// Some of the range may have been written.
     pub(super) has_applied: bool,
     /// Nothing of the range was written.
@@ -102,6 +104,7 @@ impl Atomic {
             is_bad: false,
             is_homeless: false,
             bad: 0,
+            is_given_up: false,
             has_applied: false,
             is_taken_back: false,
             outcome: None,
@@ -114,9 +117,8 @@ impl Atomic {
 
     /// Its range; none: nothing is known of any.
     pub(super) fn range(&self) -> Option<Range> {
-        let own = Noted { first: self.first, blocks: self.blocks(), sum: BlockSum::default() };
-        let known = if own.blocks > 0 { Some(own) } else { self.noted };
-        known.map(Noted::range)
+        let own = (self.blocks() > 0).then(|| Range { first: self.first, last: self.first + self.blocks() - 1 });
+        own.or(self.noted.map(Noted::range))
     }
 
     /// Whether what it writes now matches no sum on purpose.
@@ -184,8 +186,8 @@ impl Core {
             Ok(None) => {}
             // One that could not be read when the reign began can be now. It is taken back before anything is noted again: what
             // makes the unflushed home at the end of a write safe is that the newest one never notes anything before it.
-            Ok(Some(_)) => {
-                self.intent.begin();
+            Ok(Some(noted)) => {
+                self.intent.found(noted.is_valid(self.size).then_some(noted));
                 self.work.push_back(Work::Regate);
                 return self.finish(op, Err(VolumeError::Busy), out);
             }
@@ -210,10 +212,12 @@ impl Core {
         }
     }
 
-    /// What is in the range was read: it is written again. Where it is bad it has its slot.
+    /// What is in the range was read: it is written again. Where some of it is bad, nothing keeps a slot for it: a plain write has to
+    /// mend it first.
     fn on_old_data(&mut self, op: &mut Op, out: &mut Vec<Action>) {
-        op.failure = None;
-        op.steps.retain(|step| step.data.len() == step.piece.len());
+        if let Some(error) = op.failure.take() {
+            return self.finish(op, Err(error), out);
+        }
         for at in 0..op.steps.len() {
             let (piece, data) = (op.steps[at].piece, std::mem::take(&mut op.steps[at].data));
             let mut step = Step::new(piece, self.targets_of(piece.extent));
@@ -222,9 +226,6 @@ impl Core {
                 Err(Exhausted { .. }) => return self.finish(op, Err(VolumeError::Busy), out),
             }
             op.steps[at] = step;
-        }
-        if op.steps.is_empty() {
-            return self.start_noting(op, out);
         }
         self.start_space(op, Phase::Applying, out);
     }
@@ -272,7 +273,7 @@ impl Core {
         op.steps.clear();
         let Some(mut atomic) = op.atomic.take() else { return Ok(()) };
         let sums = Sums::of(&atomic.data, &self.slab)?;
-        let noted = Noted { first: atomic.first, blocks: atomic.blocks(), sum: one_sum(&sums) };
+        let noted = Noted::new(atomic.first, &atomic.data, &sums);
         let base = Piece::whole(FIRST_HIDDEN).block().0;
         self.data_steps(op, &atomic, base)?;
         let (home, turn) = atomic.turn_home();
@@ -340,11 +341,11 @@ impl Core {
     }
 
     fn start_clearing(&mut self, op: &mut Op, out: &mut Vec<Action>) {
+        (op.is_aborted, op.failure) = (false, None);
         if op.atomic.as_ref().is_some_and(|atomic| atomic.is_homeless) {
             return self.void_or_end(op, out);
         }
         self.stage(op, Stage::Clearing);
-        (op.is_aborted, op.failure) = (false, None);
         op.steps.clear();
         let Some(mut atomic) = op.atomic.take() else { return };
         let (home, turn) = atomic.turn_home();

@@ -3,7 +3,7 @@
 
 use dyad_contract::volume::{VolumeError, VolumeOp};
 use dyad_payload::{Exhausted, Payload, Sums};
-use dyad_units::{BLOCK_BYTES, Extent, FIRST_HIDDEN, INTENT_EXTENTS, Moment, Period, Piece, STATE_EXTENT};
+use dyad_units::{Extent, FIRST_HIDDEN, INTENT_EXTENTS, Moment, Period, Piece, STATE_EXTENT};
 use smallvec::SmallVec;
 
 use crate::home::Noted;
@@ -20,18 +20,9 @@ const AGAIN: Period = Period::from_millis(500);
 /// "DyadVoid".
 const VOID: u64 = 0x4479_6164_566f_6964;
 
-/// How long a home that cannot be read is asked for again: what is only away for a moment, as a disk's path at start-up, comes
+/// How long what cannot be read is asked for again: what is only away for a moment, as a disk's path at start-up, comes
 /// back by then, and hosts have not given up.
 const UNREADABLE_MAX: Period = Period::from_secs(3);
-
-/// Whether this begins with the block that an intent was made void with. A host may have written the same; that is asked only
-/// where the sum cannot say whose it is.
-fn is_void(data: &Payload) -> bool {
-    let block = data.slice(0, data.len().min(BLOCK_BYTES as usize)).to_vec();
-    block.len() == BLOCK_BYTES as usize
-        && block.starts_with(&VOID.to_le_bytes())
-        && block[16..].iter().all(|byte| *byte == 0)
-}
 
 /// Whether an atomic write is left half done.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -60,6 +51,11 @@ impl Intent {
     /// A new reign begins.
     pub(crate) fn begin(&mut self) {
         *self = Self::default();
+    }
+
+    /// One came to light amid the reign; none: one that is of no range.
+    pub(super) fn found(&mut self, noted: Option<Noted>) {
+        *self = Self { left: noted.map_or(Left::Unknown, Left::Blocks), ..Self::default() };
     }
 
     /// Whether an atomic write may be half done.
@@ -155,16 +151,22 @@ impl Core {
         self.start_reads(op, out);
     }
 
+    /// Whether what cannot be read is asked for again.
+    fn is_waited_for(&mut self) -> bool {
+        let since = *self.intent.unreadable_since.get_or_insert(self.now);
+        self.now < since + UNREADABLE_MAX
+    }
+
     /// A home that nobody can read hides whether there is an intent. If it stays so, the state is refused (M20), and the rest is
     /// served. The home may be readable again one day, when others have written to the range: what it was about must not be
     /// there any more.
     fn on_unreadable_home(&mut self, op: &mut Op, out: &mut Vec<Action>) {
-        let since = *self.intent.unreadable_since.get_or_insert(self.now);
-        if self.now < since + UNREADABLE_MAX {
+        if self.is_waited_for() {
             return self.finish(op, Err(VolumeError::Busy), out);
         }
-        self.counters.intents_voided += 1;
-        out.push(Action::Note(Note::IntentVoided));
+        if let Some(atomic) = op.atomic.as_mut() {
+            atomic.is_given_up = true;
+        }
         self.void_or_end(op, out);
     }
 
@@ -183,6 +185,10 @@ impl Core {
             pieces.extend((0..INTENT_EXTENTS).filter(is_bad).map(|at| Piece::whole(Extent(FIRST_HIDDEN.0 + at))));
         }
         if pieces.is_empty() {
+            if atomic.is_given_up {
+                self.counters.intents_voided += 1;
+                out.push(Action::Note(Note::IntentVoided));
+            }
             return self.end_replay(op, Left::Nothing);
         }
         self.stage(op, Stage::Voiding);
@@ -220,8 +226,16 @@ impl Core {
     /// Where no image can read it any more, the range may be half new, and nobody can make it whole.
     pub(super) fn on_left_data(&mut self, op: &mut Op, out: &mut Vec<Action>) {
         let is_readable = op.failure.take().is_none();
-        if !is_readable && op.steps.first().is_some_and(|step| is_void(&step.data)) {
-            return self.take_back(op, out);
+        let Some(noted) = op.atomic.as_ref().and_then(|atomic| atomic.noted) else {
+            return self.finish(op, Err(VolumeError::Busy), out);
+        };
+        if !is_readable {
+            if op.steps.first().is_some_and(|step| noted.is_foreign(&step.data)) {
+                return self.take_back(op, out);
+            }
+            if self.is_waited_for() {
+                return self.finish(op, Err(VolumeError::Busy), out);
+            }
         }
         let mut data = Payload::new();
         for step in &mut op.steps {
@@ -238,9 +252,6 @@ impl Core {
                 Err(Exhausted { .. }) => return self.finish(op, Err(VolumeError::Busy), out),
             }
         }
-        let Some(noted) = op.atomic.as_ref().and_then(|atomic| atomic.noted) else {
-            return self.finish(op, Err(VolumeError::Busy), out);
-        };
         if is_readable {
             match noted.is_of(&data, &self.slab) {
                 Ok(true) => {}
@@ -251,7 +262,8 @@ impl Core {
         if let Some(atomic) = op.atomic.as_mut() {
             (atomic.data, atomic.is_bad) = (data, !is_readable);
         }
-        op.has_effect = true;
-        self.start_applying(op, out);
+        // Who noted it may have ended before that was durable everywhere: what was read of it may still be in memory only.
+        self.stage(op, Stage::Noting);
+        self.start_flush(op, out);
     }
 }
