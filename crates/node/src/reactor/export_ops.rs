@@ -17,6 +17,7 @@ use super::exports::Export;
 use super::look::{EXTENTS_MAX, extents_of, mask_of, runs_of};
 use super::manage::LUN_ZERO;
 use super::ops::Weight;
+use super::overlay::Overlay;
 use super::run::{Reactor, guarded};
 use crate::clock;
 
@@ -240,12 +241,13 @@ impl Reactor {
     /// what is known of them.
     fn runs_of_export(&self, index: u32, span: Span) -> Vec<Run> {
         let extents = extents_of(span);
-        let overlay = self.exports.get(index).and_then(|export| self.overlays.known(export.image));
+        let overlay =
+            self.exports.get(index).and_then(|export| self.overlays.known(export.image)).unwrap_or(Overlay::Unknown);
         let place = self.exports.get(index).filter(|_| extents.len() <= EXTENTS_MAX).and_then(|export| {
             let room = self.pools.get(self.pool_with_id(export.pool)? as usize)?.as_deref()?;
             Some((&room.pool, room.pool.find(export.image)?))
         });
-        let (Some(place), Some(overlay)) = (place, overlay) else { return Vec::new() };
+        let Some(place) = place else { return Vec::new() };
         let seen: Vec<u64> = extents.map(|extent| mask_of(Some(place), extent) | overlay.mask(extent)).collect();
         runs_of(span, &seen)
     }

@@ -4,7 +4,8 @@
 //! it lies, in the place of its range: no copy of it is kept.
 //!
 //! ```text
-//!  first read ─▶ both homes ─▶ no intent, or one cannot be read ──▶ the image as it is
+//!  first read ─▶ both homes ─▶ one cannot be read ───────────────▶ the image as it is, and the next read looks again
+//!                  ├▶ no intent ─────────────────────────────────▶ the image as it is
 //!                  └▶ hidden extents ─▶ not what was noted ───────▶ the image as it is
 //!                                     ├▶ what was noted ──────────▶ its range from there
 //!                                     └▶ cannot be read ──────────▶ its range is bad: it may be half new
@@ -44,6 +45,8 @@ pub(crate) struct Detached {
 pub(super) enum Overlay {
     /// Nothing.
     Nothing,
+    /// Nothing, as long as nobody can tell.
+    Unknown,
     /// The range of this from the hidden extents.
     Whole(Noted),
     /// The range of this cannot be read.
@@ -53,7 +56,7 @@ pub(super) enum Overlay {
 impl Overlay {
     const fn noted(&self) -> Option<&Noted> {
         match self {
-            Self::Nothing => None,
+            Self::Nothing | Self::Unknown => None,
             Self::Whole(noted) | Self::Bad(noted) => Some(noted),
         }
     }
@@ -90,6 +93,9 @@ impl Overlay {
     fn tell(&self, image: ImageId) {
         match *self {
             Self::Nothing => {}
+            Self::Unknown => {
+                tracing::warn!(%image, "a detached image may have been left amid an atomic write: nobody can tell, as its SCSI state cannot be read");
+            }
             Self::Whole(Noted { first, blocks, .. }) => {
                 tracing::info!(%image, first, blocks, "a detached image was left amid an atomic write: it is read whole");
             }
@@ -145,13 +151,22 @@ impl Learning {
         }
     }
 
+    /// What is seen where a piece cannot be read.
+    fn unreadable(&self) -> Overlay {
+        match self.noted {
+            None => Overlay::Unknown,
+            Some(noted) if noted.is_foreign(&self.data) => Overlay::Nothing,
+            Some(noted) => Overlay::Bad(noted),
+        }
+    }
+
     /// Takes what was read; what is seen, if that is known then. Fails where there is no room just now.
     fn take(&mut self, copied: Copied, size: Bytes, slab: &Slab) -> Result<Option<Overlay>, ImageError> {
         let len = self.next().map_or(0, Piece::len);
         let data = match copied {
             Ok(data) if data.len() == len => data,
             Err(ImageError::Overloaded) => return Err(ImageError::Overloaded),
-            _ => return Ok(Some(self.noted.map_or(Overlay::Nothing, Overlay::Bad))),
+            _ => return Ok(Some(self.unreadable())),
         };
         let Some(noted) = self.noted else {
             self.homes.push(data);
@@ -235,7 +250,10 @@ impl Overlays {
             self.0.remove(at);
             return Some(Next::Failed(taken.err().unwrap_or(ImageError::Unreadable), waiting));
         };
-        self.0[at].1 = State::Known(overlay);
+        match overlay {
+            Overlay::Unknown => drop(self.0.remove(at)),
+            _ => self.0[at].1 = State::Known(overlay),
+        }
         Some(Next::Known(of, overlay, waiting))
     }
 
