@@ -186,3 +186,65 @@ fn a_state_written_while_no_home_could_be_read_is_the_newest() {
     put(&mut one, &[100; 100]);
     assert_eq!(kept(&mut one), Ok(vec![100; 100]));
 }
+
+/// P12: a home that is written into an extent that the disk lost heals nothing of it, so no state could be written any more.
+#[test]
+fn state_that_was_lost_can_be_written_anew() {
+    let mut one = Stage::serving(1);
+    put(&mut one, b"older");
+    put(&mut one, b"old");
+    one.images[0].lost.insert(STATE_EXTENT.0);
+    assert!(matches!(kept(&mut one), Err(VolumeError::Medium { .. })));
+    for bytes in [&b"new"[..], &[8; FULL], b""] {
+        put(&mut one, bytes);
+        assert_eq!(kept(&mut one), Ok(bytes.to_vec()));
+        one.images[0].lose_power(|_| false);
+        one.restart();
+        one.pass(Period::from_secs(1));
+        assert_eq!(kept(&mut one), Ok(bytes.to_vec()));
+    }
+    assert!(one.images[0].lost.is_empty());
+}
+
+/// Wherever the power goes while a state is written in the place of one that nobody can read: there is the new one, or none
+/// can be read still, and never one of before, nor that there never was any. Then it can be written again.
+#[test]
+fn a_crash_while_a_state_is_written_anew_brings_no_older_one_back() {
+    let new = vec![3; FULL];
+    let (mut news, mut nones) = (0, 0);
+    for (is_lost, steps, pattern) in (0..12_u64 * 48).map(|at| (at % 2 == 0, at / 2 % 12, at / 24)) {
+        let mut one = Stage::serving(1);
+        put(&mut one, &[1; 100]);
+        put(&mut one, &[2; 200]);
+        let first = Piece::whole(STATE_EXTENT).block().0;
+        if is_lost {
+            one.images[0].lost.insert(STATE_EXTENT.0);
+        } else {
+            [first, first + 16].into_iter().for_each(|block| one.images[0].rot_durably(block));
+        }
+        assert!(matches!(kept(&mut one), Err(VolumeError::Medium { .. })));
+        let id = keep(&mut one, &new);
+        for _ in 0..steps {
+            if !one.images[0].pending.is_empty() {
+                one.reply(0, 0);
+            }
+        }
+        let is_done = one.is_done(id);
+        let mix = pattern.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        one.images[0].lose_power(|block| mix.rotate_left(pattern as u32) >> (block % 64) & 1 == 1);
+        one.restart();
+        one.pass(Period::from_secs(5)); // what cannot be read is asked for again, for a while (M21)
+        match kept(&mut one) {
+            Ok(found) => {
+                assert_eq!(found.len(), FULL, "after {steps} steps, pattern {pattern}, lost: {is_lost}");
+                assert!(found == new);
+                news += 1;
+            }
+            Err(VolumeError::Medium { .. }) if !is_done => nones += 1,
+            other => panic!("{:?} after {steps} steps, pattern {pattern}", other.map(|found| found.len())),
+        }
+        put(&mut one, b"again");
+        assert_eq!(kept(&mut one), Ok(b"again".to_vec()));
+    }
+    assert!(news > 20 && nones > 20, "{news} {nones}");
+}

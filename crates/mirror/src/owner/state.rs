@@ -3,7 +3,7 @@
 
 use dyad_contract::volume::{VolumeDone, VolumeError, VolumeOp};
 use dyad_payload::{Exhausted, Payload, Sums};
-use dyad_units::STATE_EXTENT;
+use dyad_units::{BLOCK_BYTES, Piece, STATE_EXTENT};
 
 use crate::home::{self, HEAD_BYTES, HOME_BYTES, Home, Noted, judge, newest};
 use crate::owner::core::Core;
@@ -36,7 +36,11 @@ impl Core {
             let above = homes[newest].turn() + if unreadable.is_some() { 2 } else { 1 };
             let turn = above.max(self.numbers.last().value() + 1);
             let state = data.clone();
-            return match self.home_step(to, turn, &state, None) {
+            let step = match homes {
+                [Home::Unreadable, Home::Unreadable] => self.both_homes_step(turn, &state),
+                _ => self.home_step(to, turn, &state, None),
+            };
+            return match step {
                 Ok(step) => {
                     op.steps.clear();
                     op.steps.push(step);
@@ -69,6 +73,23 @@ impl Core {
         let mut bytes = self.slab.take(HOME_BYTES)?;
         home::fill(&mut bytes, turn, state, noted);
         let mut step = Step::new(Noted::homes()[to], self.targets_of(STATE_EXTENT));
+        step.data.push(bytes.freeze());
+        step.sums = Some(Sums::of(&step.data, &self.slab)?);
+        Ok(step)
+    }
+
+    /// The write of both homes, of which none can be read: of all of the extent, as only that heals one that the disk lost
+    /// (P12), and both the same, as one that was left would go on hiding what is newer. The second has the higher turn, so it
+    /// is the first that is written over next.
+    fn both_homes_step(&mut self, turn: u64, state: &Payload) -> Result<Step, Exhausted> {
+        let piece = Piece::whole(STATE_EXTENT);
+        let mut bytes = self.slab.take(piece.len())?;
+        bytes.fill(0);
+        for (home, turn) in Noted::homes().into_iter().zip(turn..) {
+            let at = usize::from(home.first()) * BLOCK_BYTES as usize;
+            home::fill(&mut bytes[at..at + HOME_BYTES], turn, state, None);
+        }
+        let mut step = Step::new(piece, self.targets_of(STATE_EXTENT));
         step.data.push(bytes.freeze());
         step.sums = Some(Sums::of(&step.data, &self.slab)?);
         Ok(step)

@@ -77,6 +77,8 @@ pub struct Image {
     suspects: BTreeSet<u32>,
     examined: BTreeSet<u32>,
     pub lost: BTreeSet<u32>,
+    /// Were lost, until they were written as a whole; that is not durable yet.
+    healed: BTreeSet<u32>,
     pub unreadable: BTreeSet<u64>,
     /// Extents that find a slot; none: no bound.
     pub slots: Option<usize>,
@@ -113,6 +115,7 @@ impl Image {
             suspects: BTreeSet::new(),
             examined: BTreeSet::new(),
             lost: BTreeSet::new(),
+            healed: BTreeSet::new(),
             unreadable: BTreeSet::new(),
             slots: None,
             granted: 0,
@@ -352,8 +355,9 @@ impl Image {
             }
         }
         self.note(write.piece, write.stamp, write.number.value(), write.settled.value());
-        if write.piece.is_whole_extent() {
-            self.lost.remove(&write.piece.extent.0); // P12
+        // A part of what was lost heals nothing (P12).
+        if write.piece.is_whole_extent() && self.lost.remove(&write.piece.extent.0) {
+            self.healed.insert(write.piece.extent.0);
         }
         let bytes = write.data.to_vec();
         for (at, block) in blocks(write.piece).enumerate() {
@@ -421,6 +425,7 @@ impl Image {
 
     fn harden(&mut self) {
         self.durable.cells = self.cells.clone();
+        self.healed.clear();
         self.durable.closed = self.closed;
     }
 

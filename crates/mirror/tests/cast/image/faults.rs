@@ -50,6 +50,7 @@ impl Image {
             }
         }
         self.closed = self.durable.closed;
+        self.lost.append(&mut self.healed);
         self.harden();
         self.written.clear();
         self.unsettled.clear();
@@ -70,6 +71,12 @@ impl Image {
             cell.sum = BlockSum(*block);
         }
         self.harden();
+    }
+
+    /// As [`Self::rot`], on the disk.
+    pub fn rot_durably(&mut self, block: u64) {
+        self.rot(block);
+        self.durable.cells.insert(block, self.cells[&block].clone());
     }
 
     fn restart(&mut self) {
