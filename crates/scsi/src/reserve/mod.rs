@@ -10,12 +10,14 @@
 //! - `shared`: this unit's copy of it, and what it means for the nexuses here.
 //! - `request`: a command that changes the state, until the change is durable.
 //! - `unit`: the logical unit's doors to all that.
+//! - `forget`: an administrator has it written anew.
 //! - `out`, `read`: PERSISTENT RESERVE OUT and IN; `old`: RESERVE and RELEASE; `port`: TransportIDs.
 //!
 //! Invariant (M20): a change is computed from one edition of the state, and written only if that is still the newest.
 
 mod bytes;
 mod change;
+mod forget;
 pub(crate) mod old;
 pub(crate) mod out;
 mod port;

@@ -15,7 +15,7 @@ use crate::reserve::change::{Action, Changed};
 use crate::reserve::port::Path;
 use crate::reserve::shared::Known;
 use crate::reserve::state::{State, What};
-use crate::response::{Response, Step};
+use crate::response::{Begun, Response, Status, Step};
 use crate::sense::{Asc, Condition};
 use crate::table::Refusal;
 use crate::task::{Phase, Range, Task};
@@ -38,6 +38,8 @@ pub(crate) enum Request {
     Lost(Path),
     /// A LOGICAL UNIT RESET took effect here.
     Reset,
+    /// An administrator has everything forgotten; not forced only if nobody can read it.
+    Forget { is_forced: bool },
     /// MODE SELECT sets these flags, and clears those.
     Mode { set: u8, clear: u8 },
 }
@@ -95,12 +97,31 @@ pub(crate) fn attempt(unit: &mut LogicalUnit, mut task: Task) -> Result<Step, Re
     Ok(Step::Volume { task, op: VolumeOp::WriteState { data } })
 }
 
+/// The state of that edition cannot be read. Who has it forgotten writes another one in its place; all others need it.
+pub(crate) fn anew(unit: &mut LogicalUnit, mut task: Task, edition: Edition) -> Result<Begun, Task> {
+    let Some(share) = task.share.as_mut().filter(|share| matches!(share.request, Request::Forget { .. })) else {
+        return Err(task);
+    };
+    share.attempts += 1;
+    if share.attempts > ATTEMPTS_MAX {
+        return Ok(Begun::Answer(Response::status(Status::Busy)));
+    }
+    let next = State { author: unit.next_author(), ..State::anew(edition.next()) };
+    let Some(data) = next.encode().ok().and_then(|bytes| unit.buffer(&bytes).ok()) else {
+        return Ok(Begun::Answer(Response::status(Status::Busy)));
+    };
+    share.written = Some((edition, next));
+    Ok(Begun::Volume { task, op: VolumeOp::WriteState { data } })
+}
+
 fn changed(unit: &LogicalUnit, nexus: NexusId, request: &Request) -> Changed {
     let state = unit.shared.state();
     match request {
         Request::Lost(path) => return Ok(state.without(path)),
         Request::Reset => return Ok(Some(state.reset())),
         Request::Mode { set, clear } => return Ok(state.with_mode(*set, *clear)),
+        Request::Forget { is_forced: true } => return Ok(Some(state.forgotten())),
+        Request::Forget { is_forced: false } => return Err(Refusal::Conflict),
         _ => {}
     }
     // A transport that does not say who its initiator ports are has none that could hold anything.
@@ -111,7 +132,7 @@ fn changed(unit: &LogicalUnit, nexus: NexusId, request: &Request) -> Changed {
         Request::Persistent(key, action) => state.persistent(path, *key, action),
         Request::Reserve => state.reserve_unit(path),
         Request::Release => state.release_unit(path),
-        Request::Lost(_) | Request::Reset | Request::Mode { .. } => Ok(None),
+        Request::Lost(_) | Request::Reset | Request::Forget { .. } | Request::Mode { .. } => Ok(None),
     }
 }
 

@@ -7,6 +7,7 @@ use dyad_contract::volume::Edition;
 
 use crate::nexus::{Attention, NexusId, Nexuses, Who};
 use crate::reserve::bytes::StateError;
+use crate::reserve::forget::serial_at;
 use crate::reserve::port::{InitiatorPort, Path};
 use crate::reserve::state::{CACHE_OFF, PROTECTED, Reservation, State, What};
 use crate::table::Conflict;
@@ -86,6 +87,12 @@ impl Shared {
     pub(crate) fn forget(&mut self) {
         self.edition = None;
         self.is_open = false;
+    }
+
+    /// The state of that edition cannot be read: if one is written in its place, that is news for the nexuses here, although
+    /// they were never told of any.
+    pub(crate) fn blind(&mut self, edition: Edition) {
+        self.told.get_or_insert(serial_at(edition));
     }
 
     /// This is the state of that edition.

@@ -109,6 +109,24 @@ impl Cluster {
         self.go_on(At { node, host: 0 }, Begun::State { task }, &[]);
     }
 
+    /// An administrator has the state forgotten through one node.
+    pub fn forget(&mut self, node: usize, is_forced: bool) -> Response {
+        let task = self.nodes[node].unit.forget_reservations(is_forced);
+        self.go_on(At { node, host: 0 }, Begun::State { task }, &[])
+    }
+
+    /// The same, where nobody can read the state.
+    pub fn forget_unread(&mut self, node: usize) -> Response {
+        let edition = self.edition;
+        let unit = &mut self.nodes[node].unit;
+        unit.forget_state();
+        let task = unit.forget_reservations(false);
+        let Begun::Volume { task, op } = unit.begin_anew(task, edition).unwrap() else { panic!("nothing is written") };
+        let result = self.carry_out(node, &op);
+        let begun = self.nodes[node].unit.finish(task, result).into();
+        self.go_on(At { node, host: 0 }, begun, &[])
+    }
+
     /// Another owner, or the same one after a change of the images: a new edition of the same state.
     pub fn next_epoch(&mut self) {
         self.edition = Edition { epoch: self.edition.epoch.next(), changes: 0 };
