@@ -9,7 +9,7 @@ use dyad_units::{ImageId, NodeId, VolumeId};
 
 use crate::config_store::Health;
 use crate::control::LossInfo;
-use crate::reactor::{Mailbox, Message};
+use crate::reactor::{Mailbox, Message, NotForgotten};
 use crate::talk::{AnswerOf, Ask, ORDER_MAX, Order, Refused, Told, answer_channel, encode, refusal};
 
 /// How long an owner is looked for: a failover takes a second.
@@ -102,8 +102,13 @@ impl Orders {
         {
             return refusal(&format!("{away}; nothing was changed"));
         }
+        let command = match (order.command(), order) {
+            (Some(command), _) => command,
+            (None, Order::ForgetReservations { is_forced }) => return self.forget_here(volume, is_forced),
+            (None, _) => return Told::Unknown,
+        };
         let (reply, answer) = sync_channel(1);
-        if self.mailbox.ask(Message::Command { volume, command: order.into(), reply }).is_err() {
+        if self.mailbox.ask(Message::Command { volume, command, reply }).is_err() {
             return refusal("the node has too many requests waiting");
         }
         match answer.recv_timeout(self.patience) {
@@ -114,12 +119,47 @@ impl Orders {
             })),
             Ok(Err(CommandError::TooLate)) if order.changes_record() && !matches!(order, Order::HandOver { .. }) => {
                 let why = "it was not done in time; it may still be, as soon as the config store answers".into();
-                Told::Refused(Refused { why, owner: None, is_passing: false })
+                Told::Refused(Refused { why, owner: None, is_passing: false, advice: None })
             }
             Ok(Err(error)) => Told::Refused(refused(&error)),
             Err(_) => refusal("the volume is not in service at the node that has to do it"),
         }
     }
+
+    /// The unit of this node writes another state, if this node is the owner.
+    fn forget_here(&self, volume: VolumeId, is_forced: bool) -> Told {
+        let (reply, answer) = sync_channel(1);
+        if self.mailbox.ask(Message::ForgetReservations { volume, is_forced, reply }).is_err() {
+            return refusal("the node has too many requests waiting");
+        }
+        match answer.recv_timeout(self.patience) {
+            Ok(Ok(())) => Told::Done,
+            Ok(Err(error)) => Told::Refused(not_forgotten(error)),
+            Err(_) => refusal("the volume went out of service at the node that has to do it"),
+        }
+    }
+}
+
+fn not_forgotten(error: NotForgotten) -> Refused {
+    let mut advice = None;
+    let (why, owner, is_passing) = match error {
+        NotForgotten::NotOwner(None) => ("no node owns the volume now".into(), None, true),
+        NotForgotten::NotOwner(owner) => ("another node owns the volume".into(), owner, true),
+        NotForgotten::NotServing(None) => ("the volume is not in service at its owner".into(), None, true),
+        NotForgotten::NotServing(Some(why)) => (format!("the volume is not in service: {why}"), None, false),
+        NotForgotten::Underway => ("its reservations are being forgotten already".into(), None, true),
+        NotForgotten::Known(held) => {
+            advice = Some("let those hosts give them up; --force (`force`) forgets them all the same".into());
+            (format!("the volume's reservations can be read: {held}"), None, false)
+        }
+        NotForgotten::Newer => {
+            advice = Some("update the volume's owner; --force (`force`) forgets them all the same".into());
+            ("a later version of Dyad wrote the volume's reservations".into(), None, false)
+        }
+        NotForgotten::Busy => ("the volume's owner or its reservations changed meanwhile".into(), None, true),
+        NotForgotten::NotWritten => ("no image in sync took the new state; nothing was forgotten".into(), None, false),
+    };
+    Refused { why, owner, is_passing, advice }
 }
 
 fn refused(error: &CommandError) -> Refused {
@@ -132,5 +172,5 @@ fn refused(error: &CommandError) -> Refused {
         CommandError::Illegal(why) => why.to_string(),
         error => error.to_string(),
     };
-    Refused { why, owner, is_passing }
+    Refused { why, owner, is_passing, advice: None }
 }

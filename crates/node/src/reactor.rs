@@ -20,6 +20,9 @@ mod copy;
 mod errand;
 mod export_ops;
 mod exports;
+mod forget;
+#[cfg(test)]
+mod forget_tests;
 #[cfg(test)]
 mod held_up_tests;
 mod limit;
@@ -58,6 +61,7 @@ mod timers;
 mod volumes;
 
 pub(crate) use exports::ExportFault;
+pub(crate) use forget::NotForgotten;
 pub use listen::ListenError;
 pub(crate) use listen::Listener;
 pub(crate) use mailbox::Mailbox;

@@ -74,30 +74,31 @@ pub(crate) enum Order {
     Promote { image: ImageId },
     ForecastLoss { image: ImageId },
     ListLoss { image: ImageId },
+    ForgetReservations { is_forced: bool },
 }
 
 impl Order {
     /// Whether it ends in a change of the segment's record.
     pub(crate) const fn changes_record(self) -> bool {
-        !matches!(self, Self::ForecastLoss { .. } | Self::ListLoss { .. })
+        !matches!(self, Self::ForecastLoss { .. } | Self::ListLoss { .. } | Self::ForgetReservations { .. })
     }
-}
 
-impl From<Order> for Command {
-    fn from(order: Order) -> Self {
-        match order {
-            Order::HandOver { to } => Self::HandOver { to },
-            Order::TakeOut { image } => Self::TakeOut { image },
-            Order::Resync { image } => Self::Resync { image },
-            Order::Detach { image } => Self::Detach { image },
-            Order::Reattach { image } => Self::Reattach { image },
-            Order::Add { image, node, pool, replaces } => Self::Add { image, node, pool, replaces },
-            Order::Remove { image } => Self::Remove { image },
-            Order::Drop { image } => Self::Drop { image },
-            Order::Promote { image } => Self::Promote { image },
-            Order::ForecastLoss { image } => Self::ForecastLoss { image },
-            Order::ListLoss { image } => Self::ListLoss { image },
-        }
+    /// What the part is asked; none: it is the unit that has to do it.
+    pub(crate) const fn command(self) -> Option<Command> {
+        Some(match self {
+            Self::HandOver { to } => Command::HandOver { to },
+            Self::TakeOut { image } => Command::TakeOut { image },
+            Self::Resync { image } => Command::Resync { image },
+            Self::Detach { image } => Command::Detach { image },
+            Self::Reattach { image } => Command::Reattach { image },
+            Self::Add { image, node, pool, replaces } => Command::Add { image, node, pool, replaces },
+            Self::Remove { image } => Command::Remove { image },
+            Self::Drop { image } => Command::Drop { image },
+            Self::Promote { image } => Command::Promote { image },
+            Self::ForecastLoss { image } => Command::ForecastLoss { image },
+            Self::ListLoss { image } => Command::ListLoss { image },
+            Self::ForgetReservations { .. } => return None,
+        })
     }
 }
 
@@ -123,6 +124,9 @@ pub(crate) struct Refused {
     pub(crate) owner: Option<NodeId>,
     /// It may work in a moment.
     pub(crate) is_passing: bool,
+    /// What to do, where there is something special.
+    #[serde(default)]
+    pub(crate) advice: Option<String>,
 }
 
 /// Where the answer of another node goes.
@@ -177,7 +181,7 @@ pub(crate) fn encode(what: &impl Serialize) -> Vec<u8> {
 
 /// Why a node does not answer what it was asked; it may in a moment.
 pub(crate) fn refusal(why: &str) -> Told {
-    Told::Refused(Refused { why: why.to_owned(), owner: None, is_passing: true })
+    Told::Refused(Refused { why: why.to_owned(), owner: None, is_passing: true, advice: None })
 }
 
 /// Answers other nodes until the reactor ends. Each question has a thread of its own, for an order may take its time.

@@ -2,9 +2,10 @@
 
 use dyad_cluster::{Limits, PreferredOwner, Right, Whom};
 
-use super::images::{find_node, find_volume, refuse};
+use super::images::{find_node, find_volume, not_done, refuse};
 use super::{ImageError, NodeHandle, VolumeInfo};
 use crate::admin::{AdjustError, Adjustment, Request};
+use crate::talk::{Order, Told};
 
 impl NodeHandle {
     /// Says which node should own a volume, and after how many seconds of being well it gets it back by itself.
@@ -45,6 +46,19 @@ impl NodeHandle {
             None => Adjustment::Deny(whom),
         };
         self.adjust(volume, adjustment)
+    }
+
+    /// Lets a volume's owner forget all reservations, registrations and mode parameters of its hosts, where nobody can read
+    /// them. `is_forced`: although they can be read.
+    ///
+    /// # Errors
+    /// See [`ImageError`].
+    pub fn forget_reservations(&self, volume: &str, is_forced: bool) -> Result<VolumeInfo, ImageError> {
+        let known = find_volume(&self.own_status()?, volume)?.clone();
+        match self.orders().to_owner(known.owner, known.id, Order::ForgetReservations { is_forced }) {
+            Told::Done => Ok(find_volume(&self.status()?, volume)?.clone()),
+            told => Err(not_done(told)),
+        }
     }
 
     fn adjust(&self, volume: &str, adjustment: Adjustment) -> Result<VolumeInfo, ImageError> {

@@ -101,6 +101,8 @@ fn take_in(own: &mut NodeStatus, node: NodeId, status: NodeStatus) {
         let Some(mine) = own.volumes.iter_mut().find(|mine| mine.id == theirs.id) else { continue };
         mine.sessions += theirs.sessions;
         mine.in_flight += theirs.in_flight;
+        // Whoever could not read them has hosts that get errors.
+        mine.unread = mine.unread.take().or(theirs.unread);
         mine.io = sum(mine.io, theirs.io);
         let is_owner = mine.owner == Some(node) && theirs.owner == Some(node);
         for image in &mut mine.images {

@@ -62,7 +62,7 @@ impl NodeHandle {
             Ok(()) => Told::Done,
             Err(error) => {
                 let is_passing = matches!(error, ExportError::Node(_));
-                Told::Refused(Refused { why: error.to_string(), owner: None, is_passing })
+                Told::Refused(Refused { why: error.to_string(), owner: None, is_passing, advice: None })
             }
         }
     }

@@ -331,7 +331,10 @@ fn refuse_too_few(volume: &VolumeInfo, image: &ImageInfo) -> Result<(), ImageErr
 pub(super) fn not_done(told: Told) -> ImageError {
     match told {
         Told::Refused(refused) if refused.is_passing => refuse(refused.why, "try again in a moment"),
-        Told::Refused(refused) => refuse(refused.why, "look at `dyad volume show`"),
+        Told::Refused(refused) => {
+            let advice = refused.advice.unwrap_or_else(|| "look at `dyad volume show`".into());
+            refuse(refused.why, advice)
+        }
         _ => refuse("the node that has to do it runs an older program", "update it first"),
     }
 }

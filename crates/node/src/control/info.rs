@@ -333,6 +333,9 @@ pub struct VolumeInfo {
     pub preferred_name: Option<(String, Option<u32>)>,
     /// Why the owner did not tell, so that what is said here is what is recorded.
     pub silent: Option<String>,
+    /// Why its reservations cannot be read, so that hosts get errors, and what to do: one sentence; none: they can.
+    #[serde(default)]
+    pub unread: Option<String>,
     /// Whether it is redundant.
     pub redundancy: Redundancy,
     /// Its images.

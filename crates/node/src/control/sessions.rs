@@ -38,9 +38,12 @@ impl NodeHandle {
     pub(crate) fn close_session_here(&self, id: u64) -> Told {
         match self.ask(|reply| Message::CloseSession { id, reply }) {
             Ok(true) => Told::Done,
-            Ok(false) => {
-                Told::Refused(Refused { why: "it has no such session".into(), owner: None, is_passing: false })
-            }
+            Ok(false) => Told::Refused(Refused {
+                why: "it has no such session".into(),
+                owner: None,
+                is_passing: false,
+                advice: None,
+            }),
             Err(error) => refusal(&error.to_string()),
         }
     }

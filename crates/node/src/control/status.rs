@@ -158,6 +158,7 @@ fn volume_info(handle: &NodeHandle, known: &Known, volume: &KnownVolume, snapsho
         preferred_name: (record.preferred)
             .map(|preferred| (node_name(known, preferred.node), preferred.automatic_after_secs)),
         silent: None,
+        unread: look.and_then(|look| look.unread).map(|unread| unread.sentence(record.name.as_str())),
         redundancy: redundancy_of(known, volume, look),
         images,
         sessions: look.map_or(0, |look| look.sessions),

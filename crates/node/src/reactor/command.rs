@@ -163,7 +163,9 @@ impl Reactor {
             return self.on_gate(index, id, &result);
         }
         if volume.shared.is_write(id) {
-            self.on_state_written(index, None);
+            // Who wrote it unread has no copy of its own to go on with.
+            let is_anew = volume.shared.is_forgetting(id);
+            self.on_state_written(index, is_anew.then_some(self.node));
         }
         let Some(volume) = self.volume_mut(index) else { return };
         let Some(op) = volume.ops.get_mut(id) else { return };
@@ -219,6 +221,7 @@ impl Reactor {
         let Some((at, tag)) = host else {
             self.forget_op(index, id);
             if is_own {
+                self.on_forgetting_over(index, id, response.status);
                 return self.on_own_task_over(index, id, response.status == Status::Good);
             }
             return self.on_op_over(index, id);

@@ -10,6 +10,7 @@ use dyad_units::{ImageId, NodeId, Piece, PoolId, SegmentId, VolumeId};
 
 use super::copy::Copied;
 use super::exports::ExportFault;
+use super::forget::Forgotten;
 use super::overlay::Detached;
 use super::redirect::Way;
 use super::snapshot::Snapshot;
@@ -63,6 +64,8 @@ pub(crate) enum Message {
     UnexportImage { image: ImageId, reply: Reply<bool> },
     /// A command to the part of a volume; the reply is dropped if the volume is not in service here.
     Command { volume: VolumeId, command: dyad_mirror::Command, reply: Reply<Commanded> },
+    /// Forget the reservations of a volume that this node owns; `is_forced`: although they can be read.
+    ForgetReservations { volume: VolumeId, is_forced: bool, reply: Reply<Forgotten> },
     /// Ask another node; the reply is dropped if it cannot be asked.
     AskNode { node: NodeId, body: Vec<u8>, reply: AnswerTo },
     /// The answer to another node's question.

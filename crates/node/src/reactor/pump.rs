@@ -70,6 +70,9 @@ impl Reactor {
             }
             PartAction::Note(note) => {
                 self.tell(index, note);
+                if let PartNote::Mirror(Note::Serving { .. } | Note::IntentVoided) = note {
+                    self.look_at_state(index);
+                }
                 if let Some(volume) = self.volume_mut(index) {
                     volume.paths.is_stale = true; // told as soon as all actions are carried out
                 }

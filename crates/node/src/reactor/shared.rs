@@ -18,6 +18,7 @@ use dyad_mirror::{OpId, PartAction, PartEvent, PartNote, PeerMessage};
 use dyad_scsi::{Begun, Response, Status, Task};
 use dyad_units::{Epoch, Moment, NodeId, Period, SegmentId};
 
+use super::forget::{Forgetting, Unread};
 use super::ops::{Op, Returned, Weight, Whose};
 use super::run::{Reactor, guarded};
 use super::volumes::Volume;
@@ -34,7 +35,7 @@ const OWED_MAX: usize = 8;
 
 /// Who makes the change that is under way, at the owner.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Writer {
+pub(super) enum Writer {
     Here(OpId),
     Peer(NodeId, u64),
 }
@@ -45,7 +46,7 @@ pub(super) struct Shared {
     /// Epoch and owner of the newest record that was looked at.
     record: Option<(Epoch, Option<NodeId>)>,
     /// The newest edition, while this node is the owner.
-    own: Option<Edition>,
+    pub(super) own: Option<Edition>,
     /// The newest edition as far as another owner said, or as may be guessed: it says whether that is right.
     told: Option<Edition>,
     /// The unit's, as of `adopted`.
@@ -54,15 +55,19 @@ pub(super) struct Shared {
     adopted: Moment,
     /// The latest arrival that the part was told.
     arrived: Moment,
-    writer: Option<Writer>,
+    pub(super) writer: Option<Writer>,
     /// The read under way, and the edition that it is to be of.
     read: Option<(OpId, Option<Edition>)>,
     /// Who waits for that read.
     waiting: Vec<OpId>,
     /// Who came after it began, and waits for the next.
     later: Vec<OpId>,
-    /// Another read is wanted although nobody waits: hosts have to be told something.
-    wants_read: bool,
+    /// Another read is wanted although nobody waits: hosts have to be told something, or administrators.
+    pub(super) wants_read: bool,
+    /// Why the state could not be read when it was read last.
+    pub(super) unread: Option<Unread>,
+    /// An administrator's order to forget it that is under way.
+    pub(super) forgetting: Option<Forgetting>,
     /// Of the operations of hosts that the part wants sent to the owner and that are not sent yet, in their order.
     editions: VecDeque<Option<Edition>>,
     /// The next answer of the part is of an operation that the owner refused as stale.
@@ -157,6 +162,9 @@ impl Volume {
         if claims || self.shared.record != Some(record) {
             let (epoch, owner) = record;
             let first = Some(Edition { epoch, changes: 0 });
+            if self.shared.record.is_none_or(|(_, before)| before != owner) {
+                self.shared.unread = None; // the new owner says how it is
+            }
             self.shared.record = Some(record);
             self.shared.own = first.filter(|_| owner == Some(me));
             self.shared.told = first;
@@ -214,7 +222,7 @@ impl Reactor {
     }
 
     /// Reads the state for who waits, unless that is under way.
-    fn read_state(&mut self, index: u32) {
+    pub(super) fn read_state(&mut self, index: u32) {
         let now = self.now;
         let Some(volume) = self.volume_mut(index) else { return };
         let shared = &mut volume.shared;
@@ -243,25 +251,23 @@ impl Reactor {
                 let unit = &mut volume.unit;
                 match guarded(|| unit.adopt(edition, &data.to_vec())) {
                     Ok(Ok(())) => self.on_state_known(index, &waiting),
-                    Ok(Err(error)) => {
-                        tracing::error!(volume = %volume.record.name, %error, "reservations are not known");
-                        self.end_all(index, &waiting, true);
-                    }
+                    Ok(Err(error)) => self.on_state_unread(index, &waiting, Some(edition), Unread::from(error)),
                     Err(fault) => return self.fail_volume(index, &fault.0),
                 }
             }
             (Ok(_), _) => self.wait_again(index, waiting),
             (Err(_), _) if is_stale => self.wait_again(index, waiting),
-            (Err(error), _) => {
-                let is_passing = matches!(error, VolumeError::Busy | VolumeError::Aborted);
-                self.end_all(index, &waiting, !is_passing);
-            }
+            (Err(VolumeError::Busy | VolumeError::Aborted), _) => self.end_all_busy(index, waiting),
+            (Err(_), _) => self.on_state_unread(index, &waiting, is_known, Unread::Lost),
         }
         self.read_state(index);
     }
 
     fn on_state_known(&mut self, index: u32, waiting: &[OpId]) {
         self.note_edition(index);
+        if let Some(volume) = self.volume_mut(index) {
+            volume.shared.unread = None;
+        }
         if let Some(drain) = self.volume_mut(index).and_then(|volume| volume.unit.take_drain()) {
             // Another node's host had them ended; whoever asked waits until T has passed (M19).
             let mut left = Vec::new();
@@ -281,7 +287,7 @@ impl Reactor {
         }
     }
 
-    fn unpark(&mut self, index: u32, id: OpId) -> Option<(Task, Option<VolumeOp>)> {
+    pub(super) fn unpark(&mut self, index: u32, id: OpId) -> Option<(Task, Option<VolumeOp>)> {
         let entry = self.volume_mut(index)?.ops.get_mut(id).filter(|op| op.is_parked)?;
         entry.is_parked = false;
         Some((entry.task.take()?, entry.again.take()))
@@ -304,20 +310,6 @@ impl Reactor {
         match begun {
             Ok(begun) => self.go_on(index, id, begun, false),
             Err(fault) => self.fail_volume(index, &fault.0),
-        }
-    }
-
-    /// The state is not known, for a while or for good.
-    fn end_all(&mut self, index: u32, waiting: &[OpId], for_good: bool) {
-        for &id in waiting {
-            let Some((task, _)) = self.unpark(index, id) else { continue };
-            let Some(volume) = self.volume(index) else { return };
-            if for_good {
-                let response = volume.unit.ended_early(&task, volume.unit.without_state());
-                self.end_op(index, id, response, true);
-            } else {
-                self.end_busy(index, id, &task);
-            }
         }
     }
 
@@ -453,7 +445,7 @@ impl Reactor {
             return;
         }
         volume.unit.forget_state();
-        volume.shared.wants_read = !volume.sessions.is_empty();
+        (volume.shared.unread, volume.shared.wants_read) = (None, !volume.sessions.is_empty());
         self.note_edition(index);
         self.read_state(index);
     }

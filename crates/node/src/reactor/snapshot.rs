@@ -6,6 +6,7 @@ use dyad_pool::{Counters, PoolUse};
 use dyad_units::{Bytes, ImageId, NodeId, PoolId, VolumeId};
 
 use super::exports::ExportLook;
+use super::forget::Unread;
 use super::run::Reactor;
 use super::service::Service;
 use crate::control::{BackendInfo, DiskInfo, IoCounters, SessionInfo};
@@ -49,6 +50,8 @@ pub(crate) struct VolumeLook {
     pub(crate) record: SegmentRecord,
     pub(crate) part: PartStatus,
     pub(crate) service: Service,
+    /// Why the SCSI state could not be read, if so.
+    pub(crate) unread: Option<Unread>,
     pub(crate) sessions: u32,
     pub(crate) in_flight: u32,
     pub(crate) io: IoCounters,
@@ -106,6 +109,7 @@ impl Reactor {
                 record: volume.part.record().clone(),
                 service: Service::of(&part, &volume.places),
                 part,
+                unread: volume.shared.unread,
                 sessions: volume.sessions.len() as u32,
                 in_flight: volume.ops.len() as u32,
                 io: volume.io,

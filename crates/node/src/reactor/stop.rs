@@ -70,6 +70,9 @@ impl Reactor {
                 let _ = reply.try_send(self.unexport_image(image));
             }
             Message::Command { volume, command, reply } => self.command_volume(volume, command, reply),
+            Message::ForgetReservations { volume, is_forced, reply } => {
+                self.forget_reservations(volume, is_forced, reply);
+            }
             Message::AskNode { node, body, reply } => self.ask_node(node, &body, reply),
             Message::TellNode { node, id, body } => self.tell_node(node, id, &body),
             Message::CloseSession { id, reply } => {
