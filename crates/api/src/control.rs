@@ -5,8 +5,8 @@ use std::fmt;
 use dyad_units::{ImageId, PoolId, VolumeId};
 
 use crate::model::{
-    AddImage, ChangeAccess, CreatePool, CreateVolume, Disk, Drain, Image, JoinToken, Limits, Loss, NewOwner, Node,
-    Place, Pool, PreferredOwner, Session, Status, Volume,
+    AddImage, ChangeAccess, CreatePool, CreateVolume, Disk, Drain, ForgetReservations, Image, JoinToken, Limits, Loss,
+    NewOwner, Node, Place, Pool, PreferredOwner, Session, Status, Volume,
 };
 
 /// Everything that an administrator can ask of one node.
@@ -103,6 +103,10 @@ pub trait Control: Send + Sync + 'static {
 
     /// Says who may use a volume, and for what.
     fn change_access(&self, volume: VolumeId, change: ChangeAccess) -> Result<Volume, ControlError>;
+
+    /// Lets a volume's owner forget all reservations of its hosts that nobody can read. Without `accept_loss` it is refused,
+    /// and says what is lost; without `force` where they can be read.
+    fn forget_reservations(&self, volume: VolumeId, word: ForgetReservations) -> Result<Volume, ControlError>;
 
     /// Limits what a volume's hosts may ask of it.
     fn limit_volume(&self, volume: VolumeId, limits: Limits) -> Result<Volume, ControlError>;

@@ -204,6 +204,10 @@ fn images_and_owners_change_in_use() {
     assert_eq!(stage.get(&format!("/v1/images/{id}/loss")).body["bytes_max"], 0);
     assert_eq!(stage.get(&format!("/v1/images/{id}/content?offset=262144")).status, 200);
     assert_eq!(stage.post("/v1/volumes/vm1/owner", &json!({"node": "two"})).body["owner"], "two");
+    let forget = |body: Value| stage.post("/v1/volumes/vm1/forget-reservations", &body);
+    forget(json!({"force": true})).expect_problem(409, "refused", "would be lost");
+    forget(json!({"accept": true})).expect_problem(422, "invalid", "accept");
+    assert_eq!(forget(json!({"accept_loss": true})).body["name"], "vm1");
     assert_eq!(stage.delete(&format!("/v1/images/{id}")).status, 204);
     let left = stage.get("/v1/volumes/vm1").body["images"][0]["id"].as_str().unwrap().to_owned();
     stage.delete(&format!("/v1/images/{left}")).expect_problem(409, "refused", "not be redundant");

@@ -18,8 +18,8 @@ pub use pool::{CreateDisk, CreatePool, Disk, DiskKind, Health, Orphan, Pool, Poo
 pub use redundancy::{Redundancy, RedundancyState};
 pub use session::Session;
 pub use volume::{
-    AcceptLoss, AddImage, Chap, CreateAccess, CreateVolume, Image, ImageState, Loss, NewOwner, Place, PreferredOwner,
-    Progress, Range, Volume, VolumeState, WhenFew,
+    AcceptLoss, AddImage, Chap, CreateAccess, CreateVolume, ForgetReservations, Image, ImageState, Loss, NewOwner,
+    Place, PreferredOwner, Progress, Range, Volume, VolumeState, WhenFew,
 };
 
 use serde::{Deserialize, Serialize};

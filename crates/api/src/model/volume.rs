@@ -181,6 +181,18 @@ pub struct AcceptLoss {
     pub accept_loss: bool,
 }
 
+/// A word that all reservations of a volume's hosts are to be forgotten.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ForgetReservations {
+    /// It is accepted that reservations, registrations and mode parameters are lost.
+    #[serde(default)]
+    pub accept_loss: bool,
+    /// Although they can be read, so that hosts still rely on them.
+    #[serde(default)]
+    pub force: bool,
+}
+
 /// The node that is to own a volume.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]

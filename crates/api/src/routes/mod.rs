@@ -31,6 +31,7 @@ pub(crate) fn all() -> OpenApiRouter<Desk> {
         .routes(routes!(volumes::show, volumes::delete))
         .routes(routes!(volumes::move_owner))
         .routes(routes!(volumes::prefer_owner))
+        .routes(routes!(volumes::forget_reservations))
         .routes(routes!(volumes::change_access))
         .routes(routes!(volumes::limit))
         .routes(routes!(images::list, images::add))

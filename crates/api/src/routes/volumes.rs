@@ -9,7 +9,7 @@ use super::{Created, created, find};
 use crate::check;
 use crate::control::{Control, ControlError, Kind};
 use crate::extract::{Body, Name, Options};
-use crate::model::{ChangeAccess, CreateVolume, Limits, List, NewOwner, PreferredOwner, Volume};
+use crate::model::{ChangeAccess, CreateVolume, ForgetReservations, Limits, List, NewOwner, PreferredOwner, Volume};
 use crate::problem::Problem;
 use crate::router::Desk;
 
@@ -139,6 +139,22 @@ pub(super) async fn limit(
 ) -> Result<Json<Volume>, Problem> {
     check::limits(&limits)?;
     desk.change(move |node| node.limit_volume(look_up(node, &wanted)?.id, limits)).await.map(Json)
+}
+
+/// Forget all reservations of a volume's hosts, where nobody can read them
+#[utoipa::path(post, path = "/v1/volumes/{volume}/forget-reservations", operation_id = "forget_reservations",
+    tag = "volumes",
+    params(("volume" = String, Path, description = "Name or id")), request_body = ForgetReservations,
+    responses(
+        (status = 200, body = Volume),
+        (status = "default", body = Problem, content_type = "application/problem+json"),
+    ))]
+pub(super) async fn forget_reservations(
+    State(desk): State<Desk>,
+    Name(wanted): Name,
+    Body(word): Body<ForgetReservations>,
+) -> Result<Json<Volume>, Problem> {
+    desk.change(move |node| node.forget_reservations(look_up(node, &wanted)?.id, word)).await.map(Json)
 }
 
 fn look_up(node: &dyn Control, wanted: &str) -> Result<Volume, ControlError> {

@@ -3,9 +3,10 @@
 use std::sync::Mutex;
 
 use dyad_api::model::{
-    Access, Activity, AddImage, ChangeAccess, CreatePool, CreateVolume, Disk, DiskAccess, DiskKind, Drain, Grant,
-    Health, Image, ImageState, JoinToken, Limits, Loss, NewOwner, Node, NodeState, Orphan, Place, Pool, PoolCounters,
-    PreferredOwner, Redundancy, Right, Session, Severity, Status, Trouble, Volume, VolumeState,
+    Access, Activity, AddImage, ChangeAccess, CreatePool, CreateVolume, Disk, DiskAccess, DiskKind, Drain,
+    ForgetReservations, Grant, Health, Image, ImageState, JoinToken, Limits, Loss, NewOwner, Node, NodeState, Orphan,
+    Place, Pool, PoolCounters, PreferredOwner, Redundancy, Right, Session, Severity, Status, Trouble, Volume,
+    VolumeState,
 };
 use dyad_api::{Control, ControlError, Kind};
 use dyad_units::{Bytes, DiskId, ImageId, NodeId, PoolId, VolumeId};
@@ -447,6 +448,14 @@ impl Control for FakeNode {
         let found = found.ok_or(ControlError::NotFound { kind: Kind::Volume, name: volume.to_string() })?;
         found.preferred_owner = Some(wish);
         Ok(found.clone())
+    }
+
+    fn forget_reservations(&self, volume: VolumeId, word: ForgetReservations) -> Result<Volume, ControlError> {
+        if !word.accept_loss {
+            let what = "all reservations would be lost".to_owned();
+            return Err(ControlError::Refused { what, advice: "accept it".into() });
+        }
+        self.volumes()?.into_iter().find(|known| known.id == volume).ok_or(ControlError::Busy)
     }
 
     fn change_access(&self, volume: VolumeId, change: ChangeAccess) -> Result<Volume, ControlError> {

@@ -13,8 +13,8 @@ pub use arbiter::{Arbiter, ArbiterCommand, ServeArbiter};
 pub use cluster::{AcceptStore, ClusterCommand, InitCluster, JoinNode, NewNode, SeedStore};
 pub use node::{ConfigCommand, Quickstart, Serve};
 pub use objects::{
-    AccessAction, AddImage, ChangeAccess, CreatePool, CreateVolume, DiskCommand, ExportImage, ImageCommand, MoveImage,
-    NodeCommand, PoolCommand, Qos, SessionCommand, VolumeCommand, WhenFewWord,
+    AccessAction, AddImage, ChangeAccess, CreatePool, CreateVolume, DiskCommand, ExportImage, ForgetReservations,
+    ImageCommand, MoveImage, NodeCommand, PoolCommand, Qos, SessionCommand, VolumeCommand, WhenFewWord,
 };
 
 /// Clustered, mirrored storage over iSCSI

@@ -93,6 +93,8 @@ pub enum VolumeCommand {
     Access(ChangeAccess),
     /// Serve a volume from an image that may lack acknowledged writes, after its owner was lost for good
     Promote(Promote),
+    /// Forget all reservations of a volume's hosts that nobody can read, so that they can begin anew
+    ForgetReservations(ForgetReservations),
 }
 
 /// Limits of a volume.
@@ -189,6 +191,25 @@ pub struct Promote {
     /// What is lost was looked at and is accepted; the old owner is off
     #[arg(long)]
     pub yes_lose_data: bool,
+}
+
+/// Reservations to be forgotten.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Where no image can read who registered and reserved a volume, hosts get errors from it, and `dyad volume show` says so. This lets
+all of them begin anew: nobody is registered or holds a reservation, mode parameters are back to their defaults, and every host
+is told (RESERVATIONS PREEMPTED). What is on the volume stays as it is. Without --yes-lose-reservations nothing is done.
+
+Reservations keep the nodes of a host cluster from writing to one disk at the same time: first stop all of them but one.")]
+pub struct ForgetReservations {
+    /// Name or id
+    pub name: String,
+    /// It is accepted that all reservations, registrations and mode parameters are lost
+    #[arg(long)]
+    pub yes_lose_reservations: bool,
+    /// Although they can be read, so that hosts may rely on them, as when a host that is gone for good holds the volume
+    #[arg(long)]
+    pub force: bool,
 }
 
 /// A volume to be created.

@@ -1,7 +1,9 @@
 //! Images and owners, in the API's words.
 
 use dyad_api::ControlError;
-use dyad_api::model::{AddImage, ChangeAccess, Image, Limits, Loss, NewOwner, Place, PreferredOwner, Right, Volume};
+use dyad_api::model::{
+    AddImage, ChangeAccess, ForgetReservations, Image, Limits, Loss, NewOwner, Place, PreferredOwner, Right, Volume,
+};
 use dyad_cluster::{AccessError, InitiatorName, Whom};
 use dyad_node::NodeHandle;
 use dyad_node::control::{ImageError, VolumeInfo};
@@ -97,6 +99,23 @@ pub(super) fn move_owner(node: &NodeHandle, volume: VolumeId, to: &NewOwner) -> 
 pub(super) fn prefer_owner(node: &NodeHandle, volume: VolumeId, wish: &PreferredOwner) -> Result<Volume, ControlError> {
     let wished = node.prefer_owner(&volume.to_string(), wish.node.as_deref(), wish.automatic_after_seconds);
     wished.map(|volume| told::volume(&volume)).map_err(failed)
+}
+
+pub(super) fn forget_reservations(
+    node: &NodeHandle,
+    volume: VolumeId,
+    word: ForgetReservations,
+) -> Result<Volume, ControlError> {
+    let volume = volume.to_string();
+    if !word.accept_loss {
+        let known = node.volume(&volume).map_err(errors::query)?;
+        let lost = "all registrations and reservations of its hosts, and what they set by MODE SELECT, would be lost";
+        let advice = "stop what relies on them, such as all nodes of a cluster but one, then say --yes-lose-reservations \
+                      (`accept_loss`)";
+        let what = format!("of volume `{}` {lost}", known.name);
+        return Err(ControlError::Refused { what, advice: advice.into() });
+    }
+    node.forget_reservations(&volume, word.force).map(|volume| told::volume(&volume)).map_err(failed)
 }
 
 pub(super) fn change_access(node: &NodeHandle, volume: VolumeId, change: ChangeAccess) -> Result<Volume, ControlError> {

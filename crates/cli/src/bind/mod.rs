@@ -9,8 +9,8 @@ mod troubles;
 pub use errors::chain;
 
 use dyad_api::model::{
-    AddImage, ChangeAccess, CreatePool, CreateVolume, Disk, Drain, Image, JoinToken, Limits, Loss, NewOwner, Node,
-    Place, Pool, PreferredOwner, Session, Status, Volume,
+    AddImage, ChangeAccess, CreatePool, CreateVolume, Disk, Drain, ForgetReservations, Image, JoinToken, Limits, Loss,
+    NewOwner, Node, Place, Pool, PreferredOwner, Session, Status, Volume,
 };
 use dyad_api::{Control, ControlError, Kind};
 use dyad_node::{NodeHandle, control};
@@ -172,6 +172,10 @@ impl Control for BoundNode {
 
     fn prefer_owner(&self, volume: VolumeId, wish: PreferredOwner) -> Result<Volume, ControlError> {
         images::prefer_owner(&self.0, volume, &wish)
+    }
+
+    fn forget_reservations(&self, volume: VolumeId, word: ForgetReservations) -> Result<Volume, ControlError> {
+        images::forget_reservations(&self.0, volume, word)
     }
 
     fn change_access(&self, volume: VolumeId, change: ChangeAccess) -> Result<Volume, ControlError> {

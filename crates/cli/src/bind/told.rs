@@ -157,7 +157,11 @@ pub(super) fn disk(disk: &DiskInfo) -> Disk {
 pub(super) fn volume(volume: &VolumeInfo) -> Volume {
     let (state, reason, comparing) = match &volume.phase {
         VolumePhase::Creating => (VolumeState::Creating, String::new(), 0),
-        VolumePhase::Serving { comparing } => (VolumeState::Serving, String::new(), *comparing),
+        // Nearly every command needs to know who reserved the volume.
+        VolumePhase::Serving { comparing } => match &volume.unread {
+            Some(why) => (VolumeState::Unavailable, sentence(why), *comparing),
+            None => (VolumeState::Serving, String::new(), *comparing),
+        },
         VolumePhase::Failed { reason } => (VolumeState::Unavailable, sentence(reason), 0),
         VolumePhase::Deleting => (VolumeState::Deleting, String::new(), 0),
     };

@@ -33,6 +33,10 @@ fn volumes(status: &NodeStatus, troubles: &mut Vec<Trouble>) {
             let object = format!("volume {}", volume.name);
             let advice = "bring that back; if it is lost for good, see `dyad volume promote --help`";
             troubles.push(trouble(Severity::Critical, object, sentence(reason), advice));
+        } else if let Some(unread) = &volume.unread {
+            let object = format!("volume {}", volume.name);
+            let advice = "if an image that could read them is away, bring it back first: what is forgotten is lost";
+            troubles.push(trouble(Severity::Critical, object, sentence(unread), advice));
         }
     }
 }

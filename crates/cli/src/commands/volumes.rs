@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use dyad_api::model::{Chap, CreateAccess, CreateVolume, Image, Volume, VolumeState, WhenFew};
+use dyad_api::model::{Chap, CreateAccess, CreateVolume, ForgetReservations, Image, Volume, VolumeState, WhenFew};
 
 use super::{Session, ask, hosts, images, pairs_told};
 use crate::args::{self, VolumeCommand, WhenFewWord};
@@ -26,6 +26,7 @@ pub fn run(at: &Session, command: VolumeCommand) -> Result<(), Failure> {
         command @ (VolumeCommand::MoveOwner(_) | VolumeCommand::PreferOwner(_) | VolumeCommand::Promote(_)) => {
             images::run_owner(at, command)
         }
+        VolumeCommand::ForgetReservations(args) => forget_reservations(at, &args),
         VolumeCommand::Qos(args) => hosts::limit(at, &args),
         VolumeCommand::Access(args) => hosts::access(at, &args),
         VolumeCommand::Delete(args) => {
@@ -74,6 +75,13 @@ fn create(at: &Session, args: &args::CreateVolume) -> Result<(), Failure> {
     };
     let volume: Volume = at.client.post("/v1/volumes", &request)?;
     at.tell(&volume, |volume| format!("volume {} is served as {}\n", volume.name, volume.target));
+    Ok(())
+}
+
+fn forget_reservations(at: &Session, args: &args::ForgetReservations) -> Result<(), Failure> {
+    let word = ForgetReservations { accept_loss: args.yes_lose_reservations, force: args.force };
+    let volume: Volume = at.client.post(&format!("{}/forget-reservations", path(&args.name)), &word)?;
+    at.tell(&volume, |volume| format!("nobody has registered or reserved volume {} any more\n", volume.name));
     Ok(())
 }
 

@@ -78,6 +78,7 @@ fn images_and_owners_change_in_use() {
         "volume move-owner vm1 --to two",
         "volume prefer-owner vm1 two --automatic-after 60",
         "volume promote vm2 --image b --yes-lose-data",
+        "volume forget-reservations vm2 --yes-lose-reservations",
     ] {
         told.push_str(&format!("$ dyad {line}\n{}", stage.tells(&line.split(' ').collect::<Vec<_>>())));
     }
@@ -103,6 +104,7 @@ fn errors_say_what_failed_and_what_to_do() {
         "image detach vm1 node-1",
         "image remove vm2 b --yes",
         "volume promote vm2 --image b",
+        "volume forget-reservations vm2",
         "session delete 99",
         "status --check",
         "volume create v 1GB --pool a",
