@@ -1,7 +1,7 @@
 //! Orders to parts: an administrator's command goes to the node whose part has to carry it out, and its answer comes back.
 
 use std::sync::Arc;
-use std::sync::mpsc::sync_channel;
+use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::time::{Duration, Instant};
 
 use dyad_mirror::{CommandError, LossReport};
@@ -135,7 +135,13 @@ impl Orders {
         match answer.recv_timeout(self.patience) {
             Ok(Ok(())) => Told::Done,
             Ok(Err(error)) => Told::Refused(not_forgotten(error)),
-            Err(_) => refusal("the volume went out of service at the node that has to do it"),
+            Err(RecvTimeoutError::Timeout) => {
+                let why = "it was not done in time; it may still be, as soon as the volume's images answer".into();
+                Told::Refused(Refused { why, owner: None, is_passing: false, advice: None })
+            }
+            Err(RecvTimeoutError::Disconnected) => {
+                refusal("the volume went out of service at the node that has to do it")
+            }
         }
     }
 }

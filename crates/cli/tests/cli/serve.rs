@@ -1,11 +1,11 @@
 //! `dyad serve`, for real, as systemd sees it.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
@@ -136,6 +136,49 @@ fn what_an_administrator_does_wrong_is_said_with_what_to_do() {
     refused("volume delete none --yes", 4, "no volume `none`");
     node.signal(Signal::INT);
     assert_eq!(node.end().0, Some(0));
+}
+
+/// Whoever looks is told what to do, and it helps.
+#[test]
+fn reservations_that_cannot_be_read_are_told_and_forgotten() {
+    let machine = Machine::new("");
+    let node = Running::start(machine.serve());
+    machine.told("READY=1");
+    let pool = machine.path("a.pool");
+    machine.tells(&format!("pool create a --disk {} --size 256MiB", pool.display()));
+    machine.tells("volume create vm 64MiB --pool a");
+    let refused = |line: &str, words: [&str; 2]| {
+        let done = machine.ask(line);
+        assert_eq!(done.code, 1, "{line}: {}{}", done.out, done.err);
+        assert!(words.iter().all(|word| done.err.contains(word)), "{line}: {}", done.err);
+    };
+    refused("volume forget-reservations vm --force", ["of volume `vm` all registrations", "--yes-lose-reservations"]);
+    let order = "volume forget-reservations vm --yes-lose-reservations";
+    refused(order, ["can be read: no host is registered", "--force"]);
+    let done = "nobody has registered or reserved volume vm any more\n";
+    assert_eq!(machine.tells(&format!("{order} --force")), done);
+    assert!(machine.tells("volume show vm").contains(" serving\n"));
+    node.signal(Signal::TERM);
+    assert_eq!(node.end().0, Some(0));
+
+    let bytes = fs::read(&pool).unwrap();
+    let homes = (0..bytes.len()).step_by(4096).filter(|&at| bytes[at..].starts_with(b"tatSdayD"));
+    let file = fs::OpenOptions::new().write(true).open(&pool).unwrap();
+    let rotted = homes.map(|at| file.write_all_at(&[!bytes[at + 99]], at as u64 + 99).unwrap()).count();
+    assert_eq!(rotted, 1, "there was one change");
+    let _node = Running::start(machine.serve());
+    machine.told("READY=1");
+    let told = "UNAVAILABLE: no image in sync can read its reservations, so hosts get errors; `dyad volume \
+                forget-reservations vm` lets them begin anew";
+    let begun = Instant::now();
+    while !machine.tells("volume show vm").contains(told) {
+        assert!(begun.elapsed() < Duration::from_secs(20), "{}", machine.tells("volume show vm"));
+    }
+    assert_eq!(machine.ask("status --check").code, 5);
+    assert_eq!(machine.tells(order), done);
+    while !machine.tells("volume show vm").contains(" serving\n") {
+        assert!(begun.elapsed() < Duration::from_secs(40), "{}", machine.tells("volume show vm"));
+    }
 }
 
 #[test]

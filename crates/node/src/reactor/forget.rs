@@ -10,8 +10,9 @@
 //! Whoever changes the state has to know it. So where it cannot be read no host can write another one, and no command that needs
 //! it is ever carried out again, unless somebody says that what it held may be lost.
 
+use dyad_contract::volume::Edition;
 use dyad_mirror::{OpId, PartEvent};
-use dyad_scsi::{Begun, StateError, Status, Task};
+use dyad_scsi::{Begun, StateError, Status};
 use dyad_units::{NodeId, VolumeId};
 
 use super::message::Reply;
@@ -119,35 +120,31 @@ impl Reactor {
     }
 
     /// The state could not be read, or not be understood; of this edition, if that is known.
-    pub(super) fn on_state_unread(
-        &mut self,
-        index: u32,
-        waiting: &[OpId],
-        edition: Option<dyad_contract::volume::Edition>,
-        why: Unread,
-    ) {
+    pub(super) fn on_state_unread(&mut self, index: u32, waiting: &[OpId], edition: Option<Edition>, why: Unread) {
         let Some(volume) = self.volume_mut(index) else { return };
         if volume.shared.unread.replace(why) != Some(why) {
             let name = &volume.record.name;
             tracing::error!(volume = %name, "{}", why.sentence(name.as_str()));
         }
+        if let Some(edition) = edition {
+            volume.unit.lack_state(edition);
+        }
         for &id in waiting {
             let Some((task, _)) = self.unpark(index, id) else { continue };
             let Some(volume) = self.volume_mut(index) else { return };
-            let is_refused = matches!(why, Unread::Newer(_))
-                && volume.shared.forgetting.as_ref().is_some_and(|order| order.id == id && !order.is_forced);
+            let order = volume.shared.forgetting.as_ref().filter(|order| order.id == id);
+            if order.is_some() && edition.is_none() {
+                self.end_busy(index, id, &task); // another owner reads it anew
+                continue;
+            }
+            let is_refused = matches!(why, Unread::Newer(_)) && order.is_some_and(|order| !order.is_forced);
             let unit = &mut volume.unit;
-            let begun = match edition.filter(|_| !is_refused) {
-                Some(edition) => guarded(|| unit.begin_anew(task, edition)),
-                None => Ok(Err(task)),
-            };
+            let begun = guarded(|| match edition.filter(|_| !is_refused) {
+                Some(edition) => unit.begin_anew(task, edition),
+                None => Begun::Answer(unit.ended_early(&task, unit.without_state())),
+            });
             match begun {
-                Ok(Ok(begun)) => self.write_anew(index, id, begun),
-                Ok(Err(task)) => {
-                    let Some(volume) = self.volume(index) else { return };
-                    let response = volume.unit.ended_early(&task, volume.unit.without_state());
-                    self.end_op(index, id, response, true);
-                }
+                Ok(begun) => self.write_anew(index, id, begun),
                 Err(fault) => return self.fail_volume(index, &fault.0),
             }
         }
@@ -169,9 +166,9 @@ impl Reactor {
     }
 
     /// The state is not known for a while.
-    pub(super) fn end_all_busy(&mut self, index: u32, waiting: Vec<OpId>) {
-        for id in waiting {
-            let Some((task, _)): Option<(Task, _)> = self.unpark(index, id) else { continue };
+    pub(super) fn end_all_busy(&mut self, index: u32, waiting: &[OpId]) {
+        for &id in waiting {
+            let Some((task, _)) = self.unpark(index, id) else { continue };
             self.end_busy(index, id, &task);
         }
     }

@@ -257,7 +257,7 @@ impl Reactor {
             }
             (Ok(_), _) => self.wait_again(index, waiting),
             (Err(_), _) if is_stale => self.wait_again(index, waiting),
-            (Err(VolumeError::Busy | VolumeError::Aborted), _) => self.end_all_busy(index, waiting),
+            (Err(VolumeError::Busy | VolumeError::Aborted), _) => self.end_all_busy(index, &waiting),
             (Err(_), _) => self.on_state_unread(index, &waiting, is_known, Unread::Lost),
         }
         self.read_state(index);

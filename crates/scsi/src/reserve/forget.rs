@@ -52,13 +52,13 @@ impl LogicalUnit {
         request::own_task(Request::Forget { is_forced })
     }
 
-    /// The state of this edition cannot be read, or not be understood. A task of [`Self::forget_reservations`] writes one in its
-    /// place; every other one comes back.
-    ///
-    /// # Errors
-    /// The task: it needs the state.
-    pub fn begin_anew(&mut self, task: Task, edition: Edition) -> Result<Begun, Task> {
+    /// The state of this edition cannot be read, or not be understood: nexuses here are told if one is written in its place.
+    pub fn lack_state(&mut self, edition: Edition) {
         self.shared.blind(edition);
+    }
+
+    /// The same: a task of [`Self::forget_reservations`] writes one in its place, every other one is not carried out.
+    pub fn begin_anew(&mut self, task: Task, edition: Edition) -> Begun {
         request::anew(self, task, edition)
     }
 

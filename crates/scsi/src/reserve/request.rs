@@ -98,20 +98,20 @@ pub(crate) fn attempt(unit: &mut LogicalUnit, mut task: Task) -> Result<Step, Re
 }
 
 /// The state of that edition cannot be read. Who has it forgotten writes another one in its place; all others need it.
-pub(crate) fn anew(unit: &mut LogicalUnit, mut task: Task, edition: Edition) -> Result<Begun, Task> {
+pub(crate) fn anew(unit: &mut LogicalUnit, mut task: Task, edition: Edition) -> Begun {
     let Some(share) = task.share.as_mut().filter(|share| matches!(share.request, Request::Forget { .. })) else {
-        return Err(task);
+        return Begun::Answer(unit.ended_early(&task, unit.without_state()));
     };
     share.attempts += 1;
     if share.attempts > ATTEMPTS_MAX {
-        return Ok(Begun::Answer(Response::status(Status::Busy)));
+        return Begun::Answer(Response::status(Status::Busy));
     }
     let next = State { author: unit.next_author(), ..State::anew(edition.next()) };
     let Some(data) = next.encode().ok().and_then(|bytes| unit.buffer(&bytes).ok()) else {
-        return Ok(Begun::Answer(Response::status(Status::Busy)));
+        return Begun::Answer(Response::status(Status::Busy));
     };
     share.written = Some((edition, next));
-    Ok(Begun::Volume { task, op: VolumeOp::WriteState { data } })
+    Begun::Volume { task, op: VolumeOp::WriteState { data } }
 }
 
 fn changed(unit: &LogicalUnit, nexus: NexusId, request: &Request) -> Changed {

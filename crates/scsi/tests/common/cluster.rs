@@ -121,7 +121,7 @@ impl Cluster {
         let unit = &mut self.nodes[node].unit;
         unit.forget_state();
         let task = unit.forget_reservations(false);
-        let Begun::Volume { task, op } = unit.begin_anew(task, edition).unwrap() else { panic!("nothing is written") };
+        let Begun::Volume { task, op } = unit.begin_anew(task, edition) else { panic!("nothing is written") };
         let result = self.carry_out(node, &op);
         let begun = self.nodes[node].unit.finish(task, result).into();
         self.go_on(At { node, host: 0 }, begun, &[])
