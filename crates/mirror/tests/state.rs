@@ -206,6 +206,22 @@ fn state_that_was_lost_can_be_written_anew() {
     assert!(one.images[0].lost.is_empty());
 }
 
+/// One image cannot read it for one reason, the other one for another; both have it afterwards.
+#[test]
+fn state_that_no_image_can_read_is_written_anew_on_all() {
+    let mut pair = Stage::serving(2);
+    put(&mut pair, b"older");
+    put(&mut pair, b"old");
+    let first = Piece::whole(STATE_EXTENT).block().0;
+    pair.images[0].unreadable.extend(first..first + 32);
+    [first, first + 16].into_iter().for_each(|block| pair.images[1].rot_durably(block));
+    assert!(matches!(kept(&mut pair), Err(VolumeError::Medium { .. })));
+    put(&mut pair, b"new");
+    assert_eq!(kept(&mut pair), Ok(b"new".to_vec()));
+    pair.assert_equal_images();
+    assert!(pair.images.iter().all(|image| image.unreadable.is_empty() && image.is_good()));
+}
+
 /// Wherever the power goes while a state is written in the place of one that nobody can read: there is the new one, or none
 /// can be read still, and never one of before, nor that there never was any. Then it can be written again.
 #[test]
