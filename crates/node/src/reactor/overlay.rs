@@ -362,6 +362,23 @@ mod tests {
         learning
     }
 
+    /// One that was never written.
+    fn home() -> Payload {
+        let [piece, _] = Noted::homes();
+        let mut bytes = Slab::new(piece.len()).take(piece.len()).unwrap();
+        bytes.fill(0);
+        bytes.freeze().into()
+    }
+
+    #[test]
+    fn what_nobody_can_tell_is_looked_for_again() {
+        let (mut overlays, slab, image) = (Overlays::default(), Slab::new(1 << 20), of(1).image);
+        assert!(overlays.begin(of(1), waiting()).is_ok());
+        let next = overlays.take(image, 1, Err(ImageError::Unreadable), &slab);
+        assert!(matches!(next, Some(Next::Known(_, Overlay::Unknown, waiting)) if waiting.len() == 1));
+        assert!(overlays.known(image).is_none() && overlays.is_empty());
+    }
+
     #[test]
     fn no_room_is_never_taken_for_nothing() {
         let (mut overlays, slab, image) = (Overlays::default(), Slab::new(1 << 20), of(1).image);
@@ -377,7 +394,9 @@ mod tests {
         let (mut overlays, slab) = (Overlays::default(), Slab::new(1 << 20));
         for image in 0..=KNOWN_MAX as u8 {
             assert!(overlays.begin(of(image), waiting()).is_ok());
-            let next = overlays.take(of(image).image, 1, Err(ImageError::Unreadable), &slab);
+            let next = overlays.take(of(image).image, 1, Ok(home()), &slab);
+            assert!(matches!(next, Some(Next::Read(..))));
+            let next = overlays.take(of(image).image, 1, Ok(home()), &slab);
             assert!(matches!(next, Some(Next::Known(_, Overlay::Nothing, waiting)) if waiting.len() == 1));
         }
         assert_eq!(overlays.0.len(), KNOWN_MAX);

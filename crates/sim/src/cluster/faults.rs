@@ -15,10 +15,6 @@ use crate::rng::Rng;
 
 /// How often a fault that waits looks whether it may strike.
 const LOOK: Time = 3 * MILLIS;
-/// Bits that change where one image is left: a third of what hosts write to, so that a few reads meet some.
-const ROT_OF_LAST: u64 = 1000;
-/// Of each of the two.
-const HOME_BYTES: u64 = 64 << 10;
 
 /// The end of a fault's effect.
 #[derive(Clone, Copy, Debug)]
@@ -64,6 +60,7 @@ impl World {
             // These are told when it happens.
             Trigger::Equalising | Trigger::Joined | Trigger::Marking | Trigger::Closing => None,
             Trigger::Alone | Trigger::Completing | Trigger::DiskFailed | Trigger::HandingOver => None,
+            Trigger::Noting | Trigger::Carrying => None,
         };
         if self.queue.now() < until {
             match is_due {
@@ -96,10 +93,14 @@ impl World {
             let fault = self.plan.faults[number];
             if fault.trigger == trigger && now <= until {
                 let mut rng = Rng::new(fault.seed ^ 1);
-                // What a mark is for is over within a few steps of a disk.
-                let is_brief = matches!(trigger, Trigger::Marking | Trigger::HandingOver);
-                let last = if is_brief { MILLIS / 3 } else { 100 * MILLIS };
-                let after = [20_000, LOOK, last][rng.index(3)];
+                let after = match trigger {
+                    // What a mark is for is over within a few steps of a disk.
+                    Trigger::Marking | Trigger::HandingOver => [20_000, LOOK, MILLIS / 3],
+                    // So is each stage of an atomic write; disks are slow then.
+                    Trigger::Noting | Trigger::Carrying => [MILLIS / 3, LOOK, 2 * LOOK],
+                    _ => [20_000, LOOK, 100 * MILLIS],
+                };
+                let after = after[rng.index(3)];
                 self.queue.push(now + rng.below(after), Happening::Fault { fault: number, until: 0 });
             }
         }
@@ -168,6 +169,7 @@ impl World {
             FaultKind::DiskFailsNow { kind } => self.fail_disk(node, kind, (0, 1)),
             FaultKind::Rot => self.rot(node, rng),
             FaultKind::RotOfLast => self.rot_last(node, rng),
+            FaultKind::RotOfState => self.rot_state(node, rng),
             FaultKind::Drift { ppm } => {
                 let now = self.queue.now();
                 let machine = &mut self.machines[node];
@@ -320,49 +322,6 @@ impl World {
         self.machines[node].disk.order(disk::Fault { kind, after, times });
     }
 
-    /// Bits change in the last two thirds of the disk, where slots are. Only where another image is in sync, and what a loss of power
-    /// left was compared; and once: bits that change in what is not compared yet, or was bad on all images before, are what no
-    /// checksum can tell from a torn block (P8, seeds 7600012206 and 7600021739).
-    fn rot(&mut self, node: NodeNo, rng: &mut Rng) {
-        let holders: u32 = (0..self.segments.len()).map(|at| self.holders(at).count_ones()).min().unwrap_or(0);
-        if holders < 2 || self.book.has_rotted(1 << node) || !self.is_compared() {
-            return;
-        }
-        let count = 1 + rng.below(200);
-        self.flip(node, count, rng);
-    }
-
-    /// The same where this node's is the only image in sync: what is bad then stays bad (M15).
-    fn rot_last(&mut self, node: NodeNo, rng: &mut Rng) {
-        if (0..self.segments.len()).all(|segment| self.holders(segment) == 1 << node) {
-            match self.plan.hosts.contains(&super::host::KEEPER) {
-                true => self.flip_in_state(node, rng),
-                false => self.flip(node, ROT_OF_LAST, rng),
-            }
-            self.book.left_with(1 << node);
-        }
-    }
-
-    /// A bit changes in one of the homes of the SCSI state (M20).
-    fn flip_in_state(&mut self, node: NodeNo, rng: &mut Rng) {
-        let at = rng.below(2 * HOME_BYTES);
-        if let Some(state) = self.offset_of_state(node) {
-            self.excuses.medium = true;
-            self.book.rots(1 << node);
-            self.machines[node].disk.flip(state + at, 1 << rng.below(8));
-        }
-    }
-
-    fn flip(&mut self, node: NodeNo, count: u64, rng: &mut Rng) {
-        self.excuses.medium = true;
-        self.book.rots(1 << node);
-        let machine = &mut self.machines[node];
-        let size = machine.disk.len_bytes();
-        for _ in 0..count {
-            machine.disk.flip(size / 3 + rng.below(size - size / 3), 1 << rng.below(8));
-        }
-    }
-
     /// An image on a node that has none.
     fn command_to_add(&mut self, replaces: Option<dyad_units::ImageId>) -> Option<Command> {
         let record = &self.segments[0].stored;
@@ -483,6 +442,7 @@ fn name(kind: FaultKind) -> &'static str {
         FaultKind::DiskFailsNow { .. } => "fault: disk fails at a certain moment",
         FaultKind::Rot => "fault: bit rot",
         FaultKind::RotOfLast => "fault: bit rot on the only image in sync",
+        FaultKind::RotOfState => "fault: bit rot of the SCSI state of the only image in sync",
         FaultKind::Drift { .. } => "fault: clock drift",
         FaultKind::HandOver => "administrator: hand-over (M12)",
         FaultKind::TakeOut => "administrator: take out",

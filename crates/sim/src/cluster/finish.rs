@@ -6,13 +6,14 @@ use dyad_contract::image::{BlockState, Reply, Request, Token};
 use dyad_mirror::{Command, PartEvent};
 use dyad_payload::BlockSum;
 use dyad_pool::ImageHandle;
-use dyad_units::{Extent, FIRST_HIDDEN, STATE_EXTENT, Stamp};
+use dyad_units::{BLOCKS_PER_EXTENT, Extent, FIRST_HIDDEN, STATE_EXTENT, Stamp};
 
 use super::happening::{Happening, Local};
 use super::host::{Host, Wish};
 use super::queue::{MILLIS, SECONDS, Time};
 use super::world::{Run, World, in_sync, violation};
 use crate::model::Violation;
+use crate::pattern::Value;
 
 /// Longest time until everything is served and in sync again. The longest single wait is the pause of an image that
 /// was slow several times (M8), which doubles up to five minutes.
@@ -21,7 +22,7 @@ const HEAL_MAX: Time = 700 * SECONDS;
 const DECISION: Time = 5 * SECONDS;
 /// Looks at that.
 const LOOK: Time = 250 * MILLIS;
-/// Longest time for reading everything, and for the last closes.
+/// Longest time for reading everything, or for the last writes.
 const READ_MAX: Time = 60 * SECONDS;
 /// Far above every token that a part chooses.
 const INSPECTION: Token = Token(u64::MAX);
@@ -38,6 +39,7 @@ impl World {
         self.mend_everything()?;
         self.come_to_peace()?;
         self.read_everything()?;
+        self.write_atomically()?;
         self.come_to_peace()?;
         self.compare_images()
     }
@@ -221,10 +223,29 @@ impl World {
                 self.plan_host(host);
             }
         }
+        self.await_answers()
+    }
+
+    /// Every volume takes an atomic write: whatever was left half done is gone by now (M21).
+    fn write_atomically(&mut self) -> Run {
+        for volume in 0..self.segments.len() {
+            let Some(host) = self.hosts.iter().position(|host| host.volume() == volume) else { continue };
+            let first = u64::from(BLOCKS_PER_EXTENT) - 1; // two pieces
+            let values = vec![Value::of(self.book.version()); 2];
+            self.book.begin_atomic(volume, first, &values);
+            let wish = Wish::Write { first, values, sectors: None, durable: true, is_atomic: true };
+            let now = self.queue.now();
+            self.hosts[host].begin(wish, now, &mut self.book, true);
+            self.plan_host(host);
+        }
+        self.await_answers()
+    }
+
+    fn await_answers(&mut self) -> Run {
         let end = self.queue.now() + READ_MAX;
         while !self.hosts.iter().all(Host::is_idle) {
             if self.queue.now() > end {
-                return violation(format!("reads are not answered: {}", self.statuses()));
+                return violation(format!("the last questions are not answered: {}", self.statuses()));
             }
             self.run_until(self.queue.now() + LOOK)?;
             self.poke();

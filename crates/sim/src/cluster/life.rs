@@ -144,6 +144,7 @@ impl World {
                 flushing: Vec::new(),
                 reading: None,
                 proposing: None,
+                has_noted: false,
             });
         }
         self.make_images(&mut process);

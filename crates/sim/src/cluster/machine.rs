@@ -11,6 +11,7 @@ use dyad_units::{BootId, DiskId, ImageId, NodeId, PoolId};
 
 use super::clock::Clock;
 use super::happening::{Local, SessionNo};
+use super::plan::Trigger;
 use super::queue::Time;
 use crate::disk::SimDisk;
 use crate::log::SimLog;
@@ -40,9 +41,22 @@ pub struct PartSlot {
     pub reading: Option<u64>,
     /// The proposal under way.
     pub proposing: Option<u64>,
+    /// An image was asked to write what an atomic write notes, and nothing that it is about yet (M21).
+    pub has_noted: bool,
 }
 
 impl PartSlot {
+    /// Which moment of an atomic write it is when its image is asked for this.
+    pub fn note_atomic(&mut self, request: &Request) -> Option<Trigger> {
+        let Request::Write(write) = request else { return None };
+        let is_noted = std::mem::replace(&mut self.has_noted, write.piece.extent.is_hidden());
+        match (is_noted, self.has_noted) {
+            (false, true) => Some(Trigger::Noting),
+            (true, false) => Some(Trigger::Carrying),
+            _ => None,
+        }
+    }
+
     /// Its image is asked for something.
     pub fn note(
         &mut self,

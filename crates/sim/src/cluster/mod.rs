@@ -42,6 +42,7 @@ mod reactor;
 mod recalled;
 mod reigns;
 mod resync_trouble;
+mod rots;
 mod seldom;
 mod sessions;
 mod setup;

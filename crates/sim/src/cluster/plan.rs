@@ -50,6 +50,10 @@ pub enum Trigger {
     DiskFailed,
     /// An owner has let everything end, and proposes another one (M12).
     HandingOver,
+    /// An image is asked to write what an atomic write notes (M21).
+    Noting,
+    /// It was, and is asked to write what it was about.
+    Carrying,
 }
 
 /// Longest wait for a trigger.
@@ -177,6 +181,8 @@ pub enum FaultKind {
     Rot,
     /// Many bits change of the disk of the only image in sync.
     RotOfLast,
+    /// One bit changes of the SCSI state there.
+    RotOfState,
     /// The clock runs wrong from now on.
     Drift {
         /// By how many millionths.

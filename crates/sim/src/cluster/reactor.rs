@@ -151,9 +151,10 @@ impl World {
                         self.tell(|| format!("node {node}: its pool is asked, segment {segment}: {asked}"));
                     }
                     self.machines[node].log.mark();
-                    let trigger = trigger_of(&request);
+                    let mut trigger = trigger_of(&request);
                     let order = self.book.order();
                     if let Some(slot) = &mut process.parts[segment] {
+                        trigger = trigger.or(slot.note_atomic(&request));
                         slot.note(image, token, &request, order);
                     }
                     let marked = pool.counters().regions_marked;

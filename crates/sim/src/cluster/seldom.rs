@@ -195,22 +195,25 @@ impl Plan {
         if rng.chance(1, 4) {
             self.hosts.push(SENDER);
         }
+        self.quota = self.quota.max(1500);
         let mut at = at;
-        for _ in 0..7 {
-            // Most of the time something that was noted or written is not durable yet.
+        for _ in 0..8 {
+            // Most of the time something that was noted or written is not durable yet, and to look for it takes a while.
             for node in 0..self.nodes {
-                let slow = FaultKind::DiskSlow { factor: 4 << rng.below(6) };
-                self.plan_fault(at, Trigger::Time, Aim::Node(node), slow, SECONDS, rng);
+                let slow = FaultKind::DiskSlow { factor: 16 << rng.below(4) };
+                self.plan_fault(at, Trigger::Time, Aim::Node(node), slow, 1500 * MILLIS, rng);
             }
             let amid = at + (50 + rng.below(300)) * MILLIS;
-            let kind = match rng.index(7) {
-                0..3 => FaultKind::PowerLossOfAll,
-                3..5 => FaultKind::ProcessCrash { amid: true },
-                5 => FaultKind::PowerLoss,
+            let kind = match rng.index(9) {
+                0..4 => FaultKind::PowerLossOfAll,
+                4..6 => FaultKind::ProcessCrashOfAll,
+                6 => FaultKind::ProcessCrash { amid: true },
+                7 => FaultKind::PowerLoss,
                 _ => FaultKind::Isolation { store: true, hosts: false, beats: Beats::Lost },
             };
-            let lasts = (20 + rng.below(500)) * MILLIS;
-            self.plan_fault(amid, Trigger::Writing, Aim::Owner, kind, lasts, rng);
+            let trigger = [Trigger::Writing, Trigger::Noting, Trigger::Carrying, Trigger::Carrying][rng.index(4)];
+            let lasts = (20 + rng.below(300)) * MILLIS;
+            self.plan_fault(amid, trigger, Aim::Owner, kind, lasts, rng);
             at = amid + lasts + (900 + rng.below(600)) * MILLIS;
         }
         at

@@ -88,7 +88,7 @@ impl Plan {
                 self.plan_fault(at, Trigger::Time, Aim::Follower, CRASH, 1500 * MILLIS, rng);
                 for after in 0..4 {
                     let at = at + SECONDS + after * 40 * MILLIS;
-                    self.plan_fault(at, Trigger::Time, Aim::Owner, FaultKind::RotOfLast, 0, rng);
+                    self.plan_fault(at, Trigger::Time, Aim::Owner, FaultKind::RotOfState, 0, rng);
                 }
             } else {
                 self.plan_fault(at, Trigger::Writing, Aim::Owner, FaultKind::PowerLossOfAll, off, rng);

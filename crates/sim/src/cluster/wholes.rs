@@ -5,6 +5,8 @@ use crate::rng::Rng;
 
 /// So many are remembered.
 const WHOLES_MAX: usize = 32;
+/// Those that a host had under way at once, when it heard no answer any more.
+const LAST: usize = 4;
 
 #[derive(Debug)]
 struct Whole {
@@ -45,11 +47,10 @@ impl Wholes {
         self.0.retain(|whole| whole.end() <= first || first + count <= whole.first);
     }
 
-    /// One of them, often one without answer: first block and count.
+    /// One of them, most of the time one of the last without answer: first block and count.
     pub(super) fn any(&self, rng: &mut Rng) -> Option<(u64, u64)> {
-        let all = || self.0.iter().filter(|whole| whole.is_open);
-        let open = all().nth(rng.index(all().count().max(1)));
-        let whole = open.filter(|_| rng.chance(1, 2)).or_else(|| self.0.get(rng.index(self.0.len().max(1))))?;
+        let open = self.0.iter().rev().filter(|whole| whole.is_open).nth(rng.index(LAST));
+        let whole = open.filter(|_| rng.chance(7, 8)).or_else(|| self.0.get(rng.index(self.0.len().max(1))))?;
         Some((whole.first, whole.values.len() as u64))
     }
 

@@ -4,7 +4,8 @@
 //! its checksum; on another one, bits of the block had changed before. Neither verifies, no disk knows which of them is
 //! what a host wrote, and one is adopted: counted and reported, and what was seen of it stays so. The same where bits had
 //! changed on two disks before, in a region in which something was being written, or on one, and the other images were out,
-//! or had been made bad by a copy from it (M15); or the image was promoted by force, and nobody knows what it had (M10). Everywhere else a host never sees a changed bit.
+//! or had been made bad by a copy from it (M15); or the image was promoted by force, and nobody knows what it had (M10).
+//! Everywhere else a host never sees a changed bit.
 
 use super::{Block, Nodes, Order};
 use crate::pattern::{Value, identify_rotten, stated};

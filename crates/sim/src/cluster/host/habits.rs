@@ -143,9 +143,9 @@ impl Habits {
 
     /// Writes runs of blocks as wholes (M21). What was not answered at once it does not write again, but looks at it.
     pub(super) fn of_joiner() -> Self {
-        let (weights, hurry) = ([60, 0, 0, 40, 0, 0, 0], Some(150 * MILLIS));
-        let base = Self { depth: 3, think: 4 * MILLIS, weights, spread: 24, hurry, ..Self::of_sender() };
-        Self { atomic: 80, runs: true, straddles: 70, abort: 5, ..base }
+        let (weights, hurry) = ([45, 0, 0, 55, 0, 0, 0], Some(150 * MILLIS));
+        let base = Self { depth: 6, think: 4 * MILLIS, weights, spread: 24, hurry, ..Self::of_sender() };
+        Self { atomic: 80, runs: true, straddles: 70, abort: 5, is_restless: true, ..base }
     }
 
     /// Overwrites what it has just written.

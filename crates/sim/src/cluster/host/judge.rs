@@ -112,6 +112,9 @@ impl Host {
             && !is_hurried
             && op.attempt < ATTEMPTS_MAX
             && (op.is_inspection || self.rng.chance(15, 16));
+        if again && op.is_inspection && op.attempt >= ATTEMPTS_MAX && !op.may_fail(court) {
+            return Err(format!("{:?} is not carried out however often it is asked for", op.wish));
+        }
         if again && tries {
             let pause = (1 + self.rng.below(30)) * MILLIS;
             let op = &mut self.ops[at];
@@ -219,8 +222,10 @@ impl Op {
     }
 
     /// Whether it may be tried again. Zeros may not: which of two tries a read of them saw, nobody could say.
+    /// Most of the atomic ones are not, so that what became of them is looked at (M21).
     pub(in crate::cluster) fn may_be_renewed(&self) -> bool {
-        !matches!(self.wish, Wish::Clear { .. })
+        let is_looked_at = self.wish.is_atomic() && !self.is_inspection && !self.id.is_multiple_of(4);
+        !matches!(self.wish, Wish::Clear { .. }) && !is_looked_at
     }
 
     /// The last try is over, whatever it came to. The next one is a write of its own and takes effect anew (M18): after a
