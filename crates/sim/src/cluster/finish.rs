@@ -230,6 +230,10 @@ impl World {
     fn write_atomically(&mut self) -> Run {
         for volume in 0..self.segments.len() {
             let Some(host) = self.hosts.iter().position(|host| host.volume() == volume) else { continue };
+            // Where an image was removed, too few may be left for any write (A4).
+            if in_sync(&self.segments[volume].stored).count() < usize::from(self.plan.policy.min_in_sync) {
+                continue;
+            }
             let first = u64::from(BLOCKS_PER_EXTENT) - 1; // two pieces
             let values = vec![Value::of(self.book.version()); 2];
             self.book.begin_atomic(volume, first, &values);
