@@ -23,7 +23,7 @@ use crate::rng::Rng;
 /// One run in so many is such a play.
 const ONE_IN: u64 = 3;
 /// How often each comes, of those.
-const TIMES: [usize; 15] = [0, 1, 2, 2, 3, 4, 4, 5, 5, 6, 7, 8, 9, 9, 9];
+const TIMES: [usize; 16] = [0, 1, 2, 2, 3, 4, 4, 5, 5, 6, 7, 8, 9, 9, 9, 9];
 
 impl Plan {
     pub(super) fn draw_seldom(&mut self) {

@@ -126,6 +126,12 @@ impl Host {
             return Ok(Verdict::Over);
         }
         let op = self.ops.remove(at);
+        self.settle(&op, result, court)?;
+        Ok(if result.is_ok() { Verdict::Done } else { Verdict::Over })
+    }
+
+    /// An operation ended: what was seen is judged, and what changed is written into the book.
+    fn settle(&mut self, op: &Op, result: &VolumeResult, court: &mut Court<'_>) -> Result<(), String> {
         let volume = self.volume;
         match (&op.wish, result) {
             (Wish::Read { first, count }, result) => {
@@ -148,7 +154,7 @@ impl Host {
             (Wish::Flush, Ok(_)) => court.flush(volume, op.asked)?,
             _ => op.close(volume, court.book, result.is_ok().then_some(court.holders), court.oldest)?,
         }
-        Ok(if result.is_ok() { Verdict::Done } else { Verdict::Over })
+        Ok(())
     }
 
     /// The block held what the host expects, and nobody else writes it: it must match, unless an earlier try of this
