@@ -8,7 +8,7 @@
 //!                  ├▶ no intent ─────────────────────────────────▶ the image as it is
 //!                  └▶ hidden extents ─▶ not what was noted ───────▶ the image as it is
 //!                                     ├▶ what was noted ──────────▶ its range from there
-//!                                     └▶ cannot be read ──────────▶ its range is bad: it may be half new
+//!                                     └▶ cannot be read ──────────▶ its range is bad, as it may be half new, and whoever reads it looks again
 //! ```
 //!
 //! A home that cannot be read may be the newer one, and say that the range was written since: an intent of the other is not
@@ -49,7 +49,7 @@ pub(super) enum Overlay {
     Unknown,
     /// The range of this from the hidden extents.
     Whole(Noted),
-    /// The range of this cannot be read.
+    /// The range of this cannot be read, as long as nobody can tell.
     Bad(Noted),
 }
 
@@ -272,6 +272,11 @@ impl Reactor {
     /// there, and nobody is told anything.
     pub(super) fn read_detached(&mut self, of: Detached, piece: Piece, reader: Reader) -> bool {
         match self.overlays.known(of.image) {
+            // It may be readable by now.
+            Some(Overlay::Bad(noted)) if Overlay::Bad(noted).mask(piece.extent) & piece.mask() != 0 => {
+                self.overlays.forget(of.image);
+                self.await_overlay(of, (Some(piece), reader))
+            }
             Some(overlay) => self.read_over(of, overlay, piece, reader),
             None => self.await_overlay(of, (Some(piece), reader)),
         }

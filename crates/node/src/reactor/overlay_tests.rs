@@ -253,6 +253,11 @@ fn what_was_noted_and_is_damaged_makes_its_range_bad_and_nothing_else() {
     assert!(refused.contains("damaged"), "{refused}");
     let at = 4 * EXTENT;
     assert_eq!(differing(&handle.read_detached(half.image.id, at as u64).unwrap(), &half.whole[at..FILLED]), NONE);
+    // What was only away for a moment is asked for again.
+    let mut damaged = half.whole[HIDDEN_ONLY * BLOCK..][..BLOCK].to_vec();
+    damaged[99] ^= 1;
+    half.rot(&damaged);
+    assert_eq!(reader.read(FIRST as u64 * 8, 8).unwrap(), half.whole[FIRST * BLOCK..][..BLOCK]);
 }
 
 /// It may say that the range was written since.

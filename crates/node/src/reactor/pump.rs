@@ -273,7 +273,7 @@ impl Reactor {
                 tracing::error!(volume = %name, blocks, "blocks of which no good copy is left")
             }
             Note::IntentVoided => {
-                tracing::error!(volume = %name, "the SCSI state cannot be read: an atomic write that was under way may be half done")
+                tracing::error!(volume = %name, "an atomic write that was under way cannot be read any more: it may be half done, or its blocks are bad")
             }
             Note::HandOverFailed => tracing::warn!(volume = %name, "the volume was not handed over"),
             Note::SteppedDown { epoch } => tracing::warn!(volume = %name, %epoch, "volume is served elsewhere"),
