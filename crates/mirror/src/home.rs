@@ -4,11 +4,11 @@
 //! other still holds what was there before.
 //!
 //! ```text
-//!  home = 16 blocks:  magic │ turn │ length │ sum of everything else │ state … zeros │ atomic write: first, blocks, two sums
+//!  home = 16 blocks:  magic │ turn │ length │ sum of everything else │ state … zeros │ atomic write: first, blocks, three sums
 //! ```
 //!
 //! All numbers are little-endian, of eight bytes. The data of the atomic write lie in the hidden extents, from their first
-//! block on.
+//! block on. Where it has no blocks, `first` says whether one was taken back.
 
 use dyad_contract::volume::{ATOMIC_BLOCKS_MAX, STATE_BYTES_MAX};
 use dyad_payload::{BlockSum, Exhausted, Payload, Slab, Sums};
@@ -24,8 +24,12 @@ const HOMES: [u8; 2] = [0, HOME_BLOCKS];
 const MAGIC: u64 = 0x4479_6164_5374_6174;
 pub(crate) const HEAD_BYTES: usize = 32;
 /// Where a home says what an atomic write is about to do; zeros: there is none.
-const NOTED_AT: usize = HOME_BYTES - 32;
+const NOTED_AT: usize = HOME_BYTES - 40;
 const SUM_AT: usize = 24;
+/// In the place of an atomic write's first block: one was taken back.
+const TAKEN_BACK: u64 = 1;
+/// Turns rise by one, or to a write's number: none is as high as this.
+const TURN_MAX: u64 = 1 << 63;
 
 const _: () = assert!(HEAD_BYTES + STATE_BYTES_MAX <= NOTED_AT, "the state fits a home");
 const _: () = assert!(ATOMIC_BLOCKS_MAX * 8 <= BLOCK_BYTES as u64, "the sums of all blocks fit one");
@@ -42,6 +46,18 @@ pub struct Noted {
     pub(crate) sum: BlockSum,
     /// Of their first block, where others cannot be read.
     pub(crate) head: BlockSum,
+    /// Of what was in the range before: as long as it is, nothing was changed there.
+    pub(crate) was: BlockSum,
+}
+
+/// What a home says of atomic writes.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Mark {
+    Nothing,
+    /// One was taken back, and must not come again (M19): before this counts it is made durable.
+    TakenBack,
+    /// This one may be half done.
+    Intent(Noted),
 }
 
 impl Noted {
@@ -57,8 +73,8 @@ impl Noted {
         if homes.contains(&Home::Unreadable) {
             return None;
         }
-        let Home::Kept { noted, .. } = homes[newest(homes)] else { return None };
-        noted.filter(|noted| noted.is_valid(size.value()))
+        let Home::Kept { mark: Mark::Intent(noted), .. } = homes[newest(homes)] else { return None };
+        noted.is_valid(size.value()).then_some(noted)
     }
 
     /// Whether its range lies within the volume.
@@ -81,10 +97,10 @@ impl Noted {
         })
     }
 
-    /// What a home says of these data, whose blocks have these sums.
-    pub(crate) fn new(first: u64, data: &Payload, sums: &Sums) -> Self {
+    /// What a home says of these data, whose blocks have these sums, where the range has that one now.
+    pub(crate) fn new(first: u64, data: &Payload, sums: &Sums, was: BlockSum) -> Self {
         let blocks = data.len() as u64 / u64::from(BLOCK_BYTES);
-        Self { first, blocks, sum: one_sum(sums), head: sums.iter().next().unwrap_or_default() }
+        Self { first, blocks, sum: one_sum(sums.iter()), head: sums.iter().next().unwrap_or_default(), was }
     }
 
     /// Whether this, read from the first hidden block on, is of something else for certain, although the rest cannot be read.
@@ -100,14 +116,15 @@ impl Noted {
     ///
     /// [`Exhausted`]: no buffer for the sums just now.
     pub fn is_of(&self, data: &Payload, slab: &Slab) -> Result<bool, Exhausted> {
-        Ok(data.len() as u64 == self.blocks * u64::from(BLOCK_BYTES) && one_sum(&Sums::of(data, slab)?) == self.sum)
+        Ok(data.len() as u64 == self.blocks * u64::from(BLOCK_BYTES)
+            && one_sum(Sums::of(data, slab)?.iter()) == self.sum)
     }
 }
 
 /// One sum for all of them.
-pub(crate) fn one_sum(sums: &Sums) -> BlockSum {
+pub(crate) fn one_sum(sums: impl Iterator<Item = BlockSum>) -> BlockSum {
     let mut block = [0; BLOCK_BYTES as usize];
-    for (to, sum) in block.chunks_exact_mut(8).zip(sums.iter()) {
+    for (to, sum) in block.chunks_exact_mut(8).zip(sums) {
         to.copy_from_slice(&sum.0.to_le_bytes());
     }
     BlockSum::of(&block)
@@ -119,8 +136,8 @@ pub(crate) enum Home {
     /// Never written.
     Empty,
     /// Written with this turn, so many bytes of state, and what it says of an atomic write.
-    Kept { turn: u64, len: usize, noted: Option<Noted> },
-    /// A crash tore it while it was written.
+    Kept { turn: u64, len: usize, mark: Mark },
+    /// A crash tore it while it was written, or no owner wrote it.
     Torn,
     /// No image in sync can read it.
     Unreadable,
@@ -138,16 +155,18 @@ pub(crate) fn newest(homes: [Home; 2]) -> usize {
 }
 
 /// Makes a home of a buffer.
-pub(crate) fn fill(home: &mut [u8], turn: u64, state: &Payload, noted: Option<Noted>) {
+pub(crate) fn fill(home: &mut [u8], turn: u64, state: &Payload, mark: Mark) {
     home.fill(0);
     home[..8].copy_from_slice(&MAGIC.to_le_bytes());
     home[8..16].copy_from_slice(&turn.to_le_bytes());
     home[16..24].copy_from_slice(&(state.len() as u64).to_le_bytes());
     state.copy_to(&mut home[HEAD_BYTES..HEAD_BYTES + state.len()]);
-    if let Some(Noted { first, blocks, sum, head }) = noted {
-        let words = [first, blocks, sum.0, head.0].map(u64::to_le_bytes);
-        home[NOTED_AT..].copy_from_slice(words.as_flattened());
-    }
+    let words = match mark {
+        Mark::Nothing => [0; 5],
+        Mark::TakenBack => [TAKEN_BACK, 0, 0, 0, 0],
+        Mark::Intent(Noted { first, blocks, sum, head, was }) => [first, blocks, sum.0, head.0, was.0],
+    };
+    home[NOTED_AT..].copy_from_slice(words.map(u64::to_le_bytes).as_flattened());
     let sum = sum_of(home);
     home[SUM_AT..HEAD_BYTES].copy_from_slice(&sum.0.to_le_bytes());
 }
@@ -173,8 +192,47 @@ pub(crate) fn judge(data: &Payload) -> Home {
     let word = |bytes: &[u8], at: usize| bytes[at..].first_chunk().map_or(0, |word| u64::from_le_bytes(*word));
     let (magic, turn, len, sum) = (word(&bytes, 0), word(&bytes, 8), word(&bytes, 16), word(&bytes, SUM_AT));
     bytes[SUM_AT..HEAD_BYTES].fill(0);
-    let is_whole = magic == MAGIC && len <= STATE_BYTES_MAX as u64 && sum_of(&bytes) == BlockSum(sum);
-    let [first, blocks, sum, head] = [0, 8, 16, 24].map(|at| word(&bytes, NOTED_AT + at));
-    let noted = (blocks > 0).then_some(Noted { first, blocks, sum: BlockSum(sum), head: BlockSum(head) });
-    if is_whole { Home::Kept { turn, len: len as usize, noted } } else { Home::Torn }
+    let is_possible = magic == MAGIC && turn < TURN_MAX && len <= STATE_BYTES_MAX as u64;
+    if !is_possible || sum_of(&bytes) != BlockSum(sum) {
+        return Home::Torn;
+    }
+    let [first, blocks, sum, head, was] = [0, 8, 16, 24, 32].map(|at| word(&bytes, NOTED_AT + at));
+    let [sum, head, was] = [sum, head, was].map(BlockSum);
+    let mark = match (blocks, first) {
+        (0, TAKEN_BACK) => Mark::TakenBack,
+        (0, _) => Mark::Nothing,
+        _ => Mark::Intent(Noted { first, blocks, sum, head, was }),
+    };
+    Home::Kept { turn, len: len as usize, mark }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn home(turn: u64, mark: Mark) -> Payload {
+        let mut bytes = Slab::new(HOME_BYTES).take(HOME_BYTES).unwrap();
+        fill(&mut bytes, turn, &Payload::new(), mark);
+        bytes.freeze().into()
+    }
+
+    const NOTED: Noted = Noted { first: 7, blocks: 3, sum: BlockSum(1), head: BlockSum(2), was: BlockSum(3) };
+
+    #[test]
+    fn what_a_home_says_reads_back() {
+        for mark in [Mark::Nothing, Mark::TakenBack, Mark::Intent(NOTED)] {
+            assert_eq!(judge(&home(5, mark)), Home::Kept { turn: 5, len: 0, mark });
+        }
+        assert_eq!(judge(&home(TURN_MAX, Mark::Nothing)), Home::Torn, "no next turn would be newer");
+    }
+
+    #[test]
+    fn a_range_beyond_the_volume_is_no_intent() {
+        let is_valid = |first, blocks, size| Noted { first, blocks, ..NOTED }.is_valid(size);
+        let block = u64::from(BLOCK_BYTES);
+        assert!(is_valid(7, 3, 10 * block) && is_valid(7, 3, 10 * block - 512));
+        assert!(!is_valid(7, 3, 9 * block) && !is_valid(7, 0, 10 * block));
+        assert!(!is_valid(0, ATOMIC_BLOCKS_MAX + 1, 1 << 40));
+        assert!(!is_valid(u64::MAX, 3, 1 << 40) && !is_valid(u64::MAX / block, 2, u64::MAX - block));
+    }
 }

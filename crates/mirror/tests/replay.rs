@@ -2,6 +2,8 @@
 
 mod cast;
 
+use std::collections::BTreeSet;
+
 use cast::atomic::{B, E, HIDDEN, HOMES, WHERE, found, put, some_replies, some_steps, write};
 use cast::{BLOCK, Stage, span};
 use dyad_contract::image::ImageError;
@@ -145,7 +147,7 @@ fn an_intent_without_slots_is_taken_back() {
     }
     kept.retain(|block, _| *block >= HIDDEN || *block < 64);
     one.images[0].crash(|_| false);
-    let slots = kept.keys().map(|block| block / 64).collect::<std::collections::BTreeSet<_>>().len();
+    let slots = kept.keys().map(|block| block / 64).collect::<BTreeSet<_>>().len();
     (one.images[0].cells, one.images[0].slots) = (kept, Some(slots));
     one.restart();
     one.pass(Period::from_secs(2));
@@ -281,4 +283,148 @@ fn an_intent_is_durable_before_it_is_carried_out() {
         assert!(is == 2 || is == 3, "{is} after {steps} and {more} steps, pattern {pattern}");
         pair.assert_equal_images();
     }
+}
+
+/// M21, broke once (found by a review): a replay was cut off when it had written a part of the range, others took the slots of the
+/// rest, and the next owner took the intent for one that nobody had begun to carry out.
+#[test]
+fn a_replay_that_was_cut_off_is_not_taken_back() {
+    let range = (4 * E - B, 2 * B);
+    let mut torn = 0;
+    for steps in 0..40 {
+        let mut one = Stage::serving(1);
+        put(&mut one, (0, B), 1);
+        let id = write(&mut one, range, 2);
+        let mut kept = one.images[0].cells.clone();
+        while !one.is_done(id) && one.images[0].cells.get(&(range.0 / B)).is_none_or(|cell| cell.bytes[0] != 2) {
+            kept = one.images[0].cells.clone();
+            one.reply(0, 0);
+        }
+        kept.retain(|block, _| *block >= HIDDEN || *block < 64);
+        one.images[0].crash(|_| false);
+        one.images[0].cells = kept;
+        one.restart();
+        some_replies(&mut one, steps);
+        let used = |one: &Stage| one.images[0].cells.keys().map(|block| block / 64).collect::<BTreeSet<_>>().len();
+        let blocks = [range.0 / B, range.0 / B + 1].map(|block| one.images[0].cells.contains_key(&block));
+        torn += u32::from(blocks[0] != blocks[1]);
+        one.images[0].crash(|_| false);
+        one.images[0].slots = Some(used(&one));
+        one.restart();
+        one.pass(Period::from_secs(2));
+        one.images[0].slots = None;
+        one.pass(Period::from_secs(2));
+        let seen = one.bytes(range.0, range.1);
+        assert!(seen.iter().all(|byte| *byte == seen[0]), "torn after {steps} steps");
+    }
+    assert!(torn > 0);
+}
+
+/// Broke once (found by a review): what was acknowledged, or not begun, became bad as soon as what was to be written could not be read.
+#[test]
+fn what_is_whole_does_not_become_bad() {
+    let range = (E - 3 * B, 6 * B);
+    let mut whole = 0;
+    for steps in 0..60 {
+        let mut one = Stage::serving(1);
+        one.put(0, 2 * E, 1);
+        put(&mut one, range, 2);
+        write(&mut one, range, 3);
+        some_replies(&mut one, steps);
+        one.images[0].crash(|_| false);
+        one.images[0].unreadable.extend(HIDDEN + 1..HIDDEN + 64);
+        let is: BTreeSet<u8> = (61..67).map(|block| one.images[0].cells[&block].bytes[0]).collect();
+        one.restart();
+        one.pass(Period::from_secs(5));
+        let read = one.read(range.0, range.1);
+        one.drive();
+        let is_good = one.is_done(read);
+        assert_eq!(is_good, is.len() == 1, "after {steps} steps: {is:?}");
+        whole += u32::from(is_good);
+    }
+    assert!(whole > 0 && whole < 60);
+}
+
+/// M19, broke once (found by a review): who took an intent back ended before that was durable; the next owner took its word for it, and a
+/// later loss of power brought back the intent, and another write of the same data what it was about.
+#[test]
+fn what_was_taken_back_never_comes_again() {
+    let (range, other) = ((E - 3 * B, 6 * B), (2 * E, 6 * B));
+    for steps in 0..40 {
+        let mut pair = Stage::serving(2);
+        pair.put(0, 3 * E, 1);
+        put(&mut pair, range, 2);
+        pair.flush();
+        pair.drive();
+        // The home that says so is durable, what was to be written is not.
+        let id = write(&mut pair, range, 3);
+        while !pair.images.iter().all(|image| image.cells[&HIDDEN].bytes[0] == 3) {
+            assert!(!pair.is_done(id));
+            some_steps(&mut pair, 1);
+        }
+        some_steps(&mut pair, 1);
+        for image in &mut pair.images {
+            image.lose_power(|block| block >= HOMES);
+            image.heard.clear();
+        }
+        pair.restart();
+        while !pair.images.iter().all(|image| image.heard.contains(&"write")) {
+            assert!(pair.images.iter().all(|image| !image.heard.contains(&"flush")));
+            some_steps(&mut pair, 1);
+        }
+        pair.images.iter_mut().for_each(|image| image.cut_off(|_| true)); // no pool is opened, and so none syncs
+        pair.restart();
+        assert_eq!(pair.bytes(range.0, range.1), vec![2; range.1 as usize]);
+        write(&mut pair, other, 3);
+        some_steps(&mut pair, steps);
+        pair.images.iter_mut().for_each(|image| image.lose_power(|block| (HIDDEN..HOMES).contains(&block)));
+        pair.restart();
+        pair.pass(Period::from_secs(2));
+        assert_eq!(pair.bytes(range.0, range.1), vec![2; range.1 as usize], "after {steps} steps");
+    }
+}
+
+/// P12, broke once (found by a review): lost hidden extents for which there was no slot stayed lost when there was one again.
+#[test]
+fn lost_extents_are_made_whole_when_there_is_room() {
+    let mut one = Stage::serving(1);
+    one.put(0, 2 * E, 1);
+    one.images[0].crash(|_| false);
+    one.images[0].lost.extend((0..4).map(|at| u32::MAX - 4 + at));
+    one.images[0].slots = Some(2);
+    one.restart();
+    one.pass(Period::from_secs(2));
+    one.put(0, E, 2);
+    one.images[0].slots = None;
+    let id = write(&mut one, WHERE, 3);
+    one.drive();
+    assert_eq!(one.error(id), Some(VolumeError::NoSpace), "what is noted there could not be read");
+    one.pass(Period::from_secs(6));
+    assert!(one.images[0].lost.is_empty());
+    put(&mut one, WHERE, 3);
+}
+
+/// What was to be written cannot be read for a moment: it is waited for, each time anew, not given up.
+#[test]
+fn what_was_to_be_written_is_waited_for() {
+    let mut pending = 0;
+    for steps in 0..60 {
+        let mut one = Stage::serving(1);
+        one.put(0, 2 * E, 1);
+        put(&mut one, WHERE, 2);
+        write(&mut one, WHERE, 3);
+        some_replies(&mut one, steps);
+        one.images[0].crash(|_| false);
+        one.images[0].unreadable.extend(HIDDEN..HIDDEN + 64);
+        one.restart();
+        one.pass(Period::from_secs(2));
+        let read = one.read(WHERE.0, WHERE.1);
+        one.drive();
+        pending += u32::from(!one.is_done(read));
+        one.images[0].unreadable.clear();
+        one.pass(Period::from_secs(2));
+        let is = found(&mut one, WHERE, 1);
+        assert!(is == 2 || is == 3);
+    }
+    assert!(pending > 0);
 }

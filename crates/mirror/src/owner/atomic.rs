@@ -18,10 +18,10 @@
 //! as one that a crash left suspect is, and it is tried again.
 
 use dyad_contract::volume::VolumeError;
-use dyad_payload::{Exhausted, Payload, Sums};
+use dyad_payload::{BlockSum, Exhausted, Payload, Sums};
 use dyad_units::{BLOCK_BYTES, BLOCKS_PER_EXTENT, Extent, FIRST_HIDDEN, Piece, STATE_EXTENT, Span};
 
-use crate::home::{HEAD_BYTES, Home, Noted, judge, newest};
+use crate::home::{HEAD_BYTES, Home, Mark, Noted, judge, newest, one_sum};
 use crate::owner::core::{Core, Work};
 use crate::owner::event::Action;
 use crate::owner::lock::Range;
@@ -48,6 +48,8 @@ pub(crate) enum Stage {
     Homes,
     /// What a home's intent is about is read.
     Data,
+    /// Replaying: what is in the range is read, as that may say whether the intent was carried out, or not begun.
+    Looking,
     /// What is in the range is read, and written again: whatever comes, every image has slots for it then (P15).
     Holding,
     /// Data and intent are written, then flushed.
@@ -83,8 +85,8 @@ pub(crate) struct Atomic {
     pub(super) bad: u8,
     /// Replaying: nobody can tell whether there was one.
     pub(super) is_given_up: bool,
-    /// Some of the range may have been written.
-    pub(super) has_applied: bool,
+    /// Of what is in the range before any of it is written.
+    was: BlockSum,
     /// Nothing of the range was written.
     is_taken_back: bool,
     /// What is answered when the intent is gone, if not that it was carried out.
@@ -105,7 +107,7 @@ impl Atomic {
             is_homeless: false,
             bad: 0,
             is_given_up: false,
-            has_applied: false,
+            was: BlockSum::default(),
             is_taken_back: false,
             outcome: None,
         }
@@ -124,11 +126,6 @@ impl Atomic {
     /// Whether what it writes now matches no sum on purpose.
     pub(crate) fn mends(&self) -> bool {
         self.is_bad && self.stage == Stage::Applying
-    }
-
-    /// The steps of the stage are written from now on.
-    pub(crate) fn begins_to_write(&mut self) {
-        self.has_applied |= self.stage == Stage::Applying;
     }
 
     /// Whether a home says durably what it is about to do, or may say so.
@@ -176,6 +173,7 @@ impl Core {
             Some(Stage::Homes) if is_replay => self.on_homes_of_replay(op, out),
             Some(Stage::Homes) => self.on_homes(op, out),
             Some(Stage::Holding) => self.on_old_data(op, out),
+            Some(Stage::Looking) => self.on_range_looked_at(op, out),
             _ => self.on_left_data(op, out),
         }
     }
@@ -183,16 +181,19 @@ impl Core {
     /// The homes of a host's write.
     fn on_homes(&mut self, op: &mut Op, out: &mut Vec<Action>) {
         match self.take_homes(op) {
-            Ok(None) => {}
+            Ok(Mark::Nothing | Mark::TakenBack) => {}
             // One that could not be read when the reign began can be now. It is taken back before anything is noted again: what
             // makes the unflushed home at the end of a write safe is that the newest one never notes anything before it.
-            Ok(Some(noted)) => {
+            Ok(Mark::Intent(noted)) => {
                 self.intent.found(noted.is_valid(self.size).then_some(noted));
                 self.work.push_back(Work::Regate);
                 return self.finish(op, Err(VolumeError::Busy), out);
             }
             // No byte of the volume is bad: a home is, until the state is written anew.
             Err(_) => return self.finish(op, Err(VolumeError::WriteFault), out),
+        }
+        if self.intent.is_lost {
+            return self.finish(op, Err(VolumeError::NoSpace), out);
         }
         self.stage(op, Stage::Holding);
         let range = op.atomic.as_ref().and_then(|atomic| atomic.range());
@@ -227,6 +228,10 @@ impl Core {
             }
             op.steps[at] = step;
         }
+        let was = one_sum(op.steps.iter().filter_map(|step| step.sums.as_ref()).flat_map(Sums::iter));
+        if let Some(atomic) = op.atomic.as_mut() {
+            atomic.was = was;
+        }
         self.start_space(op, Phase::Applying, out);
     }
 
@@ -241,7 +246,7 @@ impl Core {
     }
 
     /// Keeps the SCSI state that was read, and which home comes next. What the newest home notes.
-    pub(super) fn take_homes(&mut self, op: &mut Op) -> Result<Option<Noted>, VolumeError> {
+    pub(super) fn take_homes(&mut self, op: &mut Op) -> Result<Mark, VolumeError> {
         let homes = [0, 1].map(|at| judge(&op.steps[at].data));
         let newest = newest(homes);
         // One that cannot be read may be the newer one, and both may be torn by what only an administrator can mend.
@@ -250,16 +255,16 @@ impl Core {
             return Err(op.failure.take().unwrap_or(bad));
         }
         op.failure = None;
-        let (state, noted) = match homes[newest] {
-            Home::Kept { len, noted, .. } => (std::mem::take(&mut op.steps[newest].data).slice(HEAD_BYTES, len), noted),
-            _ if homes.contains(&Home::Empty) => (Payload::new(), None),
+        let (state, mark) = match homes[newest] {
+            Home::Kept { len, mark, .. } => (std::mem::take(&mut op.steps[newest].data).slice(HEAD_BYTES, len), mark),
+            _ if homes.contains(&Home::Empty) => (Payload::new(), Mark::Nothing),
             _ => return Err(bad),
         };
         let turn = (homes[newest].turn() + 1).max(self.numbers.last().value() + 1);
         if let Some(atomic) = op.atomic.as_mut() {
             (atomic.state, atomic.home, atomic.turn) = (state, 1 - newest, turn);
         }
-        Ok(noted)
+        Ok(mark)
     }
 
     pub(super) fn stage(&self, op: &mut Op, stage: Stage) {
@@ -273,11 +278,11 @@ impl Core {
         op.steps.clear();
         let Some(mut atomic) = op.atomic.take() else { return Ok(()) };
         let sums = Sums::of(&atomic.data, &self.slab)?;
-        let noted = Noted::new(atomic.first, &atomic.data, &sums);
+        let noted = Noted::new(atomic.first, &atomic.data, &sums, atomic.was);
         let base = Piece::whole(FIRST_HIDDEN).block().0;
         self.data_steps(op, &atomic, base)?;
         let (home, turn) = atomic.turn_home();
-        let step = self.home_step(home, turn, &atomic.state, Some(noted))?;
+        let step = self.home_step(home, turn, &atomic.state, Mark::Intent(noted))?;
         op.steps.push(step);
         atomic.noted = Some(noted);
         op.atomic = Some(atomic);
@@ -349,7 +354,8 @@ impl Core {
         op.steps.clear();
         let Some(mut atomic) = op.atomic.take() else { return };
         let (home, turn) = atomic.turn_home();
-        let step = self.home_step(home, turn, &atomic.state, None);
+        let mark = if atomic.is_taken_back { Mark::TakenBack } else { Mark::Nothing };
+        let step = self.home_step(home, turn, &atomic.state, mark);
         op.atomic = Some(atomic);
         match step {
             Ok(step) => {
@@ -367,14 +373,16 @@ impl Core {
         }
         let error = op.failure.unwrap_or(if op.is_aborted { VolumeError::Aborted } else { VolumeError::NoSpace });
         let is_noted = op.atomic.as_ref().is_some_and(|atomic| atomic.stage == Stage::Applying);
-        // What was noted durably has its slots everywhere, durably (Holding comes before it). Where an image has none, it was not:
-        // nothing of the range was written by anybody, and to wait for a slot might last for ever.
-        let was_written = self.intent.has_applied || !matches!(op.failure, None | Some(VolumeError::NoSpace));
-        if is_noted && (op.id.is_some() || !was_written) {
+        if is_noted && op.id.is_some() {
             if let Some(atomic) = op.atomic.as_mut() {
-                (atomic.outcome, atomic.is_taken_back) = (Some(error), true);
+                atomic.outcome = Some(error);
             }
-            return self.start_clearing(op, out);
+            return self.take_back(op, out);
+        }
+        // What was noted durably has its slots everywhere, durably (Holding comes before it). Where an image has none, it may not
+        // have been, and to wait for a slot might last for ever.
+        if is_noted && matches!(op.failure, None | Some(VolumeError::NoSpace)) {
+            return self.look_at_range(op, out);
         }
         self.finish(op, Err(error), out);
     }

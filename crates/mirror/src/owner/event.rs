@@ -221,8 +221,8 @@ pub enum Note {
         /// Count of blocks.
         blocks: u32,
     },
-    /// No image can read one of the homes of the SCSI state: an atomic write that was under way may be half done, and nobody can
-    /// tell (M21). It is never carried out.
+    /// What an atomic write left half done cannot be read: no image has one of the homes of the SCSI state, and nobody can tell
+    /// whether there was any, or none has what was to be written, and its blocks are bad now (M21). It is never carried out.
     IntentVoided,
     /// The hand-over took too long, or cannot be now; this owner goes on (M12).
     HandOverFailed,

@@ -56,9 +56,9 @@ impl Core {
 
     /// Asks the next image that has not failed it.
     pub(crate) fn ask_next(&mut self, op: &mut Op, at: usize, out: &mut Vec<Action>) {
-        let is_host = op.id.is_some();
+        let is_any = op.id.is_some() || op.atomic.is_some();
         let step = &mut op.steps[at];
-        if is_host {
+        if is_any {
             step.targets = self.members.in_sync; // whoever joined meanwhile has it too (M16)
         }
         let left = step.targets.and(self.members.readable()).minus(step.tried);

@@ -6,7 +6,7 @@ use dyad_payload::{Exhausted, Payload, Sums};
 use dyad_units::{Extent, FIRST_HIDDEN, INTENT_EXTENTS, Moment, Period, Piece, STATE_EXTENT};
 use smallvec::SmallVec;
 
-use crate::home::Noted;
+use crate::home::{Mark, Noted, one_sum};
 use crate::owner::atomic::{Atomic, Stage};
 use crate::owner::core::{Core, Work};
 use crate::owner::event::{Action, Note};
@@ -16,6 +16,9 @@ use crate::owner::status::MirrorState;
 
 /// Before what is left half done is tried again: long enough for an image to leave the set or for slots to become free.
 const AGAIN: Period = Period::from_millis(500);
+
+/// Before lost extents are tried again for which there was no slot: space does not become free every moment.
+const SLOT_AGAIN: Period = Period::from_secs(5);
 
 /// "DyadVoid".
 const VOID: u64 = 0x4479_6164_566f_6964;
@@ -41,10 +44,10 @@ pub(crate) struct Intent {
     left: Left,
     is_under_way: bool,
     at: Option<Moment>,
-    /// Since when a home cannot be read.
+    /// Since when a home cannot be read, or what one is about.
     unreadable_since: Option<Moment>,
-    /// Some of its range may have been written in this reign.
-    pub(super) has_applied: bool,
+    /// Hidden extents are lost, and there is no slot to write them anew: no atomic write is noted there until there is.
+    pub(super) is_lost: bool,
 }
 
 impl Intent {
@@ -58,9 +61,14 @@ impl Intent {
         *self = Self { left: noted.map_or(Left::Unknown, Left::Blocks), ..Self::default() };
     }
 
+    /// Whether there is something to be done, if only later.
+    const fn is_wanted(&self) -> bool {
+        self.is_left() || self.is_lost
+    }
+
     /// Whether an atomic write may be half done.
-    pub(crate) fn is_left(&self) -> bool {
-        self.left != Left::Nothing
+    pub(crate) const fn is_left(&self) -> bool {
+        !matches!(self.left, Left::Nothing)
     }
 
     /// Whether an operation has to wait. The state can be read meanwhile: both homes have the same.
@@ -78,7 +86,6 @@ impl Core {
         let is_replay = matches!(op.task, Task::Replay(_));
         let is_sent = !matches!(op.phase, Phase::Reserving | Phase::Releasing);
         if let Some(atomic) = atomic.filter(|atomic| atomic.is_noted() || atomic.stage == Stage::Noting && is_sent) {
-            self.intent.has_applied |= atomic.has_applied;
             self.intent.left = atomic.noted.map_or(self.intent.left, Left::Blocks);
             self.intent.at = Some(self.now + AGAIN);
         }
@@ -91,7 +98,7 @@ impl Core {
     pub(crate) fn pump_replay(&mut self) {
         let Intent { left, is_under_way, at, .. } = self.intent;
         let is_due = at.is_none_or(|at| at <= self.now);
-        if left == Left::Nothing || is_under_way || !is_due || self.state != MirrorState::Serving {
+        if !self.intent.is_wanted() || is_under_way || !is_due || self.state != MirrorState::Serving {
             return;
         }
         let noted = if let Left::Blocks(noted) = left { Some(noted) } else { None };
@@ -106,7 +113,7 @@ impl Core {
 
     /// When it is tried again.
     pub(crate) fn replay_deadline(&self) -> Option<Moment> {
-        self.intent.at.filter(|_| self.intent.left != Left::Nothing && self.state == MirrorState::Serving)
+        self.intent.at.filter(|_| self.intent.is_wanted() && self.state == MirrorState::Serving)
     }
 
     /// Reads both homes, and of each hidden extent a block: whether it can be read.
@@ -121,8 +128,7 @@ impl Core {
 
     pub(super) fn end_replay(&mut self, op: &mut Op, left: Left) {
         op.atomic = None;
-        self.intent = Intent { left, has_applied: self.intent.has_applied, ..Intent::default() };
-        self.intent.has_applied &= left != Left::Nothing;
+        self.intent = Intent { left, ..Intent::default() };
         self.work.push_back(Work::Regate);
         self.end_own(op);
     }
@@ -137,10 +143,11 @@ impl Core {
             (atomic.bad, atomic.is_homeless) = (bad, found.is_err());
         }
         let noted = match (found, known) {
-            (Ok(None), _) => return self.void_or_end(op, out),
-            (Ok(Some(noted)), _) if !noted.is_valid(self.size) => return self.take_back(op, out),
-            (Ok(Some(noted)), _) if known != Some(noted) => return self.end_replay(op, Left::Blocks(noted)),
-            (Ok(Some(noted)), _) | (Err(_), Some(noted)) => noted,
+            (Ok(Mark::Nothing), _) => return self.void_or_end(op, out),
+            (Ok(Mark::TakenBack), _) => return self.confirm(op, out),
+            (Ok(Mark::Intent(noted)), _) if !noted.is_valid(self.size) => return self.take_back(op, out),
+            (Ok(Mark::Intent(noted)), _) if known != Some(noted) => return self.end_replay(op, Left::Blocks(noted)),
+            (Ok(Mark::Intent(noted)), _) | (Err(_), Some(noted)) => noted,
             (Err(_), None) => return self.on_unreadable_home(op, out),
         };
         if let Some(atomic) = op.atomic.as_mut() {
@@ -149,6 +156,13 @@ impl Core {
         let first = Range::HIDDEN.first;
         self.read_steps(op, Some(Range { first, last: first + noted.blocks - 1 }));
         self.start_reads(op, out);
+    }
+
+    /// Who took it back may have ended before that was durable everywhere. Nobody sees the range before it is.
+    fn confirm(&mut self, op: &mut Op, out: &mut Vec<Action>) {
+        self.stage(op, Stage::Voiding);
+        op.steps.clear();
+        self.start_flush(op, out);
     }
 
     /// Whether what cannot be read is asked for again.
@@ -214,36 +228,80 @@ impl Core {
         Ok(step)
     }
 
-    /// An image in sync that has no slot there never had anything there: no atomic write was noted since the pool was made.
+    /// An image in sync that has no slot there either never had anything there, as no atomic write was noted since the pool was
+    /// made, or has lost it: then it is tried again, as what would be noted there could not be read.
     pub(super) fn on_no_space_to_void(&mut self, op: &mut Op, out: &mut Vec<Action>) {
         match op.failure {
-            None | Some(VolumeError::NoSpace) => self.end_replay(op, Left::Nothing),
+            None | Some(VolumeError::NoSpace) => {
+                let is_lost = op.steps.iter().any(|step| step.piece == Piece::whole(step.piece.extent));
+                self.end_replay(op, Left::Nothing);
+                (self.intent.is_lost, self.intent.at) = (is_lost, Some(self.now + SLOT_AGAIN));
+            }
             Some(error) => self.finish(op, Err(error), out),
         }
     }
 
     /// What was to be written is there, or is not: then power was lost before it was noted, and nothing of the range changed.
-    /// Where no image can read it any more, the range may be half new, and nobody can make it whole.
     pub(super) fn on_left_data(&mut self, op: &mut Op, out: &mut Vec<Action>) {
+        let Some(noted) = op.atomic.as_ref().and_then(|atomic| atomic.noted) else {
+            return self.finish(op, Err(VolumeError::Busy), out);
+        };
+        if op.failure.take().is_some() {
+            return match op.steps.first().is_some_and(|step| noted.is_foreign(&step.data)) {
+                true => self.take_back(op, out),
+                false => self.look_at_range(op, out),
+            };
+        }
+        self.intent.unreadable_since = None;
+        let data = gathered(op);
+        match noted.is_of(&data, &self.slab) {
+            Ok(true) => {}
+            Ok(false) => return self.take_back(op, out),
+            Err(Exhausted { .. }) => return self.finish(op, Err(VolumeError::Busy), out),
+        }
+        if let Some(atomic) = op.atomic.as_mut() {
+            atomic.data = data;
+        }
+        // Who noted it may have ended before that was durable everywhere: what was read of it may still be in memory only.
+        self.stage(op, Stage::Noting);
+        self.start_flush(op, out);
+    }
+
+    /// What was to be written cannot be read, or there is no slot for it. The range may be whole all the same.
+    pub(super) fn look_at_range(&mut self, op: &mut Op, out: &mut Vec<Action>) {
+        op.failure = None;
+        self.stage(op, Stage::Looking);
+        let range = op.atomic.as_ref().and_then(|atomic| atomic.noted).map(Noted::range);
+        self.read_steps(op, range);
+        self.start_reads(op, out);
+    }
+
+    /// As it was, or as it was to be: nothing is left to be done. Else it may be half new: it waits for a slot. Where no image can
+    /// read any more what was to be written, nobody can make it whole.
+    pub(super) fn on_range_looked_at(&mut self, op: &mut Op, out: &mut Vec<Action>) {
         let is_readable = op.failure.take().is_none();
         let Some(noted) = op.atomic.as_ref().and_then(|atomic| atomic.noted) else {
             return self.finish(op, Err(VolumeError::Busy), out);
         };
-        if !is_readable {
-            if op.steps.first().is_some_and(|step| noted.is_foreign(&step.data)) {
+        if is_readable {
+            let Ok(sums) = Sums::of(&gathered(op), &self.slab) else {
+                return self.finish(op, Err(VolumeError::Busy), out);
+            };
+            let sum = one_sum(sums.iter());
+            if sum == noted.was {
                 return self.take_back(op, out);
             }
-            if self.is_waited_for() {
-                return self.finish(op, Err(VolumeError::Busy), out);
+            if sum == noted.sum {
+                self.stage(op, Stage::Applying);
+                return self.start_flush(op, out);
             }
         }
+        let is_known = op.atomic.as_ref().is_some_and(|atomic| !atomic.data.is_empty());
+        if is_known || self.is_waited_for() {
+            return self.finish(op, Err(VolumeError::Busy), out);
+        }
         let mut data = Payload::new();
-        for step in &mut op.steps {
-            let read = std::mem::take(&mut step.data);
-            if is_readable {
-                data.append(read);
-                continue;
-            }
+        for step in &op.steps {
             match self.slab.take(step.piece.len()) {
                 Ok(mut zeros) => {
                     zeros.fill(0);
@@ -252,18 +310,17 @@ impl Core {
                 Err(Exhausted { .. }) => return self.finish(op, Err(VolumeError::Busy), out),
             }
         }
-        if is_readable {
-            match noted.is_of(&data, &self.slab) {
-                Ok(true) => {}
-                Ok(false) => return self.take_back(op, out),
-                Err(Exhausted { .. }) => return self.finish(op, Err(VolumeError::Busy), out),
-            }
-        }
         if let Some(atomic) = op.atomic.as_mut() {
-            (atomic.data, atomic.is_bad) = (data, !is_readable);
+            (atomic.data, atomic.is_bad, atomic.is_given_up) = (data, true, true);
         }
-        // Who noted it may have ended before that was durable everywhere: what was read of it may still be in memory only.
         self.stage(op, Stage::Noting);
         self.start_flush(op, out);
     }
+}
+
+/// What the steps read, in order.
+fn gathered(op: &mut Op) -> Payload {
+    let mut data = Payload::new();
+    op.steps.iter_mut().for_each(|step| data.append(std::mem::take(&mut step.data)));
+    data
 }

@@ -5,7 +5,7 @@ use dyad_contract::volume::{VolumeDone, VolumeError, VolumeOp};
 use dyad_payload::{Exhausted, Payload, Sums};
 use dyad_units::{BLOCK_BYTES, Piece, STATE_EXTENT};
 
-use crate::home::{self, HEAD_BYTES, HOME_BYTES, Home, Noted, judge, newest};
+use crate::home::{self, HEAD_BYTES, HOME_BYTES, Home, Mark, Noted, judge, newest};
 use crate::owner::core::Core;
 use crate::owner::event::Action;
 use crate::owner::op::{Op, Phase, Step};
@@ -38,7 +38,7 @@ impl Core {
             let state = data.clone();
             let step = match homes {
                 [Home::Unreadable, Home::Unreadable] => self.both_homes_step(turn, &state),
-                _ => self.home_step(to, turn, &state, None),
+                _ => self.home_step(to, turn, &state, Mark::Nothing),
             };
             return match step {
                 Ok(step) => {
@@ -63,15 +63,9 @@ impl Core {
     }
 
     /// The write of one home, and of what it says of an atomic write.
-    pub(crate) fn home_step(
-        &mut self,
-        to: usize,
-        turn: u64,
-        state: &Payload,
-        noted: Option<Noted>,
-    ) -> Result<Step, Exhausted> {
+    pub(crate) fn home_step(&mut self, to: usize, turn: u64, state: &Payload, mark: Mark) -> Result<Step, Exhausted> {
         let mut bytes = self.slab.take(HOME_BYTES)?;
-        home::fill(&mut bytes, turn, state, noted);
+        home::fill(&mut bytes, turn, state, mark);
         let mut step = Step::new(Noted::homes()[to], self.targets_of(STATE_EXTENT));
         step.data.push(bytes.freeze());
         step.sums = Some(Sums::of(&step.data, &self.slab)?);
@@ -87,7 +81,7 @@ impl Core {
         bytes.fill(0);
         for (home, turn) in Noted::homes().into_iter().zip(turn..) {
             let at = usize::from(home.first()) * BLOCK_BYTES as usize;
-            home::fill(&mut bytes[at..at + HOME_BYTES], turn, state, None);
+            home::fill(&mut bytes[at..at + HOME_BYTES], turn, state, Mark::Nothing);
         }
         let mut step = Step::new(piece, self.targets_of(STATE_EXTENT));
         step.data.push(bytes.freeze());

@@ -165,9 +165,6 @@ impl Core {
     pub(crate) fn start_apply(&mut self, op: &mut Op, phase: Phase, out: &mut Vec<Action>) {
         self.begin(op, phase);
         op.has_effect = true;
-        if let Some(atomic) = &mut op.atomic {
-            atomic.begins_to_write();
-        }
         for step in &mut op.steps {
             step.number = self.numbers.next();
         }
