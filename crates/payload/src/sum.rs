@@ -28,6 +28,12 @@ impl BlockSum {
     pub fn of_bad(self) -> Self {
         Self(!self.0)
     }
+
+    /// The same where zeros lie, as they do where no image had the block, or whatever else: it tells that the block was bad also
+    /// when a part of it was overwritten since.
+    pub fn bad() -> Self {
+        Self::of(&[0; BLOCK]).of_bad()
+    }
 }
 
 /// The same over any bytes, to tell them apart.

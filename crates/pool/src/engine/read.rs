@@ -128,11 +128,13 @@ impl Pool {
         bad
     }
 
-    /// Whether a resync left the block bad on purpose, because no image had it (M15).
+    /// Whether the block was left bad on purpose, because no image had it (M15): as it is, or as the zeros that are written there
+    /// then, which a write that a crash tore may have changed in part. What it left of them is no better than before.
     pub(super) fn is_known_bad(&self, read: &Read, block: u8, found: BlockSum) -> bool {
         let layer = self.image(read.at).meta.layer;
-        let kept = table::mix(found.of_bad(), layer, read.piece.extent, block, read.alloc);
-        self.sums.slot(read.slot).of(block) == Some(kept)
+        let kept = self.sums.slot(read.slot).of(block);
+        let is_for = |sum: BlockSum| Some(table::mix(sum, layer, read.piece.extent, block, read.alloc)) == kept;
+        is_for(found.of_bad()) || is_for(BlockSum::bad())
     }
 
     fn examined(&self, read: &Read, written: u64, buf: Option<&BufMut>) -> Reply {

@@ -213,7 +213,7 @@ impl Pool {
             }
             // Else it is damaged, and stays so (P7, P14), whatever a crash after this one makes suspect. Taken for a write that
             // never came, it would read as zeros here, as what was acknowledged elsewhere, and nobody would compare.
-            if let Some(sum) = shown.or(done.map(|_| found.of_bad())) {
+            if let Some(sum) = shown.or(done.map(|_| BlockSum::bad())) {
                 believed |= 1 << block;
                 self.put_sum(at, extent, slot, block, table::mix(sum, layer, extent, block, entry.alloc()));
             }

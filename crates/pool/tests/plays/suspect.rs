@@ -140,6 +140,30 @@ fn what_is_bad_on_purpose_stays_bad_over_every_crash() {
     assert!(is_bad(&mut bench), "from the disk");
 }
 
+/// Broke once (cluster seed 8700003079): such a block was overwritten, and power was lost before that was durable. What was there,
+/// half of it zeros, was not what the resync had left, and was adopted.
+#[test]
+fn what_is_bad_on_purpose_stays_bad_when_it_is_torn() {
+    for sectors in 0..=8 {
+        let mut bench = Bench::new();
+        let mut write = bench.write_of(1, 3, &[0; 4096]);
+        write.sums = Sums::unmatched(&write.data, &Slab::new(1 << 20)).unwrap();
+        assert!(matches!(bench.ask(Request::Mend(write)), Reply::Written(_)));
+        bench.flush();
+        bench.write(1, 3, &[9; 4096]);
+        let at = bench.disk.find(&[9; 4096])[0];
+        bench.disk.change(at + sectors * 512, &vec![0; (8 - sectors) * 512]);
+        dyad_pool::BlockingDisk::sync(&mut bench.disk).unwrap();
+        bench.cut_power();
+        let Reply::Examined(examined) = bench.ask(Request::Examine { extent: Extent(1) }) else {
+            panic!("not examined")
+        };
+        assert_eq!(examined.blocks[3], BlockState::Unreadable, "{sectors} sectors are new");
+        bench.write(1, 3, &[8; 4096]);
+        assert_eq!(bench.read(1, 3, 1), [8; 4096]);
+    }
+}
+
 /// The owner fell silent and the other node took the segment over: nothing had crashed there. One block of an extent that was
 /// compared, because the old owner might have had newer writes in it, had rotted meanwhile. It matched no checksum, was
 /// taken for what a crash had left, and was adopted: hosts read damaged bytes as good ones (P7, P8; cluster seeds

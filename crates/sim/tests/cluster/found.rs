@@ -422,3 +422,57 @@ fn a_first_write_that_rotted_before_the_process_died_is_not_taken_for_one_that_n
     let outcome = passes(plan);
     assert!(outcome.coverage.of("fault: bit rot") > 0, "bits changed");
 }
+
+/// Found by the campaign (seed 8700003079): a block that a resync had left bad, because no image had it, was overwritten, and all lost
+/// their power before that was durable. Half of its sectors were new, the others the zeros that a bad block has: what matched
+/// no checksum was adopted, and hosts read zeros in place of what they had written (M15, P8).
+#[test]
+fn what_was_bad_before_it_was_torn_stays_bad() {
+    let all_reads = FaultKind::DiskFails { kind: DiskFault::Read, times: u64::MAX };
+    let cut = FaultKind::CutOneWay { other: 1, inward: true, beats: Beats::Lost };
+    let amid = FaultKind::ProcessCrash { amid: true };
+    let plan = Plan {
+        seed: 8_700_003_079,
+        nodes: 2,
+        images: 2,
+        regions: 1,
+        unit: 512,
+        disk_bytes: 8 << 20,
+        log_bytes: 64 << 10,
+        interval: 300,
+        hosts: vec![0, 1, 2],
+        quota: 470,
+        until: 14_000_000_000,
+        faults: vec![
+            fault(1_905_000_000, Trigger::Writing, Aim::Behind, all_reads, 327_000_000, 1_291_154_396_780_281_835),
+            fault(
+                1_925_000_000,
+                Trigger::Equalising,
+                Aim::Owner,
+                FaultKind::ProcessCrashOfAll,
+                390_000_000,
+                10_791_376_712_573_743_312,
+            ),
+            fault(3_170_000_000, Trigger::Time, Aim::Follower, cut, 997_000_000, 1_318_375_947_608_255_809),
+            fault(5_342_000_000, Trigger::Resyncing, Aim::Follower, amid, 989_000_000, 8_972_624_896_728_141_015),
+            fault(
+                5_476_000_000,
+                Trigger::Time,
+                Aim::Node(1),
+                FaultKind::DiskSlow { factor: 320 },
+                3_137_000_000,
+                15_664_243_913_880_592_415,
+            ),
+            fault(
+                5_496_000_000,
+                Trigger::Copying,
+                Aim::Owner,
+                FaultKind::PowerLossOfAll,
+                3_393_000_000,
+                419_155_190_261_296_213,
+            ),
+        ],
+        ..ordinary()
+    };
+    passes(plan);
+}
