@@ -28,8 +28,8 @@ const NOTED_AT: usize = HOME_BYTES - 40;
 const SUM_AT: usize = 24;
 /// In the place of an atomic write's first block: one was taken back.
 const TAKEN_BACK: u64 = 1;
-/// Turns rise by one, or to a write's number: none is as high as this.
-const TURN_MAX: u64 = 1 << 63;
+/// Turns rise by one or two, or to a write's number: none is so high that it could not rise any more.
+const TURN_MAX: u64 = u64::MAX - (1 << 32);
 
 const _: () = assert!(HEAD_BYTES + STATE_BYTES_MAX <= NOTED_AT, "the state fits a home");
 const _: () = assert!(ATOMIC_BLOCKS_MAX * 8 <= BLOCK_BYTES as u64, "the sums of all blocks fit one");

@@ -87,8 +87,8 @@ pub(crate) struct Atomic {
     pub(super) is_given_up: bool,
     /// Of what is in the range before any of it is written.
     was: BlockSum,
-    /// Nothing of the range was written.
-    is_taken_back: bool,
+    /// What a home notes must never count again, as nothing of the range was written, or nobody could carry it out.
+    pub(super) must_not_return: bool,
     /// What is answered when the intent is gone, if not that it was carried out.
     outcome: Option<VolumeError>,
 }
@@ -108,7 +108,7 @@ impl Atomic {
             bad: 0,
             is_given_up: false,
             was: BlockSum::default(),
-            is_taken_back: false,
+            must_not_return: false,
             outcome: None,
         }
     }
@@ -165,10 +165,13 @@ impl Core {
 
     /// Homes or data were read, or cannot be.
     pub(crate) fn on_atomic_read(&mut self, op: &mut Op, out: &mut Vec<Action>) {
+        let is_replay = matches!(op.task, Task::Replay(_));
         if let Some(error) = op.failure.take_if(|error| !matches!(error, VolumeError::Medium { .. })) {
+            if is_replay {
+                self.intent.asks_anew();
+            }
             return self.finish(op, Err(error), out);
         }
-        let is_replay = matches!(op.task, Task::Replay(_));
         match op.atomic.as_ref().map(|atomic| atomic.stage) {
             Some(Stage::Homes) if is_replay => self.on_homes_of_replay(op, out),
             Some(Stage::Homes) => self.on_homes(op, out),
@@ -312,7 +315,7 @@ impl Core {
         if op.atomic.as_ref().is_some_and(|atomic| atomic.stage == Stage::Holding) {
             return self.start_noting(op, out);
         }
-        let is_over = |atomic: &Atomic| atomic.stage == Stage::Clearing && !atomic.is_taken_back;
+        let is_over = |atomic: &Atomic| atomic.stage == Stage::Clearing && !atomic.must_not_return;
         if op.atomic.as_deref().is_some_and(is_over) {
             self.end_atomic(op, out);
         } else {
@@ -347,6 +350,9 @@ impl Core {
 
     fn start_clearing(&mut self, op: &mut Op, out: &mut Vec<Action>) {
         (op.is_aborted, op.failure) = (false, None);
+        if op.atomic.as_mut().is_some_and(|atomic| atomic.is_bad && std::mem::take(&mut atomic.is_given_up)) {
+            self.tell_given_up(out);
+        }
         if op.atomic.as_ref().is_some_and(|atomic| atomic.is_homeless) {
             return self.void_or_end(op, out);
         }
@@ -354,7 +360,7 @@ impl Core {
         op.steps.clear();
         let Some(mut atomic) = op.atomic.take() else { return };
         let (home, turn) = atomic.turn_home();
-        let mark = if atomic.is_taken_back { Mark::TakenBack } else { Mark::Nothing };
+        let mark = if atomic.must_not_return { Mark::TakenBack } else { Mark::Nothing };
         let step = self.home_step(home, turn, &atomic.state, mark);
         op.atomic = Some(atomic);
         match step {
@@ -390,7 +396,7 @@ impl Core {
     /// What a home notes is void: nothing of the range was written.
     pub(super) fn take_back(&mut self, op: &mut Op, out: &mut Vec<Action>) {
         if let Some(atomic) = op.atomic.as_mut() {
-            atomic.is_taken_back = true;
+            atomic.must_not_return = true;
         }
         self.start_clearing(op, out);
     }

@@ -1,6 +1,7 @@
 //! What an atomic write left half done (M21): looked for at the beginning of a reign, kept back from everybody until it is carried
 //! out or taken back.
 
+use dyad_cluster::OutReason;
 use dyad_contract::volume::{VolumeError, VolumeOp};
 use dyad_payload::{Exhausted, Payload, Sums};
 use dyad_units::{Extent, FIRST_HIDDEN, INTENT_EXTENTS, Moment, Period, Piece, STATE_EXTENT};
@@ -69,6 +70,11 @@ impl Intent {
     /// Whether an atomic write may be half done.
     pub(crate) const fn is_left(&self) -> bool {
         !matches!(self.left, Left::Nothing)
+    }
+
+    /// What could not be read was read, or nobody could be asked: the wait for it begins anew.
+    pub(super) const fn asks_anew(&mut self) {
+        self.unreadable_since = None;
     }
 
     /// Whether an operation has to wait. The state can be read meanwhile: both homes have the same.
@@ -200,8 +206,7 @@ impl Core {
         }
         if pieces.is_empty() {
             if atomic.is_given_up {
-                self.counters.intents_voided += 1;
-                out.push(Action::Note(Note::IntentVoided));
+                self.tell_given_up(out);
             }
             return self.end_replay(op, Left::Nothing);
         }
@@ -214,6 +219,11 @@ impl Core {
             }
         }
         self.start_space(op, Phase::Applying, out);
+    }
+
+    pub(super) fn tell_given_up(&mut self, out: &mut Vec<Action>) {
+        self.counters.intents_voided += 1;
+        out.push(Action::Note(Note::IntentVoided));
     }
 
     /// No block of data: numbers are used once (M1).
@@ -252,7 +262,7 @@ impl Core {
                 false => self.look_at_range(op, out),
             };
         }
-        self.intent.unreadable_since = None;
+        self.intent.asks_anew();
         let data = gathered(op);
         match noted.is_of(&data, &self.slab) {
             Ok(true) => {}
@@ -292,11 +302,17 @@ impl Core {
                 return self.take_back(op, out);
             }
             if sum == noted.sum {
-                self.stage(op, Stage::Applying);
+                // It could not be carried out again where others have written to a part of it since.
+                if let Some(atomic) = op.atomic.as_mut() {
+                    (atomic.stage, atomic.must_not_return) = (Stage::Applying, true);
+                }
                 return self.start_flush(op, out);
             }
         }
         let is_known = op.atomic.as_ref().is_some_and(|atomic| !atomic.data.is_empty());
+        if is_known {
+            self.go_on_without_full(op, out);
+        }
         if is_known || self.is_waited_for() {
             return self.finish(op, Err(VolumeError::Busy), out);
         }
@@ -315,6 +331,17 @@ impl Core {
         }
         self.stage(op, Stage::Noting);
         self.start_flush(op, out);
+    }
+}
+
+impl Core {
+    /// The range waits for a slot at these images. Where others have one, it does not wait (P15).
+    fn go_on_without_full(&mut self, op: &Op, out: &mut Vec<Action>) {
+        if !self.members.in_sync.minus(op.full).is_empty() {
+            for image in op.full {
+                self.fail_image(image, OutReason::NoSpace, out);
+            }
+        }
     }
 }
 

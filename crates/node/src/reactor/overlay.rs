@@ -131,6 +131,8 @@ struct Learning {
     /// What of the hidden extents came, and how many pieces of them.
     data: Payload,
     pieces: usize,
+    /// Its range is known to be bad, and stays so until somebody can read what was to be written.
+    bad: Option<Noted>,
     /// Who waits, at most what the queues of sessions and administrators hold.
     waiting: Vec<Waiter>,
 }
@@ -139,8 +141,8 @@ struct Learning {
 type Waiter = (Option<Piece>, Reader);
 
 impl Learning {
-    fn new(id: u64) -> Self {
-        Self { id, homes: Vec::new(), noted: None, data: Payload::new(), pieces: 0, waiting: Vec::new() }
+    fn new(id: u64, bad: Option<Noted>) -> Self {
+        Self { id, homes: Vec::new(), noted: None, data: Payload::new(), pieces: 0, bad, waiting: Vec::new() }
     }
 
     /// What is read next.
@@ -154,7 +156,7 @@ impl Learning {
     /// What is seen where a piece cannot be read.
     fn unreadable(&self) -> Overlay {
         match self.noted {
-            None => Overlay::Unknown,
+            None => self.bad.map_or(Overlay::Unknown, Overlay::Bad),
             Some(noted) if noted.is_foreign(&self.data) => Overlay::Nothing,
             Some(noted) => Overlay::Bad(noted),
         }
@@ -245,14 +247,20 @@ impl Overlays {
         if let (Ok(None), Some(piece)) = (&taken, learning.next()) {
             return Some(Next::Read(of, piece));
         }
-        let waiting = std::mem::take(&mut learning.waiting);
+        let (waiting, bad) = (std::mem::take(&mut learning.waiting), learning.bad.map(Overlay::Bad));
         let Ok(Some(overlay)) = taken else {
-            self.0.remove(at);
+            match bad {
+                Some(bad) => self.0[at].1 = State::Known(bad),
+                None => drop(self.0.remove(at)),
+            }
             return Some(Next::Failed(taken.err().unwrap_or(ImageError::Unreadable), waiting));
         };
         match overlay {
             Overlay::Unknown => drop(self.0.remove(at)),
             _ => self.0[at].1 = State::Known(overlay),
+        }
+        if bad != Some(overlay) {
+            overlay.tell(image);
         }
         Some(Next::Known(of, overlay, waiting))
     }
@@ -275,17 +283,17 @@ impl Reactor {
             // It may be readable by now.
             Some(Overlay::Bad(noted)) if Overlay::Bad(noted).mask(piece.extent) & piece.mask() != 0 => {
                 self.overlays.forget(of.image);
-                self.await_overlay(of, (Some(piece), reader))
+                self.await_overlay(of, Some(noted), (Some(piece), reader))
             }
             Some(overlay) => self.read_over(of, overlay, piece, reader),
-            None => self.await_overlay(of, (Some(piece), reader)),
+            None => self.await_overlay(of, None, (Some(piece), reader)),
         }
     }
 
     /// Lets a reader hear, with no bytes, that it is known. `false` as above.
     pub(super) fn learn_overlay(&mut self, of: Detached, reader: Reader) -> bool {
         if self.overlays.known(of.image).is_none() {
-            return self.await_overlay(of, (None, reader));
+            return self.await_overlay(of, None, (None, reader));
         }
         self.hand_out(reader, Ok(Payload::new()));
         true
@@ -300,13 +308,13 @@ impl Reactor {
         self.read_piece(of.pool, of.image, (asked, from), reader)
     }
 
-    fn await_overlay(&mut self, of: Detached, waiter: Waiter) -> bool {
+    fn await_overlay(&mut self, of: Detached, bad: Option<Noted>, waiter: Waiter) -> bool {
         if let Some(learning) = self.overlays.learning(of.image) {
             learning.waiting.push(waiter);
             return true;
         }
         let id = self.fresh_id();
-        let mut learning = Learning::new(id);
+        let mut learning = Learning::new(id, bad);
         let Some(home) = learning.next() else { return false };
         learning.waiting.push(waiter);
         if let Err(refused) = self.overlays.begin(of, learning) {
@@ -333,7 +341,6 @@ impl Reactor {
                 }
             }
             Some(Next::Known(of, overlay, waiting)) => {
-                overlay.tell(image);
                 for (piece, reader) in waiting {
                     match piece {
                         Some(piece) => drop(self.read_over(of, overlay, piece, reader)),
@@ -362,7 +369,7 @@ mod tests {
     }
 
     fn waiting() -> Learning {
-        let mut learning = Learning::new(1);
+        let mut learning = Learning::new(1, None);
         learning.waiting.push((None, Reader::Overlay { image: of(1).image, id: 7 }));
         learning
     }

@@ -130,6 +130,12 @@ impl Half {
         self.mend(self.newer.0, &[]);
     }
 
+    /// What the home holds that was not written last.
+    fn older(&self) -> Vec<u8> {
+        let older = Noted::homes().into_iter().find(|home| *home != self.newer.0).unwrap();
+        self.read(older).unwrap()
+    }
+
     fn mend(&self, piece: Piece, bytes: &[u8]) {
         let (reply, answer) = sync_channel(1);
         let (pool, image, bytes) = (self.image.pool, self.image.id, bytes.to_vec());
@@ -258,6 +264,21 @@ fn what_was_noted_and_is_damaged_makes_its_range_bad_and_nothing_else() {
     damaged[99] ^= 1;
     half.rot(&damaged);
     assert_eq!(reader.read(FIRST as u64 * 8, 8).unwrap(), half.whole[FIRST * BLOCK..][..BLOCK]);
+}
+
+/// Broke once (found by a review): a range that was known to be bad was shown half new, when the image was asked again and its home
+/// could not be read either.
+#[test]
+fn what_is_bad_stays_bad_where_less_can_be_read() {
+    let half = Half::new();
+    half.forget_end();
+    half.rot(&half.whole[HIDDEN_ONLY * BLOCK..][..BLOCK]);
+    let mut reader = half.export();
+    assert!(is_medium_error(&reader.read(FIRST as u64 * 8, 8)));
+    let home = half.older();
+    half.rot(&home[..BLOCK]);
+    assert!(is_medium_error(&reader.read(FIRST as u64 * 8, 8)));
+    assert!(is_medium_error(&reader.read(FIRST as u64 * 8, 8)));
 }
 
 /// It may say that the range was written since.
