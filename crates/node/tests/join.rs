@@ -2,12 +2,12 @@
 
 mod cast;
 
-use cast::Stage;
 use cast::pair::{Arbiter, Pair, certified, in_sync, wait_until};
+use cast::{Stage, start_again};
 use dyad_bench::disk::Disk;
+use dyad_node::StartError;
 use dyad_node::control::{DrainReport, NodeChangeError};
 use dyad_node::join::{JoinError, Token, join};
-use dyad_node::{Node, StartError};
 use dyad_store::{Authority, Tls};
 
 /// A node that may let others in.
@@ -106,6 +106,6 @@ fn a_node_leaves_only_without_images_and_never_comes_back() {
     wait_until("removed", || pair.one.handle().remove_node("other").is_ok());
     wait_until("forgotten", || pair.one.handle().status().unwrap().neighbours.is_empty());
     pair.other.stop();
-    let back = Node::start(pair.other.settings.clone());
+    let back = start_again(&pair.other.settings);
     assert!(matches!(back, Err(StartError::Removed)), "{back:?}");
 }

@@ -10,9 +10,9 @@ mod raw;
 use std::path::Path;
 
 use cast::pair::{Arbiter, Pair, host, wait_until};
-use cast::{Stage, pair};
+use cast::{Stage, pair, start_again};
+use dyad_node::StartError;
 use dyad_node::control::{CreatePoolError, CreateVolumeError, DeletePoolError, NodeChangeError};
-use dyad_node::{Node, StartError};
 use raw::{NEWER, RECORDS, rewrite};
 use redb::{Database, ReadableTable};
 
@@ -189,6 +189,6 @@ fn a_node_of_newer_software_keeps_no_other_one_from_starting() {
     // Its own record tells which of its lives is the newest.
     pair.one.stop();
     rewritten(&mut pair, |store| assert_ne!(rewrite(store, &own, NEWER), NEWER));
-    let refused = Node::start(pair.one.settings.clone());
+    let refused = start_again(&pair.one.settings);
     assert!(matches!(refused, Err(StartError::ReadStore(_))), "{refused:?}");
 }

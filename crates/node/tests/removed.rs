@@ -5,11 +5,11 @@ mod cast;
 
 use std::path::Path;
 
-use cast::Stage;
 use cast::pair::{Arbiter, wait_until};
+use cast::{Stage, start_again};
+use dyad_node::StartError;
 use dyad_node::join::join;
 use dyad_node::settings::Settings;
-use dyad_node::{Node, StartError};
 use dyad_store::{Authority, Shown, Tls};
 use dyad_units::NodeId;
 
@@ -73,7 +73,7 @@ fn id_of(stage: &Stage) -> NodeId {
 }
 
 fn refusal(settings: &Settings) -> String {
-    let refused = Node::start(settings.clone()).expect_err("started");
+    let refused = start_again(settings).expect_err("started");
     refused.to_string()
 }
 
@@ -106,7 +106,7 @@ fn a_node_that_was_removed_while_it_was_down_does_not_start() {
     let mut two = cluster.join("two");
     two.stop();
     cluster.remove("two");
-    let refused = Node::start(two.settings.clone());
+    let refused = start_again(&two.settings);
     assert!(matches!(refused, Err(StartError::Removed)), "{refused:?}");
     // Nor does a machine that has its key and nothing else.
     let mut settings = two.settings.clone();

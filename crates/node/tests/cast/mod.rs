@@ -36,6 +36,18 @@ impl Drop for Ends<'_> {
 /// A question to another node is answered or given up within a second; twice and more for a busy machine.
 const STORE_FREE_MAX: Duration = Duration::from_secs(5);
 
+/// Starts a node with the data directory of one that ended in this process. A thread of that one that asked another node at the end
+/// still holds the cache for a moment: a process would have taken it with it.
+pub fn start_again(settings: &Settings) -> Result<Node, StartError> {
+    let end = Instant::now() + STORE_FREE_MAX;
+    loop {
+        match Node::start(settings.clone()) {
+            Err(StartError::OpenStore(_)) if Instant::now() < end => std::thread::yield_now(),
+            started => return started,
+        }
+    }
+}
+
 impl Stage {
     /// A running node without pools.
     pub fn new() -> Self {
@@ -67,15 +79,7 @@ impl Stage {
     }
 
     pub fn start(&mut self) {
-        // A thread that asked another node when the last life ended still holds the cache for a moment: a process would
-        // have taken it with it.
-        let end = Instant::now() + STORE_FREE_MAX;
-        let node = loop {
-            match Node::start(self.settings.clone()) {
-                Err(StartError::OpenStore(_)) if Instant::now() < end => std::thread::yield_now(),
-                started => break started.unwrap(),
-            }
-        };
+        let node = start_again(&self.settings).unwrap();
         node.handle().wait_until_running(Period::from_secs(30)).unwrap();
         self.node = Some(node);
     }
