@@ -2,7 +2,7 @@
 
 mod cast;
 
-use cast::atomic::{B, E, WHERE, found, put, some_replies, some_steps, write};
+use cast::atomic::{B, E, WHERE, amid, found, put, some_steps, write};
 use cast::{BLOCK, Stage, span};
 use dyad_cluster::ImageState;
 use dyad_contract::image::ImageError;
@@ -32,11 +32,7 @@ fn a_loss_of_power_leaves_the_old_or_the_new_range() {
     let mut news = [0; 2];
     for steps in 0..60 {
         for pattern in 0_u64..24 {
-            let mut pair = Stage::serving(2);
-            pair.put(0, 2 * E, 1);
-            put(&mut pair, WHERE, 2);
-            let id = write(&mut pair, WHERE, 3);
-            some_steps(&mut pair, steps);
+            let (mut pair, id) = amid(2, WHERE, steps);
             let is_done = pair.is_done(id);
             for (at, image) in pair.images.iter_mut().enumerate() {
                 let mix = pattern.wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(at as u32 * 21);
@@ -58,11 +54,7 @@ fn a_loss_of_power_leaves_the_old_or_the_new_range() {
 fn a_takeover_leaves_the_old_or_the_new_range_on_all_images() {
     let mut news = 0;
     for steps in 0..60 {
-        let mut pair = Stage::serving(2);
-        pair.put(0, 2 * E, 1);
-        put(&mut pair, WHERE, 2);
-        let id = write(&mut pair, WHERE, 3);
-        some_steps(&mut pair, steps);
+        let (mut pair, id) = amid(2, WHERE, steps);
         let is_done = pair.is_done(id);
         pair.images.iter_mut().for_each(|image| image.crash(|_| false));
         pair.restart();
@@ -157,7 +149,7 @@ fn a_range_that_is_half_done_is_kept_back_until_it_is_done() {
         let mut one = Stage::serving(1);
         one.put(0, 2 * E, 1);
         let id = write(&mut one, WHERE, 2);
-        some_replies(&mut one, steps);
+        some_steps(&mut one, steps);
         if one.is_done(id) {
             break;
         }
@@ -203,7 +195,7 @@ fn what_waits_for_the_lock_is_kept_back_too() {
         let atomic = write(&mut one, WHERE, 2);
         let later = one.write(E, B, 3);
         let next = write(&mut one, (8 * E, B), 4);
-        some_replies(&mut one, steps);
+        some_steps(&mut one, steps);
         if one.is_done(atomic) {
             break;
         }
@@ -226,11 +218,7 @@ fn what_waits_for_the_lock_is_kept_back_too() {
 #[test]
 fn an_abort_leaves_the_old_or_the_new_range() {
     for steps in 0..60 {
-        let mut pair = Stage::serving(2);
-        pair.put(0, 2 * E, 1);
-        put(&mut pair, WHERE, 2);
-        let id = write(&mut pair, WHERE, 3);
-        some_steps(&mut pair, steps);
+        let (mut pair, id) = amid(2, WHERE, steps);
         let was_done = pair.is_done(id);
         pair.abort(id);
         pair.drive();

@@ -4,7 +4,7 @@ mod cast;
 
 use std::collections::BTreeSet;
 
-use cast::atomic::{B, E, HIDDEN, HOMES, WHERE, found, put, some_replies, some_steps, write};
+use cast::atomic::{B, E, HIDDEN, HOMES, WHERE, amid, found, noted_without_slots, put, some_steps, write};
 use cast::{BLOCK, Stage, span};
 use dyad_contract::image::ImageError;
 use dyad_contract::volume::{VolumeDone, VolumeError, VolumeOp};
@@ -15,11 +15,7 @@ use dyad_units::Period;
 fn a_range_that_cannot_be_made_whole_is_bad_until_it_is_written() {
     let mut bad = 0;
     for steps in 0..60 {
-        let mut pair = Stage::serving(2);
-        pair.put(0, 2 * E, 1);
-        put(&mut pair, WHERE, 2);
-        write(&mut pair, WHERE, 3);
-        some_steps(&mut pair, steps);
+        let (mut pair, _) = amid(2, WHERE, steps);
         pair.images.iter_mut().for_each(|image| image.crash(|_| false));
         pair.images.iter_mut().for_each(|image| image.unreadable.extend(HIDDEN..HIDDEN + 64));
         pair.restart();
@@ -46,11 +42,7 @@ fn a_range_that_cannot_be_made_whole_is_bad_until_it_is_written() {
 fn an_intent_that_was_hidden_never_comes_back() {
     for steps in 0..60 {
         for home in [HOMES, HOMES + 16] {
-            let mut pair = Stage::serving(2);
-            pair.put(0, 2 * E, 1);
-            put(&mut pair, WHERE, 2);
-            write(&mut pair, WHERE, 3);
-            some_steps(&mut pair, steps);
+            let (mut pair, _) = amid(2, WHERE, steps);
             pair.images.iter_mut().for_each(|image| image.crash(|_| false));
             pair.images.iter_mut().for_each(|image| image.unreadable.extend(home..home + 16));
             pair.restart();
@@ -77,11 +69,7 @@ fn an_intent_that_was_hidden_never_comes_back() {
 fn a_home_that_is_away_for_a_moment_is_waited_for() {
     let mut news = 0;
     for steps in 0..60 {
-        let mut one = Stage::serving(1);
-        one.put(0, 2 * E, 1);
-        put(&mut one, WHERE, 2);
-        let id = write(&mut one, WHERE, 3);
-        some_replies(&mut one, steps);
+        let (mut one, id) = amid(1, WHERE, steps);
         let is_done = one.is_done(id);
         one.images[0].crash(|_| false);
         one.images[0].unreadable.extend(HOMES..HOMES + 32);
@@ -105,11 +93,7 @@ fn a_home_that_is_away_for_a_moment_is_waited_for() {
 fn a_known_intent_is_carried_out_without_its_home() {
     let mut done = 0;
     for steps in 1..40 {
-        let mut one = Stage::serving(1);
-        one.put(0, 2 * E, 1);
-        put(&mut one, WHERE, 2);
-        let id = write(&mut one, WHERE, 3);
-        some_replies(&mut one, steps);
+        let (mut one, id) = amid(1, WHERE, steps);
         if one.is_done(id) {
             break;
         }
@@ -136,19 +120,8 @@ fn a_known_intent_is_carried_out_without_its_home() {
 #[test]
 fn an_intent_without_slots_is_taken_back() {
     let range = (4 * E - B, 2 * B);
-    let mut one = Stage::serving(1);
-    put(&mut one, (0, B), 1);
-    let id = write(&mut one, range, 2);
-    let mut kept = one.images[0].cells.clone();
-    // Up to the moment at which the range begins to change, and without the slots that it took.
-    while !one.is_done(id) && one.images[0].cells.get(&(range.0 / B)).is_none_or(|cell| cell.bytes[0] != 2) {
-        kept = one.images[0].cells.clone();
-        one.reply(0, 0);
-    }
-    kept.retain(|block, _| *block >= HIDDEN || *block < 64);
-    one.images[0].crash(|_| false);
-    let slots = kept.keys().map(|block| block / 64).collect::<BTreeSet<_>>().len();
-    (one.images[0].cells, one.images[0].slots) = (kept, Some(slots));
+    let mut one = noted_without_slots(range);
+    one.images[0].slots = Some(one.images[0].slots_used());
     one.restart();
     one.pass(Period::from_secs(2));
     assert_eq!(one.bytes(range.0, range.1), vec![0; range.1 as usize]);
@@ -170,7 +143,7 @@ fn hidden_extents_that_were_lost_are_made_whole() {
         one.pass(Period::from_secs(2));
         assert!(one.images[0].lost.is_empty());
         let id = write(&mut one, WHERE, 3);
-        some_replies(&mut one, steps);
+        some_steps(&mut one, steps);
         let is_done = one.is_done(id);
         one.images[0].crash(|_| false);
         one.restart();
@@ -185,11 +158,7 @@ fn hidden_extents_that_were_lost_are_made_whole() {
 #[test]
 fn a_void_is_heeded_where_other_hidden_blocks_are_bad() {
     for steps in 0..60 {
-        let mut one = Stage::serving(1);
-        one.put(0, 2 * E, 1);
-        put(&mut one, WHERE, 2);
-        write(&mut one, WHERE, 3);
-        some_replies(&mut one, steps);
+        let (mut one, _) = amid(1, WHERE, steps);
         one.images[0].crash(|_| false);
         one.images[0].unreadable.extend(HOMES..HOMES + 32);
         one.restart();
@@ -210,11 +179,7 @@ fn a_void_is_heeded_where_other_hidden_blocks_are_bad() {
 fn an_intent_that_comes_back_amid_a_reign_is_taken_back_first() {
     let range = (E - 3 * B, 6 * B);
     for steps in 0..40 {
-        let mut one = Stage::serving(1);
-        one.put(0, 2 * E, 1);
-        put(&mut one, range, 2);
-        write(&mut one, range, 3);
-        some_replies(&mut one, steps);
+        let (mut one, _) = amid(1, range, steps);
         one.images[0].crash(|_| false);
         one.images[0].unreadable.extend(HOMES..HOMES + 32);
         one.restart();
@@ -244,7 +209,7 @@ fn data_that_looks_like_a_void_is_carried_out() {
         one.put(0, 2 * E, 1);
         let payload = one.payload(&data);
         one.ask(VolumeOp::WriteAtomic { span: span(E - B, 2 * B), data: payload });
-        some_replies(&mut one, steps);
+        some_steps(&mut one, steps);
         one.images[0].crash(|_| false);
         one.restart();
         one.pass(Period::from_secs(2));
@@ -292,24 +257,13 @@ fn a_replay_that_was_cut_off_is_not_taken_back() {
     let range = (4 * E - B, 2 * B);
     let mut torn = 0;
     for steps in 0..40 {
-        let mut one = Stage::serving(1);
-        put(&mut one, (0, B), 1);
-        let id = write(&mut one, range, 2);
-        let mut kept = one.images[0].cells.clone();
-        while !one.is_done(id) && one.images[0].cells.get(&(range.0 / B)).is_none_or(|cell| cell.bytes[0] != 2) {
-            kept = one.images[0].cells.clone();
-            one.reply(0, 0);
-        }
-        kept.retain(|block, _| *block >= HIDDEN || *block < 64);
-        one.images[0].crash(|_| false);
-        one.images[0].cells = kept;
+        let mut one = noted_without_slots(range);
         one.restart();
-        some_replies(&mut one, steps);
-        let used = |one: &Stage| one.images[0].cells.keys().map(|block| block / 64).collect::<BTreeSet<_>>().len();
+        some_steps(&mut one, steps);
         let blocks = [range.0 / B, range.0 / B + 1].map(|block| one.images[0].cells.contains_key(&block));
         torn += u32::from(blocks[0] != blocks[1]);
         one.images[0].crash(|_| false);
-        one.images[0].slots = Some(used(&one));
+        one.images[0].slots = Some(one.images[0].slots_used());
         one.restart();
         one.pass(Period::from_secs(2));
         one.images[0].slots = None;
@@ -326,11 +280,7 @@ fn what_is_whole_does_not_become_bad() {
     let range = (E - 3 * B, 6 * B);
     let mut whole = 0;
     for steps in 0..60 {
-        let mut one = Stage::serving(1);
-        one.put(0, 2 * E, 1);
-        put(&mut one, range, 2);
-        write(&mut one, range, 3);
-        some_replies(&mut one, steps);
+        let (mut one, _) = amid(1, range, steps);
         one.images[0].crash(|_| false);
         one.images[0].unreadable.extend(HIDDEN + 1..HIDDEN + 64);
         let is: BTreeSet<u8> = (61..67).map(|block| one.images[0].cells[&block].bytes[0]).collect();
@@ -409,11 +359,7 @@ fn lost_extents_are_made_whole_when_there_is_room() {
 fn what_was_to_be_written_is_waited_for() {
     let mut pending = 0;
     for steps in 0..60 {
-        let mut one = Stage::serving(1);
-        one.put(0, 2 * E, 1);
-        put(&mut one, WHERE, 2);
-        write(&mut one, WHERE, 3);
-        some_replies(&mut one, steps);
+        let (mut one, _) = amid(1, WHERE, steps);
         one.images[0].crash(|_| false);
         one.images[0].unreadable.extend(HIDDEN..HIDDEN + 64);
         one.restart();
@@ -436,11 +382,7 @@ fn what_is_there_and_cannot_be_carried_out_again_does_not_return() {
     let range = (E - 3 * B, 6 * B);
     let mut tried = 0;
     for steps in 0..60 {
-        let mut one = Stage::serving(1);
-        one.put(0, 2 * E, 1);
-        put(&mut one, range, 2);
-        let id = write(&mut one, range, 3);
-        some_replies(&mut one, steps);
+        let (mut one, id) = amid(1, range, steps);
         if one.is_done(id) || !(61..67).all(|block| one.images[0].cells[&block].bytes[0] == 3) {
             continue;
         }
@@ -479,8 +421,7 @@ fn a_full_image_does_not_hold_up_what_others_can_carry_out() {
     }
     let first = pair.images[0].cells[&(range.0 / B)].clone();
     pair.images[1].cells.insert(range.0 / B, first);
-    let used: BTreeSet<u64> = pair.images[1].cells.keys().map(|block| block / 64).collect();
-    pair.images[1].slots = Some(used.len());
+    pair.images[1].slots = Some(pair.images[1].slots_used());
     pair.restart();
     pair.pass(Period::from_secs(3));
     assert_eq!(pair.bytes(range.0, range.1), vec![2; range.1 as usize]);

@@ -433,10 +433,14 @@ impl Image {
         blocks(Piece::whole(extent)).any(|block| self.cells.contains_key(&block))
     }
 
+    /// Extents that have a slot.
+    pub fn slots_used(&self) -> usize {
+        self.cells.keys().map(|block| block / 64).collect::<BTreeSet<_>>().len()
+    }
+
     fn room(&self) -> usize {
-        let used: BTreeSet<_> = self.cells.keys().map(|block| block / 64).collect();
         let promised = self.granted + self.reserved.iter().filter(|piece| !self.has_slot(piece.extent)).count();
-        self.slots.map_or(usize::MAX / 2, |slots| slots.saturating_sub(used.len() + promised))
+        self.slots.map_or(usize::MAX / 2, |slots| slots.saturating_sub(self.slots_used() + promised))
     }
 
     /// Turns a byte of a block, so that its sum no longer matches.
