@@ -173,14 +173,19 @@ pub(crate) fn receive_some(link: &mut Link) -> Result<bool, Broken> {
 }
 
 fn receive_plain(link: &mut Link) -> Result<bool, Broken> {
+    if std::mem::take(&mut link.is_drained) {
+        return Ok(false);
+    }
     let mut room = [IoSliceMut::new(&mut []), IoSliceMut::new(&mut [])];
     let count = link.receiver.room(&mut room);
+    let offered: usize = room[..count].iter().map(|slice| slice.len()).sum();
     let flags = RecvFlags::DONTWAIT;
     loop {
         let mut none = RecvAncillaryBuffer::default();
         match rustix::net::recvmsg(link.socket.as_fd(), &mut room[..count], &mut none, flags) {
             Ok(got) if got.bytes == 0 => return Err(Errno::PIPE.into()),
             Ok(got) => {
+                link.is_drained = got.bytes < offered;
                 link.receiver.received(got.bytes);
                 return Ok(true);
             }

@@ -44,6 +44,9 @@ pub(crate) struct Link {
     pub(crate) receiver: Receiver,
     /// Where the connection is encrypted: what came out of the sender and is not sent yet is in there, too.
     pub(crate) records: Option<Box<Records>>,
+    /// The last read took less than there was room for, so the socket was empty: the next one waits until there is
+    /// something again, which saves a system call. Only where the connection is not encrypted.
+    pub(crate) is_drained: bool,
     /// Who is at the other end.
     pub(crate) node: NodeId,
     /// Which life of it, as it said (M11).

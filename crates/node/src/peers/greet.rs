@@ -179,7 +179,17 @@ impl Talk {
         let address = self.socket.peer_addr()?;
         self.socket.set_nonblocking(true)?;
         let (sender, receiver, records) = (self.sender, self.receiver, self.records);
-        Ok(Link { socket: self.socket.into(), sender, receiver, records, node, incarnation, address, _guard: None })
+        Ok(Link {
+            socket: self.socket.into(),
+            sender,
+            receiver,
+            records,
+            is_drained: false,
+            node,
+            incarnation,
+            address,
+            _guard: None,
+        })
     }
 }
 

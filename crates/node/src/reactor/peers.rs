@@ -44,8 +44,8 @@ pub(crate) struct Peer {
     announced: BTreeMap<SegmentId, SegmentNumber>,
     /// Segments that the other side announced.
     theirs: BTreeSet<SegmentId>,
-    /// Whether epoll watches for room to send.
-    wants_output: bool,
+    /// What epoll watches for.
+    watched: epoll::EventFlags,
     is_dirty: bool,
     /// With so many bytes in the queue it is sent early.
     early_at: u64,
@@ -80,7 +80,7 @@ impl Reactor {
             link,
             announced: BTreeMap::new(),
             theirs: BTreeSet::new(),
-            wants_output: false,
+            watched: epoll::EventFlags::IN,
             is_dirty: false,
             early_at: EARLY_BYTES,
             asked: Vec::new(),
@@ -246,16 +246,15 @@ impl Reactor {
         }
     }
 
-    /// Tells epoll what is wanted.
+    /// Tells epoll what is wanted, if that is something else than before.
     fn watch_peer(&mut self, index: usize) {
         let Some(peer) = self.peers[index].as_deref_mut() else { return };
-        let wants_output = !peer.link.is_sent();
-        let mut flags = epoll::EventFlags::IN;
-        flags.set(epoll::EventFlags::OUT, wants_output);
-        if peer.is_starved {
-            flags.remove(epoll::EventFlags::IN);
+        let mut flags = epoll::EventFlags::empty();
+        flags.set(epoll::EventFlags::OUT, !peer.link.is_sent());
+        flags.set(epoll::EventFlags::IN, !peer.is_starved);
+        if std::mem::replace(&mut peer.watched, flags) == flags {
+            return;
         }
-        peer.wants_output = wants_output;
         let name = epoll::EventData::new_u64(PEERS + index as u64);
         if epoll::modify(&self.epoll, peer.link.socket.as_fd(), name, flags).is_err() {
             self.close_peer(index, "the event loop refused it");
