@@ -85,10 +85,11 @@ pub enum Request {
         /// How many are wanted.
         credits: u32,
     },
-    /// The owner of this epoch holds no credits any more: what was granted to it and not used is void (P15). To one of an
-    /// epoch that is over nothing is left to void. -> [`Reply::Done`]
+    /// The owner of this epoch holds no credits any more: what was granted to it and not used is void (P15). Of an epoch that
+    /// the image has not adopted: a stored record has it out of the set, and reservations are void, too. Of one that is over:
+    /// nothing is left to void. -> [`Reply::Done`]
     GiveBack {
-        /// The owner's epoch.
+        /// The epoch.
         epoch: Epoch,
     },
     /// Make sure that this one write finds a slot, should it need one (P15). -> [`Reply::Done`] or

@@ -198,3 +198,27 @@ fn a_blip_amid_a_resync_does_not_make_the_reactor_spin() {
         assert!(deadline.is_none_or(|at| at > world.now), "{deadline:?} is over at {:?}", world.now);
     }
 }
+
+/// P15: an image that was taken out promises nobody any slots. Its owner may be the last to hear of the record, and relies on
+/// what it was promised until then.
+#[test]
+fn an_image_that_is_out_of_the_set_promises_no_slots() {
+    let mut world = World::serving(2, 0);
+    let owner = world.owner();
+    let other = 1 - owner;
+    world.put(owner, 1, 1);
+    let granted = |world: &World, at: usize| world.nodes[at].image.as_ref().unwrap().granted > 0;
+    assert!(granted(&world, owner) && granted(&world, other), "promised ahead");
+    world.holds_outcomes = true;
+    let out = world.command(owner, Command::TakeOut { image: image_id(other) });
+    world.pass(MS(20));
+    world.watch(other);
+    world.pass(MS(20));
+    assert_eq!((world.state_of(other).0, world.nodes[owner].done.get(&out)), (ImageState::Stale, None));
+    assert!(granted(&world, other), "the owner does not know");
+    world.holds_outcomes = false;
+    world.let_go();
+    world.pass(MS(100));
+    assert_eq!(world.nodes[owner].done.get(&out), Some(&Ok(())));
+    assert!(granted(&world, owner) && !granted(&world, other));
+}

@@ -74,3 +74,48 @@ fn a_record_that_is_kept_already_is_answered_when_what_was_asked_before_is_over(
         "and goes on: {out:?}"
     );
 }
+
+fn gave_back(out: &[ImageAction]) -> Vec<Epoch> {
+    let given = out.iter().filter_map(|act| match act {
+        ImageAction::Pool { request: Request::GiveBack { epoch }, .. } => Some(*epoch),
+        _ => None,
+    });
+    given.collect()
+}
+
+/// P15: an image that is out of the set keeps nothing promised: it adopts no newer record while it is out, and once kept up to
+/// 512 slots of its pool from everybody else, for ever where it was detached. What is under way may give a credit back, so
+/// that is waited for.
+#[test]
+fn what_an_image_promised_is_void_when_it_left_the_set_and_nothing_is_under_way() {
+    let (mut image, record, link) = opened();
+    let mut out = Vec::new();
+    image.ask(OWNER, link, Token(1), Request::Grant { credits: 5 }, &mut out);
+    let under_way = asked(&mut out);
+    let later = record.epoch.next();
+    image.left(later, &mut out);
+    assert!(out.is_empty(), "something is under way: {out:?}");
+    image.on_reply(under_way, Reply::Granted(5), &mut out);
+    assert_eq!(gave_back(&out), [later]);
+    image.on_reply(asked(&mut out), Reply::Done, &mut out);
+    assert!(out.is_empty(), "nobody hears of it: {out:?}");
+    image.ask(OWNER, link, Token(2), Request::Flush, &mut out);
+    assert_eq!(gave_back(&out), [], "once");
+}
+
+/// M3: the pool's answer to what an image asks for itself is not taken for that to a record: an epoch counted as durable that
+/// was not.
+#[test]
+fn a_record_counts_as_kept_when_it_is() {
+    let (mut image, record, _) = opened();
+    let mut out = Vec::new();
+    let next = record.changed(&[dyad_cluster::Change::Own { node: OWNER }]).unwrap();
+    image.left(next.epoch, &mut out);
+    let given = asked(&mut out);
+    image.open(OWNER, Box::new(next.clone()), &mut out);
+    let recording = asked(&mut out);
+    image.on_reply(given, Reply::Done, &mut out);
+    assert!(out.is_empty() && image.adopted() == Some(record.epoch), "{out:?}");
+    image.on_reply(recording, Reply::Done, &mut out);
+    assert_eq!(image.adopted(), Some(next.epoch));
+}

@@ -63,6 +63,10 @@ impl Image {
         if !self.is_known || self.in_flight > 0 || self.recording.is_some() {
             return;
         }
+        if let Some(epoch) = self.out_since.take() {
+            let token = self.own_token();
+            out.push(ImageAction::Pool { token, request: Request::GiveBack { epoch } });
+        }
         if let Some(opening) = self.opening.take() {
             self.go_on_opening(opening, out);
         } else if let Some((token, record)) = self.next_record.take() {
@@ -98,7 +102,7 @@ impl Image {
         let bytes = self.buffers.encode(&record);
         let token = self.own_token();
         out.push(ImageAction::Pool { token, request: Request::Record { epoch: record.epoch, record: bytes } });
-        self.recording = Some((record, what));
+        self.recording = Some((token, record, what));
     }
 
     /// A record came in the open stream: the owner goes on in a new epoch.
@@ -125,7 +129,7 @@ impl Image {
 
     /// The pool keeps the record, or cannot.
     pub(super) fn on_recorded(&mut self, reply: Reply, out: &mut Vec<ImageAction>) {
-        let Some((record, what)) = self.recording.take() else { return };
+        let Some((_, record, what)) = self.recording.take() else { return };
         let is_kept = matches!(reply, Reply::Done);
         if is_kept {
             self.epoch = record.epoch;

@@ -52,14 +52,17 @@ pub struct Image {
     pub(super) stream: Option<Stream>,
     /// The stream that is about to be.
     pub(super) opening: Option<Opening>,
-    /// A record that is becoming durable.
-    pub(super) recording: Option<(Box<SegmentRecord>, Recording)>,
+    /// A record that is becoming durable, by this request.
+    pub(super) recording: Option<(Token, Box<SegmentRecord>, Recording)>,
     /// A record of the open stream that waits for what came before it.
     pub(super) next_record: Option<(Token, Box<SegmentRecord>)>,
     /// What came after that record.
     pub(super) waiting: VecDeque<(Token, Request)>,
     /// Requests of streams that the pool has not answered. They are all of one stream: the next one waits for them.
     pub(super) in_flight: usize,
+    /// The epoch of a stored record that has the image out of the set: what was promised to owners of before is void when
+    /// nothing of theirs is in flight any more.
+    pub(super) out_since: Option<Epoch>,
     shows: Vec<(Token, Asker)>,
     own_token: u64,
     pub(super) buffers: RecordBuffers,
@@ -84,6 +87,7 @@ impl Image {
             next_record: None,
             waiting: VecDeque::new(),
             in_flight: 0,
+            out_since: None,
             shows: Vec::new(),
             own_token: OWN,
             buffers: RecordBuffers::new(),
@@ -140,7 +144,7 @@ impl Image {
         self.is_known = false;
         (self.in_flight, self.recording, self.next_record) = (0, None, None);
         self.waiting.clear();
-        (self.opening, self.stream) = (None, None);
+        (self.opening, self.stream, self.out_since) = (None, None, None);
         out.extend(self.shows.drain(..).map(|(_, to)| unanswered(to)));
     }
 
@@ -160,6 +164,13 @@ impl Image {
         *self.discarded += self.waiting.len() as u64;
         self.waiting.clear();
         self.next_record = None;
+    }
+
+    /// A record that is stored, and that its owner knows, has the image out of the set. Nobody writes to it until it adopts a
+    /// newer one, which may be never: the space that it promised is for others (P15).
+    pub fn left(&mut self, epoch: Epoch, out: &mut Vec<ImageAction>) {
+        self.out_since = Some(epoch);
+        self.go_on(out);
     }
 
     /// Somebody wants to know what the image knows; nothing changes by it (M11).
@@ -208,7 +219,7 @@ impl Image {
                 Asker::Loss(_) | Asker::Lister(..) => out.push(ImageAction::Looked { to, reply: Some(reply) }),
                 _ => self.on_shown(to, reply, out),
             }
-        } else {
+        } else if self.recording.as_ref().is_some_and(|(recording, ..)| *recording == token) {
             self.on_recorded(reply, out);
         }
     }

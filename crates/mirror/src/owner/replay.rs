@@ -332,9 +332,7 @@ impl Core {
         self.stage(op, Stage::Noting);
         self.start_flush(op, out);
     }
-}
 
-impl Core {
     /// The range waits for a slot at these images. Where others have one, it does not wait (P15).
     fn go_on_without_full(&mut self, op: &Op, out: &mut Vec<Action>) {
         if !self.members.in_sync.minus(op.full).is_empty() {

@@ -151,7 +151,8 @@ pub struct Counters {
     pub taken_out: u64,
     /// Blocks of which no good copy was left when they were read (P14).
     pub medium_errors: u64,
-    /// Beginnings of a reign at which nobody could tell whether an atomic write was half done (M21).
+    /// Atomic writes that may have been half done and were given up: nobody could tell, or the blocks of their range became bad
+    /// (M21).
     pub intents_voided: u64,
     /// Intervals closed (M4).
     pub closed: u64,

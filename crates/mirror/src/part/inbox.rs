@@ -68,7 +68,13 @@ impl Part {
             return; // of a connection that ended
         }
         match message {
-            PeerMessage::Record { record } => self.learn(record, leases, out),
+            PeerMessage::Record { record } => {
+                let epoch = record.epoch;
+                self.learn(record, leases, out);
+                if epoch == self.record.epoch {
+                    self.release_those_that_left(Some(from));
+                }
+            }
             PeerMessage::ImageUp { image, has_everything } => {
                 self.said(from, image, Says::Up { has_everything });
             }

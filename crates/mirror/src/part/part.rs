@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use dyad_cluster::{IMAGES_MAX, SegmentRecord};
+use dyad_cluster::{IMAGES_MAX, ImageState, SegmentRecord};
 use dyad_contract::volume::VolumeError;
 use dyad_payload::Slab;
 use dyad_units::{ImageId, Moment, NodeId, Span};
@@ -122,6 +122,7 @@ impl Part {
             again: false,
         };
         part.know_images();
+        part.release_those_that_left(None);
         Ok(part)
     }
 
@@ -302,5 +303,20 @@ impl Part {
         }
         let record = &self.record;
         self.images.retain(|image| record.image(image.id()).is_some());
+    }
+
+    /// Images of this node that the record, which is stored, has out of the set promise nothing more (P15), as soon as its
+    /// owner knows it, who relied on that before: it says so (`said_by`), is here, or has no stream.
+    pub(super) fn release_those_that_left(&mut self, said_by: Option<NodeId>) {
+        let (me, epoch) = (self.me(), self.record.epoch);
+        let is_known = self.record.owner.is_none_or(|owner| owner == me || Some(owner) == said_by);
+        let is_out = |image: &Image| {
+            let state = self.record.image(image.id()).map(|image| image.state);
+            matches!(state, Some(ImageState::Stale | ImageState::Detached)) && (is_known || image.obeys().is_none())
+        };
+        let left: Vec<ImageId> = self.images.iter().filter(|image| is_out(image)).map(Image::id).collect();
+        for image in left {
+            self.with_image(image, |image, out| image.left(epoch, out));
+        }
     }
 }

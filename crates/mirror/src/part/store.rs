@@ -122,6 +122,7 @@ impl Part {
             leases.grace(id, owner, epoch, self.now);
         }
         self.know_images();
+        self.release_those_that_left(None);
         if self.reign.is_none() {
             self.claim = None; // whoever thought of taking over thinks again
         }

@@ -279,6 +279,7 @@ impl Image {
             }
             Request::GiveBack { epoch } => {
                 self.granted = if *epoch >= self.epoch { 0 } else { self.granted };
+                self.reserved.retain(|_| *epoch <= self.epoch); // a later one: the image is out of the set
                 Reply::Done
             }
             Request::Reserve { piece } => {

@@ -11,9 +11,7 @@ impl Pool {
     /// vanished is on other images. Once everything was compared, the image has what they have: later surveys in this
     /// life say that it lived through.
     pub(super) fn survey(&mut self, at: usize, token: Token) {
-        let voided = self.space.void_promises(at);
-        voided.into_iter().for_each(|extent| self.give_up_if_empty(at, extent));
-        self.void_waiting_reservations(at);
+        self.void_promises(at);
         self.show(at, token);
         let image = self.image_mut(at);
         image.lived_through |= image.uncompared.is_empty() && !image.suspect;

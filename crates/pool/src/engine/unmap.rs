@@ -1,5 +1,7 @@
 //! Unmaps (P9), and promises of space (P15).
 
+use std::cmp::Ordering;
+
 use dyad_contract::image::{Reply, Space, Token, Unmap, Written};
 use dyad_units::{Epoch, Extent, Piece};
 
@@ -72,12 +74,22 @@ impl Pool {
         self.reply(at, token, Reply::Granted(granted));
     }
 
-    /// The owner says that it holds none any more. Whoever was granted some in a later epoch keeps them.
+    /// The owner of this epoch holds no credits any more; it may hold reservations by the time that this comes. Where a later
+    /// record has the image out of the set, nothing is held. Whoever was promised some in a later epoch keeps them.
     pub(super) fn take_back(&mut self, at: usize, token: Token, epoch: Epoch) {
-        if epoch >= self.image(at).meta.epoch {
-            self.space.void_credits(at);
+        match epoch.cmp(&self.image(at).meta.epoch) {
+            Ordering::Less => {}
+            Ordering::Equal => self.space.void_credits(at),
+            Ordering::Greater => self.void_promises(at),
         }
         self.reply(at, token, Reply::Done);
+    }
+
+    /// Nothing that was promised will be used any more.
+    pub(super) fn void_promises(&mut self, at: usize) {
+        let voided = self.space.void_promises(at);
+        voided.into_iter().for_each(|extent| self.give_up_if_empty(at, extent));
+        self.void_waiting_reservations(at);
     }
 
     pub(super) fn reserve(&mut self, at: usize, token: Token, piece: Piece) {

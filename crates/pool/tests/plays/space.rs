@@ -132,6 +132,12 @@ fn credits_that_are_given_back_are_there_for_others() {
     }
     assert!(matches!(bench.ask(Request::Reserve { piece }), Reply::Done));
     assert!(matches!(all(&mut bench), Reply::Granted(granted) if granted == slots - 1));
+    let is_void = |bench: &mut Bench, epoch, left| {
+        assert!(matches!(bench.ask(Request::GiveBack { epoch }), Reply::Done));
+        assert!(matches!(all(bench), Reply::Granted(granted) if granted == left), "{epoch:?}");
+    };
+    is_void(&mut bench, epoch, slots - 1);
+    is_void(&mut bench, Epoch::new(3), slots); // out of the set
 }
 
 /// Broke once: an owner whose connection broke asks again for what was not answered, and a reservation that was made, but
