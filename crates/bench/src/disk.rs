@@ -146,7 +146,7 @@ impl Disk {
     pub fn run(&mut self, what: &'static str, cdb: Cdb, mut transfer: Transfer) -> Result<Transfer, DiskError> {
         for _ in 0..UNIT_ATTENTIONS_MAX {
             let completion = self.session.call(cdb, transfer)?;
-            if !completion.sense_codes().is_some_and(|codes| NEWS.contains(&codes)) {
+            if !is_news(&completion) {
                 return good(what, completion);
             }
             transfer = completion.transfer;
@@ -171,6 +171,11 @@ impl Disk {
     fn bytes(&self, blocks: u32) -> usize {
         blocks as usize * self.capacity.block_len as usize
     }
+}
+
+/// Whether the command was only told of something beside it: a host sends it again.
+pub(crate) fn is_news(completion: &Completion) -> bool {
+    completion.sense_codes().is_some_and(|codes| NEWS.contains(&codes))
 }
 
 /// The transfer of a completion with GOOD, an error for anything else.

@@ -2,9 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use crate::disk::{Disk, DiskError, good};
+use crate::disk::{Disk, DiskError, good, is_news};
 use crate::histogram::Histogram;
-use crate::initiator::{Options, Session, SessionError, Transfer, cdb};
+use crate::initiator::{Cdb, Options, Session, SessionError, Transfer, cdb};
 use crate::random::Random;
 
 /// What the commands do.
@@ -117,6 +117,7 @@ fn one_session(options: &Options, spec: &Spec, index: u32) -> Result<Outcome, Di
         blocks: spec.size / capacity.block_len,
         limit: if spec.count == 0 { u64::MAX } else { (spec.count / sessions).max(1) },
         started: vec![Instant::now(); spec.depth.max(1)],
+        asked: vec![cdb::test_unit_ready(); spec.depth.max(1) * 2],
         spare: Vec::new(),
         outcome: Outcome::default(),
     };
@@ -160,6 +161,8 @@ struct Runner<'a> {
     blocks: u32,
     limit: u64,
     started: Vec<Instant>,
+    /// What each slot asked last, and its flush.
+    asked: Vec<Cdb>,
     /// Buffers of writes whose flush is under way.
     spare: Vec<Vec<u8>>,
     outcome: Outcome,
@@ -179,12 +182,15 @@ impl Runner<'_> {
         while self.session.in_flight() > 0 {
             let completion = self.session.wait()?;
             let slot = completion.user as usize;
+            if is_news(&completion) {
+                self.ask(slot, self.asked[slot], completion.transfer)?;
+                continue;
+            }
             let flushed = slot >= self.spec.depth;
             let slot = slot % self.spec.depth.max(1);
             if self.spec.kind == Kind::WriteFlush && !flushed {
                 self.spare.push(good("a write", completion)?.into_bytes());
-                let user = (slot + self.spec.depth) as u64;
-                self.session.submit(user, cdb::synchronize_cache(), Transfer::None)?;
+                self.ask(slot + self.spec.depth, cdb::synchronize_cache(), Transfer::None)?;
                 continue;
             }
             let buffer = good("a command of the load", completion)?.into_bytes();
@@ -207,8 +213,13 @@ impl Runner<'_> {
             Kind::Read => (cdb::read(lba, self.blocks), Transfer::In(buffer)),
             Kind::Write | Kind::WriteFlush => (cdb::write(lba, self.blocks), Transfer::Out(buffer)),
         };
-        self.session.submit(slot as u64, command, transfer)?;
+        self.ask(slot, command, transfer)?;
         Ok(true)
+    }
+
+    fn ask(&mut self, user: usize, command: Cdb, transfer: Transfer) -> Result<(), SessionError> {
+        self.asked[user] = command;
+        self.session.submit(user as u64, command, transfer)
     }
 }
 
