@@ -1,8 +1,12 @@
 //! Two paths to a volume, one at each node: hosts see that they lead to the same volume, which one is the short one, and
 //! learn when that changes (SPC-4 §5.11, M18).
 
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
 use dyad_bench::disk::{Disk, DiskError};
 use dyad_bench::initiator::{Options, Transfer, cdb};
+use dyad_bench::load::{self, Kind, Order, Spec};
 use dyad_e2e::cluster::Cluster;
 
 const MIB: u64 = 64;
@@ -139,4 +143,43 @@ fn a_node_that_is_killed_is_an_unavailable_path_until_it_is_back() {
             states(&mut disk).is_ok_and(|states| states == both)
         })
         .unwrap();
+}
+
+/// Broke once: a load took the news of a path that came back for a failure, and a measurement ended with it. Hosts send such a
+/// command again.
+#[test]
+fn a_load_goes_on_while_the_other_path_goes_and_comes_back() {
+    let mut cluster = Cluster::start(MIB).unwrap();
+    let owner = cluster.owner().unwrap();
+    let path = cluster.paths().unwrap()[owner].clone();
+    let spec = Spec {
+        kind: Kind::WriteFlush,
+        order: Order::Random,
+        size: 4096,
+        depth: 4,
+        sessions: 1,
+        area: 0,
+        duration: Duration::from_secs(2),
+        count: 0,
+        seed: 1,
+    };
+    let is_over = AtomicBool::new(false);
+    let count = std::thread::scope(|scope| {
+        let host = scope.spawn(|| {
+            let mut count = 0;
+            while !is_over.load(Ordering::Relaxed) {
+                count += load::run(&path, &spec)?.count;
+            }
+            Ok::<_, DiskError>(count)
+        });
+        let went_and_came = cluster.nodes[1 - owner].kill().and_then(|()| {
+            cluster.until("the set is smaller", || cluster.in_sync().is_ok_and(|images| images.len() == 1))?;
+            cluster.nodes[1 - owner].start()?;
+            cluster.until_redundant(owner)
+        });
+        is_over.store(true, Ordering::Relaxed);
+        went_and_came.unwrap();
+        host.join().unwrap()
+    });
+    assert!(count.unwrap() > 0);
 }
